@@ -1,0 +1,160 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ClusterConnection is a connection to one target cluster. The manager keeps it
+// open, and runs PooledJobs there for the hub namespaces that spec.access names.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=cc
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.status.server`
+// +kubebuilder:printcolumn:name="Jobs",type=integer,JSONPath=`.status.jobs.active`,description="Unfinished PooledJobs whose remote Job exists"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.kubernetesVersion`
+type ClusterConnection struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec says how to reach the target and who may use it.
+	// +required
+	Spec ClusterConnectionSpec `json:"spec,omitzero"`
+
+	// status is what the manager knows of the target.
+	// +optional
+	Status ClusterConnectionStatus `json:"status,omitzero"`
+}
+
+// ClusterConnectionList is a list of ClusterConnections.
+//
+// +kubebuilder:object:root=true
+type ClusterConnectionList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	Items []ClusterConnection `json:"items"`
+}
+
+// ClusterConnectionSpec says how to reach a target and who may use it.
+type ClusterConnectionSpec struct {
+	// kubeconfigSecretRef names the Secret that holds the target's kubeconfig,
+	// in the manager's own namespace. The kubeconfig may do nothing but name a
+	// server, a CA and an identity; see docs/clusterconnection.md.
+	// +required
+	KubeconfigSecretRef SecretKeyReference `json:"kubeconfigSecretRef,omitzero"`
+
+	// access lists which hub namespaces may send Jobs to which namespaces of
+	// the target. A run is permitted when one rule permits it. Without any
+	// rule nobody may use the connection.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Access []AccessRule `json:"access,omitempty"`
+}
+
+// SecretKeyReference names a key of a Secret in the manager's namespace.
+type SecretKeyReference struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// key within the Secret's data. Defaults to "kubeconfig".
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+}
+
+// AccessRule opens namespaces of the target to namespaces of the hub.
+type AccessRule struct {
+	// hubNamespaces selects hub namespaces by their labels; {} selects all.
+	// Select one by name with the label kubernetes.io/metadata.name, which the
+	// API server sets.
+	// +required
+	HubNamespaces metav1.LabelSelector `json:"hubNamespaces,omitzero"`
+
+	// targetNamespaces says which namespaces of the target the selected hub
+	// namespaces may use.
+	// +required
+	TargetNamespaces TargetNamespaces `json:"targetNamespaces,omitzero"`
+}
+
+// TargetNamespaces is a set of namespaces of the target: exactly one of its
+// fields is set.
+//
+// +kubebuilder:validation:ExactlyOneOf=same;names
+type TargetNamespaces struct {
+	// same, when true, stands for the namespace of the same name as the hub
+	// namespace.
+	// +optional
+	// +kubebuilder:validation:Enum=true
+	Same *bool `json:"same,omitempty"`
+
+	// names lists namespaces of the target.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	Names []string `json:"names,omitempty"`
+}
+
+// ClusterConnectionStatus is what the manager knows of a target.
+//
+// +kubebuilder:validation:MinProperties=1
+type ClusterConnectionStatus struct {
+	// conditions are Ready, CredentialsValid, Reachable, Authorized and Synced.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// server is the address of the target's API server.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	Server string `json:"server,omitempty"`
+
+	// kubernetesVersion is the version that the target reported.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+
+	// clusterUID is the UID of the target's kube-system namespace at the first
+	// contact. It tells one cluster from another behind the same address.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	ClusterUID string `json:"clusterUID,omitempty"`
+
+	// jobs counts the unfinished PooledJobs of this connection. It is
+	// refreshed at most every 30 seconds.
+	// +optional
+	Jobs *JobCounts `json:"jobs,omitempty"`
+}
+
+// JobCounts counts unfinished PooledJobs.
+type JobCounts struct {
+	// pending counts those without a remote Job.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Pending *int32 `json:"pending,omitempty"`
+
+	// active counts those with a remote Job.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Active *int32 `json:"active,omitempty"`
+}

@@ -1,0 +1,125 @@
+package v1alpha1
+
+// Condition types of a ClusterConnection.
+const (
+	// ConditionReady is True when Jobs can be sent to the target and their
+	// status comes back. It sums up the other conditions: when it is not True
+	// its reason and message are those of the first one that is not.
+	ConditionReady = "Ready"
+	// ConditionCredentialsValid is True when the kubeconfig could be used and
+	// the target accepted its credentials.
+	ConditionCredentialsValid = "CredentialsValid"
+	// ConditionReachable is True when the target answers.
+	ConditionReachable = "Reachable"
+	// ConditionAuthorized is True when the target lets the identity see what
+	// the manager has to watch.
+	ConditionAuthorized = "Authorized"
+	// ConditionSynced is True when the manager's view of the target is
+	// complete and kept up to date. PooledJobs have it too: there it is True
+	// while their cluster's is, and Unknown, with the time of the last contact,
+	// while it is not.
+	ConditionSynced = "Synced"
+)
+
+// Condition types of a PooledJob.
+const (
+	// ConditionAccepted is True when the ClusterConnection exists and its
+	// access rules let this PooledJob's namespace use the target namespace.
+	ConditionAccepted = "Accepted"
+	// ConditionDispatched is True when the remote Job exists or has existed.
+	ConditionDispatched = "Dispatched"
+	// ConditionComplete is True when the remote Job completed. It is final.
+	ConditionComplete = "Complete"
+	// ConditionFailed is True when the run failed. It is final.
+	ConditionFailed = "Failed"
+)
+
+// Reasons of a ClusterConnection's conditions.
+const (
+	// ReasonConnected surfaces on every condition of a connection that works.
+	ReasonConnected = "Connected"
+	// ReasonConnecting surfaces while the first contact is under way.
+	ReasonConnecting = "Connecting"
+	// ReasonSecretNotFound surfaces when the kubeconfig Secret, or the key in
+	// it, does not exist in the manager's namespace.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonInvalidKubeconfig surfaces when the kubeconfig cannot be read or
+	// asks for something that is not allowed; the message names the field.
+	ReasonInvalidKubeconfig = "InvalidKubeconfig"
+	// ReasonCredentialsRejected surfaces when the target answers 401.
+	ReasonCredentialsRejected = "CredentialsRejected"
+	// ReasonUnreachable surfaces when the target does not answer, or does not
+	// answer as a Kubernetes API server would.
+	ReasonUnreachable = "Unreachable"
+	// ReasonForbidden surfaces when the target denies a right that is needed:
+	// on a ClusterConnection one that is needed to watch, on a PooledJob the
+	// one to create the Job. The message is the target's own.
+	ReasonForbidden = "Forbidden"
+	// ReasonIdentityChanged surfaces when another cluster answers at the
+	// address than the one that was first seen there. Nothing is sent to it.
+	ReasonIdentityChanged = "IdentityChanged"
+	// ReasonNotConnected surfaces on conditions that cannot be known without a
+	// connection.
+	ReasonNotConnected = "NotConnected"
+	// ReasonDeleting surfaces when a deleted ClusterConnection waits for
+	// PooledJobs that still have to clean up on the target.
+	ReasonDeleting = "Deleting"
+)
+
+// Reasons of a PooledJob's conditions.
+const (
+	// ReasonAccepted surfaces when the access rules permit the run.
+	ReasonAccepted = "Accepted"
+	// ReasonClusterNotFound surfaces when no ClusterConnection has the name in
+	// spec.clusterName. The run starts by itself when one appears.
+	ReasonClusterNotFound = "ClusterNotFound"
+	// ReasonClusterNotReady surfaces when the ClusterConnection is not Ready;
+	// the message says why. The run goes on by itself when it is.
+	ReasonClusterNotReady = "ClusterNotReady"
+	// ReasonNotPermitted surfaces when the ClusterConnection's access rules do
+	// not open the target namespace to the PooledJob's namespace. Final.
+	ReasonNotPermitted = "NotPermitted"
+	// ReasonCreating surfaces when the remote Job is about to be created, or
+	// when it is not known yet whether the last attempt created it.
+	ReasonCreating = "Creating"
+	// ReasonCreated surfaces when the remote Job exists and none of its Pods
+	// has started.
+	ReasonCreated = "Created"
+	// ReasonStarted surfaces when a Pod of the remote Job has started.
+	ReasonStarted = "Started"
+	// ReasonNamespaceNotFound surfaces when the target namespace does not
+	// exist (or is being deleted). Creation is tried again.
+	ReasonNamespaceNotFound = "NamespaceNotFound"
+	// ReasonQuotaExceeded surfaces when a quota on the target leaves no room
+	// for the Job. Creation is tried again.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonTargetError surfaces when the target could not answer the request
+	// (overload, time-out, internal error). Creation is tried again.
+	ReasonTargetError = "TargetError"
+	// ReasonRejected surfaces when the target refused the Job itself: invalid,
+	// unknown field, or denied by admission. Final; the message is the target's.
+	ReasonRejected = "Rejected"
+	// ReasonNameConflict surfaces when a Job that is not ours has the remote
+	// Job's name. It is left alone. Final.
+	ReasonNameConflict = "NameConflict"
+	// ReasonDispatchDeadlineExceeded surfaces when no remote Job existed
+	// spec.dispatchDeadlineSeconds after the PooledJob was created. Final.
+	ReasonDispatchDeadlineExceeded = "DispatchDeadlineExceeded"
+	// ReasonRemoteJobDeleted surfaces when the remote Job was deleted on the
+	// target by somebody else before it finished. Final; it is not run again.
+	ReasonRemoteJobDeleted = "RemoteJobDeleted"
+	// ReasonSynced surfaces when the status is kept up to date.
+	ReasonSynced = "Synced"
+	// ReasonWaitingForPods surfaces when a deleted PooledJob has waited more
+	// than a minute for the Pods of its remote Job to stop.
+	ReasonWaitingForPods = "WaitingForPods"
+)
+
+// Reasons of a PooledJob's result.
+const (
+	// ResultPodGone surfaces when the Job ended but the Pod that would tell
+	// the exit code is gone. An exit code is never invented.
+	ResultPodGone = "PodGone"
+	// ResultCompleted surfaces when the container that speaks for the run ended with exit code 0.
+	ResultCompleted = "Completed"
+)

@@ -1,0 +1,238 @@
+package v1alpha1
+
+import (
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PooledJob is one run of one Job on a target cluster. As with a Job, a new run
+// is a new object.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=pj
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.clusterName`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Exit Code",type=integer,JSONPath=`.status.result.exitCode`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Dispatched",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Dispatched")].reason`
+// +kubebuilder:printcolumn:name="Failed",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Failed")].reason`
+// +kubebuilder:printcolumn:name="Namespace",type=string,priority=1,JSONPath=`.status.jobRef.namespace`,description="Namespace on the target cluster"
+// +kubebuilder:printcolumn:name="Job",type=string,priority=1,JSONPath=`.status.jobRef.name`,description="Job on the target cluster"
+type PooledJob struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec says what to run, and where. It cannot be changed once created,
+	// except for deletionPolicy.
+	// +required
+	Spec PooledJobSpec `json:"spec,omitzero"`
+
+	// status is how the run goes.
+	// +optional
+	Status PooledJobStatus `json:"status,omitzero"`
+}
+
+// PooledJobList is a list of PooledJobs.
+//
+// +kubebuilder:object:root=true
+type PooledJobList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	Items []PooledJob `json:"items"`
+}
+
+// DeletionPolicy says what happens to the remote Job when its PooledJob is
+// deleted.
+//
+// +kubebuilder:validation:Enum=Delete;Orphan
+type DeletionPolicy string
+
+const (
+	// DeletionPolicyDelete deletes the remote Job and its Pods; the PooledJob
+	// goes when they are proven gone.
+	DeletionPolicyDelete DeletionPolicy = "Delete"
+	// DeletionPolicyOrphan leaves the remote Job and its Pods as they are.
+	DeletionPolicyOrphan DeletionPolicy = "Orphan"
+)
+
+// PooledJobSpec says what to run, and where.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.targetNamespace) == has(oldSelf.targetNamespace)",message="spec.targetNamespace cannot be added or removed; a new run is a new PooledJob"
+// +kubebuilder:validation:XValidation:rule="has(self.dispatchDeadlineSeconds) == has(oldSelf.dispatchDeadlineSeconds)",message="spec.dispatchDeadlineSeconds cannot be added or removed; a new run is a new PooledJob"
+type PooledJobSpec struct {
+	// clusterName names the ClusterConnection of the cluster to run on.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.clusterName cannot be changed; a new run is a new PooledJob"
+	ClusterName string `json:"clusterName,omitempty"`
+
+	// targetNamespace is the namespace on the target cluster. It must exist
+	// there. Defaults to the PooledJob's own namespace.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="spec.targetNamespace must be a namespace name: lower case letters, digits and '-', at most 63"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.targetNamespace cannot be changed; a new run is a new PooledJob"
+	TargetNamespace string `json:"targetNamespace,omitempty"`
+
+	// deletionPolicy says what happens to the remote Job when the PooledJob is
+	// deleted: Delete or Orphan. Defaults to Delete.
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+
+	// dispatchDeadlineSeconds is how long after the PooledJob's creation its
+	// remote Job must exist, in seconds. If it does not, the run ends Failed with
+	// reason DispatchDeadlineExceeded. Without it the run waits for ever.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=31536000
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.dispatchDeadlineSeconds cannot be changed; a new run is a new PooledJob"
+	DispatchDeadlineSeconds *int32 `json:"dispatchDeadlineSeconds,omitempty"`
+
+	// template is the Job to create, as in a CronJob. The target's API server
+	// checks it; labels and annotations of its metadata go on the Job.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.template cannot be changed; a new run is a new PooledJob"
+	// +kubebuilder:validation:XValidation:rule="has(self.spec)",message="spec.template.spec is required: it is the spec of a batch/v1 Job"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.ttlSecondsAfterFinished)",message="spec.template.spec.ttlSecondsAfterFinished must not be set: the Job could be collected before its result was seen; delete the PooledJob instead"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.suspend)",message="spec.template.spec.suspend must not be set: create the PooledJob when it should run"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.managedBy)",message="spec.template.spec.managedBy must not be set: the target's own Job controller runs the Job"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.selector)",message="spec.template.spec.selector must not be set: the target's API server makes it"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.manualSelector)",message="spec.template.spec.manualSelector must not be set: the target's API server makes the selector"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || (has(self.spec.template.spec) && has(self.spec.template.spec.restartPolicy) && self.spec.template.spec.restartPolicy in ['Never', 'OnFailure'])",message="spec.template.spec.template.spec.restartPolicy must be Never or OnFailure"
+	Template batchv1.JobTemplateSpec `json:"template,omitzero"`
+}
+
+// PooledJobPhase is the state of a run in one word. It is derived from the
+// conditions, which say more.
+//
+// +kubebuilder:validation:Enum=Pending;Running;Succeeded;Failed
+type PooledJobPhase string
+
+const (
+	// PooledJobPending: no Pod of the remote Job has started yet.
+	PooledJobPending PooledJobPhase = "Pending"
+	// PooledJobRunning: a Pod of the remote Job has started.
+	PooledJobRunning PooledJobPhase = "Running"
+	// PooledJobSucceeded: condition Complete is True. Final.
+	PooledJobSucceeded PooledJobPhase = "Succeeded"
+	// PooledJobFailed: condition Failed is True. Final.
+	PooledJobFailed PooledJobPhase = "Failed"
+)
+
+// PooledJobStatus is how a run goes.
+//
+// +kubebuilder:validation:MinProperties=1
+type PooledJobStatus struct {
+	// conditions are Accepted, Dispatched, Synced, and in the end Complete or
+	// Failed.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// phase is Pending, Running, Succeeded or Failed.
+	// +optional
+	Phase PooledJobPhase `json:"phase,omitempty"`
+
+	// clusterName is the ClusterConnection that the run is bound to.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ClusterName string `json:"clusterName,omitempty"`
+
+	// jobRef is the remote Job.
+	// +optional
+	JobRef *JobReference `json:"jobRef,omitempty"`
+
+	// active is the number of Pods that are pending or running.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Active *int32 `json:"active,omitempty"`
+
+	// ready is the number of active Pods that are ready.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Ready *int32 `json:"ready,omitempty"`
+
+	// succeeded is the number of Pods that succeeded.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Succeeded *int32 `json:"succeeded,omitempty"`
+
+	// failed is the number of Pods that failed.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Failed *int32 `json:"failed,omitempty"`
+
+	// startTime is when the target's Job controller started the Job, by the
+	// target's clock.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when the Job completed or failed, by the target's clock.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// result is how the container that speaks for the run ended.
+	// +optional
+	Result *Result `json:"result,omitempty"`
+}
+
+// JobReference names a Job on a target cluster.
+//
+// +kubebuilder:validation:MinProperties=1
+type JobReference struct {
+	// namespace of the Job on the target.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+
+	// name of the Job on the target.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// uid of the Job on the target; empty until the Job was seen.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	UID string `json:"uid,omitempty"`
+}
+
+// Result is how a container ended.
+type Result struct {
+	// exitCode is the container's exit code. It is absent when it is not known.
+	// +optional
+	ExitCode *int32 `json:"exitCode,omitempty"`
+
+	// reason is the container's or the Pod's own reason (Completed, Error,
+	// OOMKilled, Evicted, ...), or PodGone when the Pod that would tell is gone.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Reason string `json:"reason,omitempty"`
+
+	// message is the container's termination message: what it wrote to its
+	// termination message file or, when it failed, the last lines of its log.
+	// At most 4096 bytes, the kubelet's own limit.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Message string `json:"message,omitempty"`
+
+	// podName is the Pod that speaks for the run.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	PodName string `json:"podName,omitempty"`
+}
