@@ -120,6 +120,10 @@ const (
 	// ResultPodGone surfaces when the Job ended but the Pod that would tell
 	// the exit code is gone. An exit code is never invented.
 	ResultPodGone = "PodGone"
-	// ResultCompleted surfaces when the container that speaks for the run ended with exit code 0.
+	// ResultCompleted surfaces when the container ended with exit code 0 and gave
+	// no reason of its own.
 	ResultCompleted = "Completed"
+	// ResultError surfaces when the container ended with another exit code and
+	// gave no reason of its own.
+	ResultError = "Error"
 )

@@ -1,0 +1,72 @@
+package jobspec
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// Intent is where a PooledJob's remote Job is about to be created. It is written
+// to the PooledJob before the first attempt to create it, so that a later process
+// knows where to look, whatever became of the one that tried.
+type Intent struct {
+	// Cluster is the name of the ClusterConnection.
+	Cluster string `json:"cluster"`
+	// ClusterUID is the UID of the target's kube-system namespace.
+	ClusterUID string `json:"clusterUID"`
+	// Namespace and JobName name the Job on the target.
+	Namespace string `json:"namespace"`
+	JobName   string `json:"jobName"`
+	// Attempt counts the placements of the run, from 0.
+	Attempt int32 `json:"attempt"`
+}
+
+// NewIntent is the intent to run job where its spec says, on the cluster that
+// has the given UID.
+func NewIntent(job *v1alpha1.PooledJob, hubID, clusterUID string) Intent {
+	return Intent{
+		Cluster:    job.Spec.ClusterName,
+		ClusterUID: clusterUID,
+		Namespace:  TargetNamespace(job),
+		JobName:    RemoteName(hubID, job, 0),
+	}
+}
+
+// TargetNamespace is the namespace that a PooledJob's spec asks for.
+func TargetNamespace(job *v1alpha1.PooledJob) string {
+	if job.Spec.TargetNamespace != "" {
+		return job.Spec.TargetNamespace
+	}
+	return job.Namespace
+}
+
+// IntentOf reads the intent that is recorded on a PooledJob; ok is false when
+// there is none.
+//
+// The author of a PooledJob can write its annotations, so an intent that this
+// hub cannot have written for this spec is an error: nothing may be created or
+// deleted on its word. (A wrong ClusterUID is left to the proof of absence, which
+// fails on it.)
+func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, err error) {
+	raw, ok := job.Annotations[v1alpha1.AnnotationIntent]
+	if !ok {
+		return Intent{}, false, nil
+	}
+	if err := json.Unmarshal([]byte(raw), &intent); err != nil {
+		return Intent{}, true, fmt.Errorf("annotation %s is not valid: %w", v1alpha1.AnnotationIntent, err)
+	}
+	if want := NewIntent(job, hubID, intent.ClusterUID); intent != want {
+		return Intent{}, true, fmt.Errorf("annotation %s was not written by this installation", v1alpha1.AnnotationIntent)
+	}
+	return intent, true, nil
+}
+
+// Encode is the value of the intent annotation.
+func (i Intent) Encode() string {
+	data, err := json.Marshal(i)
+	if err != nil {
+		panic(err) // strings and an integer always marshal
+	}
+	return string(data)
+}

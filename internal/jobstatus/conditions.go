@@ -1,0 +1,94 @@
+package jobstatus
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// Writer changes the status of one PooledJob in memory. It stamps conditions with
+// the object's generation and with the time that it was made with.
+type Writer struct {
+	job *v1alpha1.PooledJob
+	now metav1.Time
+}
+
+// NewWriter returns a Writer for job's status at the given time.
+func NewWriter(job *v1alpha1.PooledJob, now time.Time) *Writer {
+	return &Writer{job: job, now: metav1.NewTime(now)}
+}
+
+// Finished tells whether a status is terminal.
+func Finished(status *v1alpha1.PooledJobStatus) bool {
+	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionComplete) ||
+		meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionFailed)
+}
+
+// Dispatched tells whether the remote Job was seen to exist.
+func Dispatched(status *v1alpha1.PooledJobStatus) bool {
+	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionDispatched)
+}
+
+// Phase derives the phase from the conditions.
+func Phase(status *v1alpha1.PooledJobStatus) v1alpha1.PooledJobPhase {
+	dispatched := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
+	switch {
+	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionComplete):
+		return v1alpha1.PooledJobSucceeded
+	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionFailed):
+		return v1alpha1.PooledJobFailed
+	case dispatched != nil && dispatched.Status == metav1.ConditionTrue && dispatched.Reason == v1alpha1.ReasonStarted:
+		return v1alpha1.PooledJobRunning
+	default:
+		return v1alpha1.PooledJobPending
+	}
+}
+
+// Accepted records whether the run is permitted.
+func (w *Writer) Accepted(status metav1.ConditionStatus, reason, message string) {
+	w.set(v1alpha1.ConditionAccepted, status, reason, message)
+}
+
+// Waiting records why the remote Job could not be created yet.
+func (w *Writer) Waiting(reason, message string) {
+	if !Dispatched(&w.job.Status) {
+		w.set(v1alpha1.ConditionDispatched, metav1.ConditionFalse, reason, message)
+	}
+}
+
+// Synced records that the status is kept up to date.
+func (w *Writer) Synced() {
+	w.set(v1alpha1.ConditionSynced, metav1.ConditionTrue, v1alpha1.ReasonSynced, "The status follows the remote Job.")
+}
+
+// NotSynced records that the status may be out of date, and why. The phase
+// stands.
+func (w *Writer) NotSynced(reason, message string) {
+	w.set(v1alpha1.ConditionSynced, metav1.ConditionUnknown, reason, message)
+}
+
+// Fail ends the run without the remote Job's own verdict. The caller must have
+// proof that no remote Job exists, and none will.
+func (w *Writer) Fail(reason, message string) {
+	w.set(v1alpha1.ConditionFailed, metav1.ConditionTrue, reason, message)
+}
+
+// set changes one condition of a status that is not terminal, and the phase with
+// it.
+func (w *Writer) set(kind string, status metav1.ConditionStatus, reason, message string) {
+	if Finished(&w.job.Status) {
+		return
+	}
+	meta.SetStatusCondition(&w.job.Status.Conditions, metav1.Condition{
+		Type:               kind,
+		Status:             status,
+		Reason:             reason,
+		Message:            truncate(message, maxConditionMessage),
+		ObservedGeneration: w.job.Generation,
+		LastTransitionTime: w.now,
+	})
+	w.job.Status.Phase = Phase(&w.job.Status)
+}

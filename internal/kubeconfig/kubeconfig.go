@@ -1,0 +1,90 @@
+package kubeconfig
+
+import (
+	"errors"
+	"fmt"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// MaxSize is the largest kubeconfig that Parse reads, in bytes: the size limit
+// of the Secret that it comes from.
+const MaxSize = 1 << 20
+
+// Identity is everything a kubeconfig may say: a server, what proves that it is
+// the right one, and what proves who we are. It holds secrets; it must not be
+// printed, and its String method does not.
+type Identity struct {
+	// Server is the URL of the API server: https, without user information.
+	Server string
+	// TLSServerName replaces Server's host in the check of its certificate.
+	TLSServerName string
+	// CAData are the PEM certificates that vouch for the server. Empty means
+	// the system's.
+	CAData []byte
+	// CertData and KeyData are the client certificate and its key, PEM. Both
+	// are set or none is.
+	CertData, KeyData []byte
+	// Token is a bearer token. At least one of it and CertData is set.
+	Token string
+}
+
+// String names the server only.
+func (id Identity) String() string { return id.Server }
+
+// GoString is String, so that %#v prints no secret either.
+func (id Identity) GoString() string { return id.Server }
+
+// Parse reads the current context of a kubeconfig. Every error is meant for the
+// author of the kubeconfig: it names what to mend.
+func Parse(data []byte) (Identity, error) {
+	if len(data) == 0 {
+		return Identity{}, errors.New("the kubeconfig is empty")
+	}
+	if len(data) > MaxSize {
+		return Identity{}, fmt.Errorf("the kubeconfig is %d bytes long; at most %d are allowed", len(data), MaxSize)
+	}
+	config, err := clientcmd.Load(data)
+	if err != nil {
+		// The decoder's own message can quote the input, which may be a key.
+		return Identity{}, errors.New("the kubeconfig is not a valid v1 Config document in YAML or JSON")
+	}
+	cluster, user, err := currentContext(config)
+	if err != nil {
+		return Identity{}, err
+	}
+	id := Identity{
+		Server:        cluster.Server,
+		TLSServerName: cluster.TLSServerName,
+		CAData:        cluster.CertificateAuthorityData,
+		CertData:      user.ClientCertificateData,
+		KeyData:       user.ClientKeyData,
+		Token:         user.Token,
+	}
+	if err := errors.Join(checkNothingElse(cluster, user), id.check()); err != nil {
+		return Identity{}, err
+	}
+	return id, nil
+}
+
+// currentContext finds the cluster and the user that the current context names.
+func currentContext(config *clientcmdapi.Config) (*clientcmdapi.Cluster, *clientcmdapi.AuthInfo, error) {
+	name := config.CurrentContext
+	if name == "" {
+		return nil, nil, errors.New("the kubeconfig has no current-context; set it to the name of one of its contexts")
+	}
+	current, ok := config.Contexts[name]
+	if !ok || current == nil {
+		return nil, nil, fmt.Errorf("current-context %q is not among the kubeconfig's contexts", name)
+	}
+	cluster, ok := config.Clusters[current.Cluster]
+	if !ok || cluster == nil {
+		return nil, nil, fmt.Errorf("context %q names cluster %q, which is not in the kubeconfig", name, current.Cluster)
+	}
+	user, ok := config.AuthInfos[current.AuthInfo]
+	if !ok || user == nil {
+		return nil, nil, fmt.Errorf("context %q names user %q, which is not in the kubeconfig", name, current.AuthInfo)
+	}
+	return cluster, user, nil
+}
