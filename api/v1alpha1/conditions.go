@@ -32,6 +32,9 @@ const (
 	ConditionComplete = "Complete"
 	// ConditionFailed is True when the run failed. It is final.
 	ConditionFailed = "Failed"
+	// ConditionDeleting is True when the PooledJob is being deleted and has to
+	// wait; its reason says for what. It says nothing about the run.
+	ConditionDeleting = "Deleting"
 )
 
 // Reasons of a ClusterConnection's conditions.

@@ -76,12 +76,23 @@ func (w *Writer) Fail(reason, message string) {
 	w.set(v1alpha1.ConditionFailed, metav1.ConditionTrue, reason, message)
 }
 
+// Deleting records why a PooledJob that is being deleted is still there. It says
+// nothing about the run, so it may change after the end.
+func (w *Writer) Deleting(reason, message string) {
+	w.write(v1alpha1.ConditionDeleting, metav1.ConditionTrue, reason, message)
+}
+
 // set changes one condition of a status that is not terminal, and the phase with
 // it.
 func (w *Writer) set(kind string, status metav1.ConditionStatus, reason, message string) {
 	if Finished(&w.job.Status) {
 		return
 	}
+	w.write(kind, status, reason, message)
+	w.job.Status.Phase = Phase(&w.job.Status)
+}
+
+func (w *Writer) write(kind string, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&w.job.Status.Conditions, metav1.Condition{
 		Type:               kind,
 		Status:             status,
@@ -90,5 +101,4 @@ func (w *Writer) set(kind string, status metav1.ConditionStatus, reason, message
 		ObservedGeneration: w.job.Generation,
 		LastTransitionTime: w.now,
 	})
-	w.job.Status.Phase = Phase(&w.job.Status)
 }

@@ -1,0 +1,33 @@
+package controllers
+
+import (
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// permits tells whether access rules open a namespace of the target to a namespace
+// of the hub. Without a rule nothing is open.
+func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[string]string, target string) (bool, error) {
+	for i, rule := range rules {
+		selector, err := metav1.LabelSelectorAsSelector(&rule.HubNamespaces)
+		if err != nil {
+			return false, fmt.Errorf("spec.access[%d].hubNamespaces: %w", i, err)
+		}
+		if selector.Matches(labels.Set(hubLabels)) && opens(rule.TargetNamespaces, hubNamespace, target) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func opens(targets v1alpha1.TargetNamespaces, hubNamespace, target string) bool {
+	if targets.Same != nil && *targets.Same {
+		return target == hubNamespace
+	}
+	return slices.Contains(targets.Names, target)
+}

@@ -1,0 +1,141 @@
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+)
+
+// connectionConditions are the conditions that Ready sums up, in the order in
+// which a connection comes up.
+var connectionConditions = []string{
+	v1alpha1.ConditionCredentialsValid,
+	v1alpha1.ConditionReachable,
+	v1alpha1.ConditionAuthorized,
+	v1alpha1.ConditionSynced,
+}
+
+// connectionWriter changes the status of one ClusterConnection in memory.
+type connectionWriter struct {
+	connection *v1alpha1.ClusterConnection
+	now        metav1.Time
+}
+
+func newConnectionWriter(connection *v1alpha1.ClusterConnection, now time.Time) *connectionWriter {
+	return &connectionWriter{connection: connection, now: metav1.NewTime(now)}
+}
+
+// finding is what is known of one condition.
+type finding struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+}
+
+var (
+	works    = finding{metav1.ConditionTrue, v1alpha1.ReasonConnected, "The connection works."}
+	notKnown = finding{metav1.ConditionUnknown, v1alpha1.ReasonNotConnected, "Not known without a connection."}
+	connects = finding{metav1.ConditionUnknown, v1alpha1.ReasonConnecting, "The first contact is under way."}
+)
+
+// maxWords bounds what of a target's words goes into a condition, in bytes.
+const maxWords = 4096
+
+// notConnected records why there is nothing to connect with.
+func (w *connectionWriter) notConnected(reason, message string) {
+	w.write(finding{metav1.ConditionFalse, reason, message}, notKnown, notKnown, notKnown)
+}
+
+// observe records the pool's view of the connection.
+func (w *connectionWriter) observe(status connpool.Status) {
+	if status.KubernetesVersion != "" {
+		w.connection.Status.KubernetesVersion = status.KubernetesVersion
+	}
+	if w.connection.Status.ClusterUID == "" {
+		w.connection.Status.ClusterUID = status.ClusterUID
+	}
+	var words string
+	if status.Err != nil {
+		words = status.Err.Error()
+		words = strings.ToValidUTF8(words[:min(len(words), maxWords)], "")
+	}
+	no := func(reason string) finding { return finding{metav1.ConditionFalse, reason, words} }
+	switch status.State {
+	case connpool.Connecting:
+		w.write(connects, connects, connects, connects)
+	case connpool.Ready:
+		w.write(works, works, works, works)
+	case connpool.Unreachable:
+		w.write(notKnown, no(v1alpha1.ReasonUnreachable), notKnown, notKnown)
+	case connpool.Rejected:
+		w.write(no(v1alpha1.ReasonCredentialsRejected), works, notKnown, notKnown)
+	case connpool.Forbidden:
+		w.write(works, works, no(v1alpha1.ReasonForbidden), notKnown)
+	case connpool.IdentityChanged:
+		w.write(works, works, notKnown, no(v1alpha1.ReasonIdentityChanged))
+	}
+}
+
+// deleting records that the connection is kept for these PooledJobs.
+func (w *connectionWriter) deleting(users []string) {
+	const shown = 5
+	names := strings.Join(users[:min(len(users), shown)], ", ")
+	if len(users) > shown {
+		names += ", ..."
+	}
+	w.set(v1alpha1.ConditionReady, finding{metav1.ConditionFalse, v1alpha1.ReasonDeleting, fmt.Sprintf(
+		"Deleted, but kept for %d PooledJobs that still have to clean up on the target: %s. Delete them first.", len(users), names)})
+}
+
+// write records a finding for each of connectionConditions, and sums them up.
+func (w *connectionWriter) write(findings ...finding) {
+	for i, kind := range connectionConditions {
+		w.set(kind, findings[i])
+	}
+	if w.connection.DeletionTimestamp.IsZero() {
+		w.set(v1alpha1.ConditionReady, rollUp(findings))
+	}
+}
+
+// rollUp is the first finding that is False, else the first that is Unknown, else
+// that all is well.
+func rollUp(findings []finding) finding {
+	for _, status := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown} {
+		for _, f := range findings {
+			if f.status == status {
+				return f
+			}
+		}
+	}
+	return works
+}
+
+func (w *connectionWriter) set(kind string, f finding) {
+	meta.SetStatusCondition(&w.connection.Status.Conditions, metav1.Condition{
+		Type: kind, Status: f.status, Reason: f.reason, Message: f.message,
+		ObservedGeneration: w.connection.Generation, LastTransitionTime: w.now,
+	})
+}
+
+// notice is an Event to emit.
+type notice struct{ kind, reason, message string }
+
+// readyTransition is the Event for a change of Ready, if it changed.
+func readyTransition(before, after *v1alpha1.ClusterConnection) (notice, bool) {
+	was := meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReady)
+	is := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
+	if is == nil || is.Status == metav1.ConditionUnknown || (was != nil && was.Status == is.Status && was.Reason == is.Reason) {
+		return notice{}, false
+	}
+	if is.Status == metav1.ConditionTrue {
+		return notice{corev1.EventTypeNormal, is.Reason, "Connected to " + after.Status.Server}, true
+	}
+	return notice{corev1.EventTypeWarning, is.Reason, is.Message}, true
+}

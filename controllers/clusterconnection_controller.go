@@ -1,0 +1,250 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/kubeconfig"
+)
+
+const (
+	// defaultSecretKey is spec.kubeconfigSecretRef.key when it is left out.
+	defaultSecretKey = "kubeconfig"
+	// countInterval is the shortest time between two refreshes of status.jobs:
+	// a counter must not cost a write per job.
+	countInterval = 30 * time.Second
+)
+
+// ClusterConnectionReconciler connects ClusterConnections and shows their state.
+type ClusterConnectionReconciler struct {
+	// Hub reads from the manager's caches and writes to the hub.
+	Hub client.Client
+	// Connections is the pool.
+	Connections Connections
+	// Wakeups bring the pool's news.
+	Wakeups *Wakeups
+	// Namespace is the manager's own: the only one that Secrets are read from.
+	Namespace string
+	// Recorder emits Events on transitions of connections.
+	Recorder events.EventRecorder
+	// Now is the clock.
+	Now func() time.Time
+
+	counted countTimes
+}
+
+// +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=get;list;watch
+
+// SetupWithManager registers the reconciler.
+func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("clusterconnection").
+		For(&v1alpha1.ClusterConnection{}).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
+		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(connectionOfJob), builder.WithPredicates(phaseChanged())).
+		WatchesRawSource(&r.Wakeups.connections).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 8}).
+		Complete(r)
+}
+
+// Reconcile makes the pool match one ClusterConnection, and its status the pool.
+func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+	connection := &v1alpha1.ClusterConnection{}
+	if err := r.Hub.Get(ctx, req.NamespacedName, connection); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.Connections.Disconnect(req.Name)
+			r.counted.forget(req.Name)
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if connection.DeletionTimestamp.IsZero() {
+		if err := r.addFinalizer(ctx, connection); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	before := connection.DeepCopy()
+	if err := r.connect(ctx, connection); err != nil {
+		return ctrl.Result{}, err
+	}
+	result, err = r.countJobs(ctx, connection)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !connection.DeletionTimestamp.IsZero() {
+		if done, err := r.finalize(ctx, connection); done || err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return result, r.patchStatus(ctx, before, connection)
+}
+
+func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
+	before := connection.DeepCopy()
+	if !controllerutil.AddFinalizer(connection, v1alpha1.FinalizerClusterConnection) {
+		return nil
+	}
+	if err := r.Hub.Patch(ctx, connection, lockedPatch(before)); err != nil {
+		return fmt.Errorf("adding the finalizer: %w", err)
+	}
+	return nil
+}
+
+// connect hands the kubeconfig to the pool and records the connection's state.
+func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
+	writer := newConnectionWriter(connection, r.Now())
+	identity, reason, err := r.readKubeconfig(ctx, connection)
+	if reason != "" {
+		r.Connections.Disconnect(connection.Name)
+		writer.notConnected(reason, err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	connection.Status.Server = identity.Server
+	r.Connections.Connect(connection.Name, connpool.Config{
+		Server:        identity.Server,
+		TLSServerName: identity.TLSServerName,
+		CAData:        identity.CAData,
+		CertData:      identity.CertData,
+		KeyData:       identity.KeyData,
+		Token:         identity.Token,
+		ClusterUID:    connection.Status.ClusterUID,
+	})
+	if status, ok := r.Connections.Status(connection.Name); ok {
+		writer.observe(status)
+	}
+	return nil
+}
+
+// readKubeconfig reads the kubeconfig's identity from its Secret. An error with a
+// reason is for the user to mend; one without may pass.
+func (r *ClusterConnectionReconciler) readKubeconfig(ctx context.Context, connection *v1alpha1.ClusterConnection) (kubeconfig.Identity, string, error) {
+	ref := connection.Spec.KubeconfigSecretRef
+	secretKey := ref.Key
+	if secretKey == "" {
+		secretKey = defaultSecretKey
+	}
+	secret := &corev1.Secret{}
+	err := r.Hub.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: ref.Name}, secret)
+	if apierrors.IsNotFound(err) {
+		return kubeconfig.Identity{}, v1alpha1.ReasonSecretNotFound,
+			fmt.Errorf("Secret %s/%s does not exist; create it with the kubeconfig under key %q", r.Namespace, ref.Name, secretKey)
+	}
+	if err != nil {
+		return kubeconfig.Identity{}, "", fmt.Errorf("reading the kubeconfig Secret: %w", err)
+	}
+	data, ok := secret.Data[secretKey]
+	if !ok {
+		return kubeconfig.Identity{}, v1alpha1.ReasonSecretNotFound,
+			fmt.Errorf("Secret %s/%s has no key %q; put the kubeconfig there", r.Namespace, ref.Name, secretKey)
+	}
+	identity, err := kubeconfig.Parse(data)
+	if err != nil {
+		return kubeconfig.Identity{}, v1alpha1.ReasonInvalidKubeconfig,
+			fmt.Errorf("Secret %s/%s, key %q: %w", r.Namespace, ref.Name, secretKey, err)
+	}
+	return identity, "", nil
+}
+
+// finalize lets a deleted ClusterConnection go once no PooledJob needs it; done
+// tells that it went.
+func (r *ClusterConnectionReconciler) finalize(ctx context.Context, connection *v1alpha1.ClusterConnection) (done bool, err error) {
+	users, err := r.users(ctx, connection.Name)
+	if err != nil {
+		return false, err
+	}
+	if len(users) > 0 {
+		newConnectionWriter(connection, r.Now()).deleting(users)
+		return false, nil
+	}
+	r.Connections.Disconnect(connection.Name)
+	before := connection.DeepCopy()
+	if !controllerutil.RemoveFinalizer(connection, v1alpha1.FinalizerClusterConnection) {
+		return true, nil
+	}
+	if err := r.Hub.Patch(ctx, connection, lockedPatch(before)); err != nil {
+		return false, fmt.Errorf("removing the finalizer: %w", client.IgnoreNotFound(err))
+	}
+	return true, nil
+}
+
+// users are the PooledJobs that may have something to clean up on the target.
+func (r *ClusterConnectionReconciler) users(ctx context.Context, name string) ([]string, error) {
+	var jobs v1alpha1.PooledJobList
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: name}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing PooledJobs of the connection: %w", err)
+	}
+	var users []string
+	for i := range jobs.Items {
+		if controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
+			users = append(users, jobs.Items[i].Namespace+"/"+jobs.Items[i].Name)
+		}
+	}
+	return users, nil
+}
+
+// patchStatus writes the status if it changed, and emits an Event if Ready did.
+func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, after *v1alpha1.ClusterConnection) error {
+	if equality.Semantic.DeepEqual(before.Status, after.Status) {
+		return nil
+	}
+	wanted := after.DeepCopy()
+	before.ResourceVersion = after.ResourceVersion
+	if err := r.Hub.Status().Patch(ctx, after, lockedPatch(before)); err != nil {
+		return fmt.Errorf("writing the status: %w", client.IgnoreNotFound(err))
+	}
+	if event, ok := readyTransition(before, wanted); ok {
+		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", event.message)
+	}
+	return nil
+}
+
+func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	if secret.GetNamespace() != r.Namespace {
+		return nil
+	}
+	var list v1alpha1.ClusterConnectionList
+	if err := r.Hub.List(ctx, &list, client.MatchingFields{connectionsBySecret: secret.GetName()}); err != nil {
+		return nil // the caches have stopped
+	}
+	requests := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return requests
+}
+
+func connectionOfJob(_ context.Context, job client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: clusterOf(job)}}}
+}
+
+// phaseChanged passes what changes the counts of a connection, or who uses it.
+func phaseChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: jobCountChanged} // and every creation and deletion
+}
+
+// lockedPatch is a merge patch that fails if the object was changed by another
+// since it was read.
+func lockedPatch(before client.Object) client.Patch {
+	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+}

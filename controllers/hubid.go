@@ -1,0 +1,53 @@
+package controllers
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// hubConfigMap holds the hub ID, in the manager's namespace.
+	hubConfigMap = "pooledjob-hub"
+	hubIDKey     = "id"
+)
+
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=configmaps,verbs=get;create
+
+// HubID returns the ID of this installation, and makes one if there is none yet.
+// It marks every remote object, so it must never change: without it the Jobs on
+// the targets belong to nobody.
+func HubID(ctx context.Context, hub client.Client, namespace string) (string, error) {
+	fresh := make([]byte, 8)
+	if _, err := rand.Read(fresh); err != nil {
+		return "", fmt.Errorf("making a hub ID: %w", err)
+	}
+	config := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: hubConfigMap},
+		Data:       map[string]string{hubIDKey: hex.EncodeToString(fresh)},
+	}
+	key := client.ObjectKeyFromObject(config)
+	// Get first, so that a start needs no write; create loses to another process
+	// that starts at the same time, and then its ID is ours.
+	err := hub.Get(ctx, key, &corev1.ConfigMap{})
+	if apierrors.IsNotFound(err) {
+		if err := hub.Create(ctx, config); err != nil && !apierrors.IsAlreadyExists(err) {
+			return "", fmt.Errorf("creating ConfigMap %s, which holds the hub ID: %w", key, err)
+		}
+	}
+	if err := hub.Get(ctx, key, config); err != nil {
+		return "", fmt.Errorf("reading ConfigMap %s, which holds the hub ID: %w", key, err)
+	}
+	id := config.Data[hubIDKey]
+	if errs := validation.IsValidLabelValue(id); id == "" || len(errs) > 0 {
+		return "", fmt.Errorf("ConfigMap %s: %q must be a label value: restore the one that the Jobs on the targets carry as label pooledjob.io/hub, or delete the ConfigMap if there are none", key, hubIDKey)
+	}
+	return id, nil
+}

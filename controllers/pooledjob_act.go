@@ -1,0 +1,171 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+// run is one reconcile of one PooledJob.
+type run struct {
+	*PooledJobReconciler
+	*snapshot
+	lease  *connpool.Lease // nil exactly when snapshot.notReady is not empty
+	before *v1alpha1.PooledJobStatus
+	writer *jobstatus.Writer
+	// released tells that the finalizer is off: the PooledJob may be gone.
+	released bool
+}
+
+// act does what was decided. It returns when to look again, if not only on a
+// change.
+func (r *run) act(ctx context.Context, a action) (after time.Duration, err error) {
+	if r.remote != nil && !r.memory.seen && r.memory.jobUID != "" {
+		r.remember(func(m *memory) { m.seen = true })
+	}
+	switch a.verb {
+	case settle:
+		return a.after, nil
+	case wait:
+		r.recordWait(a)
+		return a.after, nil
+	case refuse:
+		after, err = r.refuse(ctx, a)
+	case bind:
+		after, err = r.bind(ctx)
+	case create:
+		after, err = r.resume(ctx)
+	case observe:
+		err = r.observe(ctx)
+	case confirmLoss:
+		after, err = r.confirmLoss(ctx)
+	case deleteRemote:
+		err = r.deleteRemote(ctx, r.remote.UID)
+	case confirmGone:
+		after, err = r.confirmGone(ctx)
+	case awaitDeletion:
+		r.recordWait(a)
+		after = a.after
+	case release:
+		err = r.release(ctx)
+	}
+	if errors.Is(err, connpool.ErrClosed) {
+		return 0, nil // the pool wakes us when the connection is back
+	}
+	return after, err
+}
+
+// remember changes what this process remembers of the PooledJob.
+func (r *run) remember(change func(*memory)) { r.memory = r.memories.update(r.job, change) }
+
+// recordWait records what the PooledJob waits for.
+func (r *run) recordWait(a action) {
+	if a.reason == "" {
+		return
+	}
+	switch a.condition {
+	case v1alpha1.ConditionAccepted:
+		r.writer.Accepted(metav1.ConditionFalse, a.reason, a.message)
+	case v1alpha1.ConditionDispatched:
+		r.accept()
+		r.writer.Waiting(a.reason, a.message)
+	case v1alpha1.ConditionSynced:
+		r.writer.NotSynced(a.reason, a.message)
+	case v1alpha1.ConditionDeleting:
+		r.writer.Deleting(a.reason, a.message)
+	}
+}
+
+// accept records that the access rules permit the run.
+func (r *run) accept() {
+	if r.bound {
+		r.job.Status.ClusterName = r.intent.Cluster
+	}
+	r.writer.Accepted(metav1.ConditionTrue, v1alpha1.ReasonAccepted, "The ClusterConnection's access rules permit the run.")
+}
+
+// bind writes the finalizer and the intent, in one patch, before anything is sent
+// to the target; then it creates the Job.
+func (r *run) bind(ctx context.Context) (time.Duration, error) {
+	r.intent = jobspec.NewIntent(r.job, r.HubID, r.clusterUID)
+	bound := r.job.DeepCopy()
+	controllerutil.AddFinalizer(bound, v1alpha1.FinalizerPooledJob)
+	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationIntent, r.intent.Encode())
+	if err := r.Hub.Patch(ctx, bound, lockedPatch(r.job)); err != nil {
+		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
+	}
+	r.job.ObjectMeta, r.bound = bound.ObjectMeta, true
+	// The patch was refused had anybody else written the object: what we know
+	// of it is all there is.
+	r.remember(func(m *memory) { m.current, m.writtenAt = true, r.now })
+	return r.create(ctx)
+}
+
+// resume goes on with a creation that may have begun in another process: first it
+// makes sure that what the cache shows is the latest, because a Job that was seen
+// already must not be created again.
+func (r *run) resume(ctx context.Context) (time.Duration, error) {
+	if !r.memory.current {
+		live := &v1alpha1.PooledJob{}
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(r.job), live); err != nil {
+			return 0, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
+		}
+		if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
+			return 100 * time.Millisecond, nil // until the cache has caught up
+		}
+		r.remember(func(m *memory) { m.current, m.unknownSince = true, r.started })
+	}
+	return r.create(ctx)
+}
+
+// observe records what the remote Job says. When it has ended and its Pods are not
+// in view, the target is asked: two watches have no common order.
+func (r *run) observe(ctx context.Context) error {
+	pods := append(append([]*corev1.Pod(nil), r.pods...), r.endedPods...)
+	if !jobstatus.ResultKnown(r.remote, pods) {
+		listed, err := r.lease.ListPods(ctx, r.intent.Namespace, string(r.job.UID))
+		if err != nil {
+			return fmt.Errorf("reading the Pods of the ended Job: %w", err)
+		}
+		pods = append(pods, listed...)
+	}
+	r.accept()
+	r.writer.Observe(r.remote, pods)
+	return nil
+}
+
+// deleteRemote asks the target to delete the Job of that UID.
+func (r *run) deleteRemote(ctx context.Context, uid types.UID) error {
+	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // not that Job any more: what is there now comes by the watch
+	}
+	if err != nil {
+		return fmt.Errorf("deleting the remote Job: %w", err)
+	}
+	return nil
+}
+
+// release takes the finalizer off.
+func (r *run) release(ctx context.Context) error {
+	released := r.job.DeepCopy()
+	controllerutil.RemoveFinalizer(released, v1alpha1.FinalizerPooledJob)
+	if err := r.Hub.Patch(ctx, released, lockedPatch(r.job)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
+	}
+	r.released = true
+	return nil
+}

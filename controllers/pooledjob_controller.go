@@ -1,0 +1,164 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+// writeInterval is the shortest time between two writes of a PooledJob that is not
+// finished: what happens in between is written together.
+const writeInterval = time.Second
+
+// PooledJobReconciler runs PooledJobs.
+type PooledJobReconciler struct {
+	// Hub reads from the manager's caches and writes to the hub.
+	Hub client.Client
+	// Live reads from the hub's API server itself.
+	Live client.Reader
+	// Connections is the pool.
+	Connections Connections
+	// Wakeups bring the pool's news.
+	Wakeups *Wakeups
+	// HubID marks the remote objects of this installation.
+	HubID string
+	// Recorder emits Events on failed runs.
+	Recorder events.EventRecorder
+	// Now is the clock.
+	Now func() time.Time
+	// Workers is how many PooledJobs are reconciled at once.
+	Workers int
+
+	memories memories
+	begun    sync.Once
+	started  time.Time // of the first reconcile: no other process acts since
+}
+
+// +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+
+// SetupWithManager registers the reconciler.
+func (r *PooledJobReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("pooledjob").
+		For(&v1alpha1.PooledJob{}).
+		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.jobsOfConnection), builder.WithPredicates(usabilityChanged())).
+		WatchesRawSource(&r.Wakeups.jobs).
+		WithOptions(controller.Options{MaxConcurrentReconciles: r.Workers}).
+		Complete(r)
+}
+
+// Reconcile brings one PooledJob a step further.
+func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+	r.begun.Do(func() { r.started = r.Now() })
+	job := &v1alpha1.PooledJob{}
+	if err := r.Hub.Get(ctx, req.NamespacedName, job); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.memories.forget(req.NamespacedName)
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	s, lease, err := r.gather(ctx, job)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	run := &run{
+		PooledJobReconciler: r, snapshot: s, lease: lease,
+		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now),
+	}
+	after, err := run.act(ctx, decide(s))
+	wait, writeErr := run.writeStatus(ctx)
+	return asResult(earliest(after, wait), firstError(err, writeErr))
+}
+
+// asResult turns a lost race into another look: whoever won has changed the object,
+// and the cache will show it.
+func asResult(after time.Duration, err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: 100 * time.Millisecond}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: after}, nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeStatus writes the status if it changed: a final one at once, any other when
+// writeInterval has passed since the last write. It returns the time until then.
+func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
+	if r.released || equality.Semantic.DeepEqual(*r.before, r.job.Status) {
+		return 0, nil
+	}
+	finished := jobstatus.Finished(&r.job.Status)
+	if left := r.memory.writtenAt.Add(writeInterval).Sub(r.now); left > 0 && !finished {
+		return left, nil
+	}
+	before := r.job.DeepCopy()
+	before.Status = *r.before
+	written := r.job.DeepCopy()
+	if err := r.Hub.Status().Patch(ctx, written, lockedPatch(before)); err != nil {
+		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
+	}
+	r.remember(func(m *memory) { m.writtenAt = r.now })
+	if finished && !jobstatus.Finished(r.before) {
+		r.announceFailure()
+	}
+	return 0, nil
+}
+
+// announceFailure emits an Event for a run that has failed.
+func (r *run) announceFailure() {
+	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed != nil {
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", failed.Message)
+	}
+}
+
+func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, connection client.Object) []reconcile.Request {
+	return findJobs(ctx, r.Hub, client.MatchingFields{jobsByCluster: connection.GetName()})
+}
+
+// usabilityChanged passes what may let waiting PooledJobs go on, or changes what
+// they wait for.
+func usabilityChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.ClusterConnection)
+		after, ok2 := e.ObjectNew.(*v1alpha1.ClusterConnection)
+		if !ok || !ok2 {
+			return false
+		}
+		was := meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReady)
+		is := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
+		return before.Generation != after.Generation ||
+			(was == nil) != (is == nil) ||
+			(was != nil && (was.Status != is.Status || was.Reason != is.Reason || was.Message != is.Message))
+	}}
+}

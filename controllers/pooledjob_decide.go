@@ -1,0 +1,223 @@
+package controllers
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+const (
+	// podsGrace is how long a deletion may wait for Pods before it says so: the
+	// default grace period of a Pod is 30 s, and some ask for more.
+	podsGrace = time.Minute
+	// informerGrace is how long the informer may take to show a Job that the
+	// target has just created, before the target is asked about it.
+	informerGrace = 30 * time.Second
+)
+
+// verb is what to do about a PooledJob.
+type verb int
+
+const (
+	// settle: there is nothing to do.
+	settle verb = iota
+	// wait: something is missing; record what.
+	wait
+	// refuse: end the run before it has a remote Job.
+	refuse
+	// bind: record the intent, then create.
+	bind
+	// create: ask the target for the remote Job.
+	create
+	// observe: record what the remote Job and its Pods say.
+	observe
+	// confirmLoss: the Job was seen and is not in view; find out.
+	confirmLoss
+	// deleteRemote: ask the target to delete the Job.
+	deleteRemote
+	// confirmGone: the Job is not in view; find out, to let the PooledJob go.
+	confirmGone
+	// awaitDeletion: the Job is being deleted on the target.
+	awaitDeletion
+	// release: take the finalizer off.
+	release
+)
+
+// action is a decision.
+type action struct {
+	verb verb
+	// condition is the one that wait and awaitDeletion record, for reason and
+	// message.
+	condition string
+	reason    string
+	message   string
+	// after is when to look again; 0 is when something changes.
+	after time.Duration
+}
+
+// decide tells what to do about a PooledJob. It is pure: the first rule that
+// applies wins.
+func decide(s *snapshot) action {
+	switch {
+	case !s.job.DeletionTimestamp.IsZero():
+		return decideDeletion(s)
+	case jobstatus.Finished(&s.job.Status):
+		return action{verb: settle}
+	case s.remote != nil && isSameJob(s):
+		return action{verb: observe}
+	case s.wasObserved():
+		return decideMissing(s)
+	default:
+		return decideDispatch(s)
+	}
+}
+
+// wasObserved tells whether the remote Job is known to have existed.
+func (s *snapshot) wasObserved() bool {
+	return s.job.Status.JobRef != nil || s.memory.jobUID != ""
+}
+
+// observedUID is the UID of the Job that was observed; empty if none was.
+func (s *snapshot) observedUID() types.UID {
+	if s.job.Status.JobRef != nil {
+		return types.UID(s.job.Status.JobRef.UID)
+	}
+	return s.memory.jobUID
+}
+
+// isSameJob tells whether the Job in view is the one that was observed before, if
+// one was.
+func isSameJob(s *snapshot) bool {
+	known := s.observedUID()
+	return known == "" || known == s.remote.UID
+}
+
+// decideDeletion: the PooledJob goes when its Job is proven gone.
+func decideDeletion(s *snapshot) action {
+	deleting := func(verb verb, reason, message string) action {
+		return action{verb: verb, condition: v1alpha1.ConditionDeleting, reason: reason, message: message}
+	}
+	switch {
+	case !controllerutil.ContainsFinalizer(s.job, v1alpha1.FinalizerPooledJob):
+		return action{verb: settle}
+	case s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan:
+		return action{verb: release}
+	case s.connection == nil:
+		return deleting(wait, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
+			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again, or set spec.deletionPolicy to Orphan.", s.job.Spec.ClusterName))
+	case s.notReady != "":
+		return deleting(wait, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
+			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", s.notReady))
+	case s.remote == nil && len(s.pods) == 0:
+		return action{verb: confirmGone}
+	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
+		return action{verb: deleteRemote}
+	}
+	if left := podsGrace - s.now.Sub(s.job.DeletionTimestamp.Time); left > 0 {
+		return action{verb: awaitDeletion, after: left}
+	}
+	return deleting(awaitDeletion, v1alpha1.ReasonWaitingForPods, fmt.Sprintf(
+		"Waiting for %d Pods of Job %s/%s to stop.", len(s.pods), s.intent.Namespace, s.intent.JobName))
+}
+
+// decideMissing: the Job was observed and is not in view.
+func decideMissing(s *snapshot) action {
+	if s.connection == nil || s.notReady != "" {
+		return waitForConnection(s, v1alpha1.ConditionSynced)
+	}
+	if s.job.Status.JobRef == nil && !s.memory.seen {
+		if left := informerGrace - s.now.Sub(s.memory.createdAt); left > 0 {
+			return action{verb: settle, after: left}
+		}
+	}
+	return action{verb: confirmLoss}
+}
+
+// decideDispatch: no Job was observed yet.
+func decideDispatch(s *snapshot) action {
+	if left, ok := s.dispatchTimeLeft(); ok && left <= 0 {
+		return action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: fmt.Sprintf(
+			"No remote Job existed %d seconds after the PooledJob was created. %s", *s.job.Spec.DispatchDeadlineSeconds, lastObstacle(s))}
+	}
+	switch {
+	case s.connection == nil:
+		return waitForConnection(s, v1alpha1.ConditionAccepted)
+	case !s.permitted:
+		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: fmt.Sprintf(
+			"ClusterConnection %q does not open namespace %q of its cluster to hub namespace %q; its spec.access must.",
+			s.connection.Name, s.intent.Namespace, s.job.Namespace)}
+	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
+		return waitForConnection(s, v1alpha1.ConditionDispatched)
+	case s.bound && s.intent.ClusterUID != s.clusterUID:
+		return s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonIdentityChanged, fmt.Sprintf(
+			"The run is bound to the cluster with UID %s, but connection %s reaches %s.", s.intent.ClusterUID, s.connection.Name, s.clusterUID))
+	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
+		a := s.waiting(v1alpha1.ConditionDispatched, s.memory.refusal.reason, s.memory.refusal.message)
+		a.after = earliest(a.after, s.memory.retryAt.Sub(s.now))
+		return a
+	case !s.bound:
+		return action{verb: bind}
+	default:
+		return action{verb: create}
+	}
+}
+
+// waitForConnection waits until the pool or the ClusterConnection changes.
+func waitForConnection(s *snapshot, condition string) action {
+	switch {
+	case s.connection == nil:
+		return s.waiting(condition, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
+			"ClusterConnection %q does not exist.", s.job.Spec.ClusterName))
+	case !s.connection.DeletionTimestamp.IsZero() && condition == v1alpha1.ConditionDispatched:
+		return s.waiting(condition, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
+			"ClusterConnection %q is being deleted.", s.connection.Name))
+	default:
+		return s.waiting(condition, v1alpha1.ReasonClusterNotReady, s.notReady)
+	}
+}
+
+// waiting waits, but not beyond the dispatch deadline.
+func (s *snapshot) waiting(condition, reason, message string) action {
+	a := action{verb: wait, condition: condition, reason: reason, message: message}
+	if left, ok := s.dispatchTimeLeft(); ok && !s.wasObserved() {
+		a.after = left
+	}
+	return a
+}
+
+// dispatchTimeLeft is the time until the dispatch deadline; ok is false without
+// one.
+func (s *snapshot) dispatchTimeLeft() (left time.Duration, ok bool) {
+	if s.job.Spec.DispatchDeadlineSeconds == nil {
+		return 0, false
+	}
+	deadline := s.job.CreationTimestamp.Add(time.Duration(*s.job.Spec.DispatchDeadlineSeconds) * time.Second)
+	return deadline.Sub(s.now), true
+}
+
+// lastObstacle is what kept the run from its Job.
+func lastObstacle(s *snapshot) string {
+	switch {
+	case s.connection == nil:
+		return fmt.Sprintf("ClusterConnection %q does not exist.", s.job.Spec.ClusterName)
+	case s.notReady != "":
+		return s.notReady
+	case s.memory.refusal != nil:
+		return s.memory.refusal.message
+	default:
+		return ""
+	}
+}
+
+// earliest is the shorter of two delays, of which 0 means none.
+func earliest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}

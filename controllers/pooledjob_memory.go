@@ -1,0 +1,73 @@
+package controllers
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// memory is what one process remembers of its own requests for one PooledJob.
+// Nothing depends on it being there: without it the next process asks the hub and
+// the target instead.
+type memory struct {
+	uid types.UID
+	// current tells that this process knows the PooledJob to be unobserved by
+	// any other: it wrote the intent itself, or read the object from the hub's
+	// API server since.
+	current bool
+	// createdAt is when the target answered that the Job exists, and jobUID
+	// what Job; seen tells that the informer has shown it since.
+	createdAt time.Time
+	jobUID    types.UID
+	seen      bool
+	// unknownSince is when the last request to create the Job ended without an
+	// answer to tell whether it was created.
+	unknownSince time.Time
+	// refusal is the target's last answer that is worth another try, retryAt
+	// when, and refusals how many came in a row.
+	refusal  *refusal
+	retryAt  time.Time
+	refusals int
+	// writtenAt is when the PooledJob was last written.
+	writtenAt time.Time
+}
+
+// memories holds the memory of every PooledJob until it is gone.
+type memories struct {
+	mu    sync.Mutex
+	byKey map[types.NamespacedName]memory
+}
+
+// of is a copy of the memory of a PooledJob; empty for one that was re-created
+// under the same name.
+func (m *memories) of(job *v1alpha1.PooledJob) memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if found := m.byKey[client.ObjectKeyFromObject(job)]; found.uid == job.UID {
+		return found
+	}
+	return memory{uid: job.UID}
+}
+
+// update changes the memory of a PooledJob, and returns it.
+func (m *memories) update(job *v1alpha1.PooledJob, change func(*memory)) memory {
+	next := m.of(job)
+	change(&next)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byKey == nil {
+		m.byKey = map[types.NamespacedName]memory{}
+	}
+	m.byKey[client.ObjectKeyFromObject(job)] = next
+	return next
+}
+
+func (m *memories) forget(name types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.byKey, name)
+}

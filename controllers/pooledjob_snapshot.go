@@ -1,0 +1,135 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+)
+
+// snapshot is everything that a decision about a PooledJob is made from.
+type snapshot struct {
+	now time.Time
+	job *v1alpha1.PooledJob
+
+	// intent is where the remote Job is, or would be; bound tells that it is
+	// recorded on the PooledJob.
+	intent jobspec.Intent
+	bound  bool
+
+	// connection is the ClusterConnection; nil when it does not exist.
+	connection *v1alpha1.ClusterConnection
+	// permitted tells whether its access rules permit the run.
+	permitted bool
+	// notReady says why there is no lease; empty when there is one.
+	notReady string
+	// clusterUID is the cluster that the lease reaches.
+	clusterUID string
+
+	// remote is the Job in the connection's view, and pods its Pods; nil when
+	// there is none of ours.
+	remote *batchv1.Job
+	pods   []*corev1.Pod
+	// endedPods are Pods that have ended and are gone.
+	endedPods []*corev1.Pod
+
+	// memory is what this process remembers of its own requests.
+	memory memory
+}
+
+// gather reads everything that the decision needs, from caches only.
+func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
+	s := &snapshot{now: r.Now(), job: job, memory: r.memories.of(job)}
+	intent, recorded, err := jobspec.IntentOf(job, r.HubID)
+	s.bound = recorded && err == nil && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
+	s.intent = intent
+	if err := r.gatherConnection(ctx, s); err != nil {
+		return nil, nil, err
+	}
+	lease, err := r.Connections.Lease(job.Spec.ClusterName)
+	if err == nil {
+		err = r.gatherRemote(s, lease)
+	}
+	if err != nil {
+		s.notReady = r.whyNotReady(s, err)
+		return s, nil, nil
+	}
+	return s, lease, nil
+}
+
+func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot) error {
+	connection := &v1alpha1.ClusterConnection{}
+	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.job.Spec.ClusterName}, connection)
+	if err == nil {
+		s.connection = connection
+		s.permitted, err = r.checkAccess(ctx, r.Hub, connection, s.job)
+	}
+	if !s.bound {
+		s.intent = jobspec.NewIntent(s.job, r.HubID, connection.Status.ClusterUID)
+	}
+	return client.IgnoreNotFound(err)
+}
+
+// gatherRemote looks the remote Job and its Pods up in the connection's view.
+func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) error {
+	s.clusterUID = lease.ClusterUID()
+	remote, err := lease.Job(s.intent.Namespace, s.intent.JobName)
+	if err != nil {
+		return err
+	}
+	if remote != nil && jobspec.Owns(r.HubID, s.job, remote.Labels) {
+		s.remote = remote
+	}
+	key := string(s.job.UID)
+	if s.pods, err = lease.Pods(key); err != nil {
+		return err
+	}
+	s.endedPods = lease.EndedPods(key)
+	return nil
+}
+
+// checkAccess applies the access rules to the labels of the PooledJob's
+// namespace, which it reads through reader.
+func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (bool, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := reader.Get(ctx, client.ObjectKey{Name: job.Namespace}, namespace); err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil // gone or not seen yet: refused only after a live read
+		}
+		return false, fmt.Errorf("reading the namespace's labels: %w", err)
+	}
+	return permits(connection.Spec.Access, job.Namespace, namespace.Labels, jobspec.TargetNamespace(job))
+}
+
+// whyNotReady says why a connection cannot be used. The words are the same for as
+// long as the state is, so that they are written once.
+func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) string {
+	name := s.job.Spec.ClusterName
+	var notReady *connpool.NotReadyError
+	if errors.As(err, &notReady) {
+		if last := notReady.Status.LastContact; !last.IsZero() {
+			return fmt.Sprintf("%v; last contact at %s", notReady, last.UTC().Format(time.RFC3339))
+		}
+		return notReady.Error()
+	}
+	if s.connection != nil {
+		ready := meta.FindStatusCondition(s.connection.Status.Conditions, v1alpha1.ConditionReady)
+		if ready != nil && ready.Status != metav1.ConditionTrue {
+			return fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
+		}
+	}
+	return fmt.Sprintf("connection %s is not open yet", name)
+}

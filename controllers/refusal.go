@@ -1,0 +1,87 @@
+package controllers
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+const (
+	// minRetry and maxRetry bound the wait before a creation is tried again; it
+	// doubles with every refusal.
+	minRetry = time.Second
+	maxRetry = 30 * time.Second
+)
+
+// refusal is what a target's refusal to create a Job means.
+type refusal struct {
+	// reason is that of the condition, message the target's own words.
+	reason, message string
+	// final tells that the same request will never succeed.
+	final bool
+	// unknown tells that the Job may have been created all the same.
+	unknown bool
+}
+
+// classify tells what an error of a creation means. (AlreadyExists is not a
+// refusal.)
+func classify(err error) refusal {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		// No answer: the request may have arrived.
+		return refusal{reason: v1alpha1.ReasonTargetError, message: err.Error(), unknown: true}
+	}
+	r := refusal{message: status.Status().Message}
+	switch code := status.Status().Code; code {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		r.reason, r.final = v1alpha1.ReasonRejected, true
+	case http.StatusForbidden:
+		r.reason = forbiddenReason(err)
+		r.final = r.reason == v1alpha1.ReasonRejected
+	case http.StatusNotFound:
+		r.reason = v1alpha1.ReasonTargetError
+		if isAPIServerNotFound(err) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces" {
+			r.reason = v1alpha1.ReasonNamespaceNotFound
+		}
+	default:
+		r.reason = v1alpha1.ReasonTargetError
+		r.unknown = code >= http.StatusInternalServerError || code == 0
+	}
+	return r
+}
+
+// forbiddenReason tells the kinds of 403 apart, which differ in their words only.
+func forbiddenReason(err error) string {
+	text := err.Error()
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return v1alpha1.ReasonNamespaceNotFound
+	case strings.Contains(text, "exceeded quota:") || strings.Contains(text, "status unknown for quota:"):
+		return v1alpha1.ReasonQuotaExceeded
+	case strings.Contains(text, `cannot create resource "jobs"`):
+		return v1alpha1.ReasonForbidden
+	default:
+		return v1alpha1.ReasonRejected // an admission plugin or webhook
+	}
+}
+
+// isAPIServerNotFound tells whether err is a 404 of a Kubernetes API server, not
+// one that the client made up from a proxy's page.
+func isAPIServerNotFound(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// backoff is the wait after the n-th refusal in a row, counted from 0.
+func backoff(n int) time.Duration {
+	if n > 10 {
+		return maxRetry
+	}
+	return min(minRetry<<n, maxRetry)
+}

@@ -1,0 +1,80 @@
+package controllers
+
+import (
+	"context"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// Wakeups carry news from the pool to the reconcilers' work queues. The pool's
+// callbacks must not block; adding to a work queue does not.
+//
+// News that comes before a reconciler has started is dropped: it reconciles every
+// object when it starts.
+type Wakeups struct {
+	hub         client.Reader // answers from the cache
+	connections queue
+	jobs        queue
+}
+
+// NewWakeups returns Wakeups that look PooledJobs up in hub, which must answer
+// from a cache with the indexes of AddIndexes.
+func NewWakeups(hub client.Reader) *Wakeups { return &Wakeups{hub: hub} }
+
+// ConnectionChanged wakes a ClusterConnection and exactly its PooledJobs.
+func (w *Wakeups) ConnectionChanged(name string) {
+	w.connections.add(types.NamespacedName{Name: name})
+	w.wakeJobs(client.MatchingFields{jobsByCluster: name})
+}
+
+// RemoteChanged wakes the PooledJob of that UID.
+func (w *Wakeups) RemoteChanged(_, uid string) {
+	if uid != "" {
+		w.wakeJobs(client.MatchingFields{jobsByUID: uid})
+	}
+}
+
+func (w *Wakeups) wakeJobs(which client.MatchingFields) {
+	for _, name := range findJobs(context.Background(), w.hub, which) {
+		w.jobs.add(name.NamespacedName)
+	}
+}
+
+// findJobs lists PooledJobs in a cache, as requests. A cache that is not running
+// yet has nothing to wake.
+func findJobs(ctx context.Context, hub client.Reader, which client.MatchingFields) []reconcile.Request {
+	var list v1alpha1.PooledJobList
+	if err := hub.List(ctx, &list, which, client.UnsafeDisableDeepCopy); err != nil {
+		logf.FromContext(ctx).V(1).Info("PooledJobs could not be woken", "which", which, "reason", err.Error())
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return requests
+}
+
+// queue is a controller's source that others add to.
+type queue struct {
+	target atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
+}
+
+// Start implements source.Source.
+func (q *queue) Start(_ context.Context, target workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	q.target.Store(&target)
+	return nil
+}
+
+func (q *queue) add(name types.NamespacedName) {
+	if target := q.target.Load(); target != nil {
+		(*target).Add(reconcile.Request{NamespacedName: name})
+	}
+}
