@@ -14,7 +14,7 @@ import (
 // of the hub. Without a rule nothing is open.
 func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[string]string, target string) (bool, error) {
 	for i, rule := range rules {
-		selector, err := metav1.LabelSelectorAsSelector(&rule.HubNamespaces)
+		selector, err := metav1.LabelSelectorAsSelector(labelSelector(rule.HubNamespaces))
 		if err != nil {
 			return false, fmt.Errorf("spec.access[%d].hubNamespaces: %w", i, err)
 		}
@@ -23,6 +23,14 @@ func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[str
 		}
 	}
 	return false, nil
+}
+
+func labelSelector(selector v1alpha1.NamespaceSelector) *metav1.LabelSelector {
+	converted := &metav1.LabelSelector{MatchLabels: selector.MatchLabels}
+	for _, r := range selector.MatchExpressions {
+		converted.MatchExpressions = append(converted.MatchExpressions, metav1.LabelSelectorRequirement(r))
+	}
+	return converted
 }
 
 func opens(targets v1alpha1.TargetNamespaces, hubNamespace, target string) bool {

@@ -35,6 +35,8 @@ const (
 type ClusterConnectionReconciler struct {
 	// Hub reads from the manager's caches and writes to the hub.
 	Hub client.Client
+	// Live reads from the hub's API server itself.
+	Live client.Reader
 	// Connections is the pool.
 	Connections Connections
 	// Wakeups bring the pool's news.
@@ -188,19 +190,30 @@ func (r *ClusterConnectionReconciler) finalize(ctx context.Context, connection *
 	return true, nil
 }
 
-// users are the PooledJobs that may have something to clean up on the target.
+// users are the PooledJobs that may have something to clean up on the target, as
+// the cache has them or, when it has none, the hub's API server.
 func (r *ClusterConnectionReconciler) users(ctx context.Context, name string) ([]string, error) {
 	var jobs v1alpha1.PooledJobList
 	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs of the connection: %w", err)
 	}
+	if users := withFinalizer(&jobs, name); len(users) > 0 {
+		return users, nil
+	}
+	if err := r.Live.List(ctx, &jobs); err != nil {
+		return nil, fmt.Errorf("listing PooledJobs: %w", err)
+	}
+	return withFinalizer(&jobs, name), nil
+}
+
+func withFinalizer(jobs *v1alpha1.PooledJobList, cluster string) []string {
 	var users []string
 	for i := range jobs.Items {
-		if controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
+		if clusterOf(&jobs.Items[i]) == cluster && controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
 			users = append(users, jobs.Items[i].Namespace+"/"+jobs.Items[i].Name)
 		}
 	}
-	return users, nil
+	return users
 }
 
 // patchStatus writes the status if it changed, and emits an Event if Ready did.

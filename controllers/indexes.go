@@ -19,9 +19,9 @@ const (
 	connectionsBySecret = "spec.kubeconfigSecretRef.name"
 )
 
-// AddIndexes adds the indexes that the reconcilers look things up by. It must be
+// addIndexes adds the indexes that the reconcilers look things up by. It must be
 // called once, before the caches start.
-func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	indexes := []struct {
 		object  client.Object
 		field   string

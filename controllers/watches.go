@@ -19,23 +19,19 @@ import (
 // News that comes before a reconciler has started is dropped: it reconciles every
 // object when it starts.
 type Wakeups struct {
-	hub         client.Reader // answers from the cache
+	hub         client.Reader // answers from a cache with addIndexes
 	connections queue
 	jobs        queue
 }
 
-// NewWakeups returns Wakeups that look PooledJobs up in hub, which must answer
-// from a cache with the indexes of AddIndexes.
-func NewWakeups(hub client.Reader) *Wakeups { return &Wakeups{hub: hub} }
-
-// ConnectionChanged wakes a ClusterConnection and exactly its PooledJobs.
-func (w *Wakeups) ConnectionChanged(name string) {
+// connectionChanged wakes a ClusterConnection and exactly its PooledJobs.
+func (w *Wakeups) connectionChanged(name string) {
 	w.connections.add(types.NamespacedName{Name: name})
 	w.wakeJobs(client.MatchingFields{jobsByCluster: name})
 }
 
-// RemoteChanged wakes the PooledJob of that UID.
-func (w *Wakeups) RemoteChanged(_, uid string) {
+// remoteChanged wakes the PooledJob of that UID.
+func (w *Wakeups) remoteChanged(_, uid string) {
 	if uid != "" {
 		w.wakeJobs(client.MatchingFields{jobsByUID: uid})
 	}

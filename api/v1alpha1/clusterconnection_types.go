@@ -81,12 +81,53 @@ type AccessRule struct {
 	// Select one by name with the label kubernetes.io/metadata.name, which the
 	// API server sets.
 	// +required
-	HubNamespaces metav1.LabelSelector `json:"hubNamespaces,omitzero"`
+	HubNamespaces NamespaceSelector `json:"hubNamespaces,omitzero"`
 
 	// targetNamespaces says which namespaces of the target the selected hub
 	// namespaces may use.
 	// +required
 	TargetNamespaces TargetNamespaces `json:"targetNamespaces,omitzero"`
+}
+
+// NamespaceSelector selects hub namespaces by their labels, as a LabelSelector
+// does: all of its requirements must hold, and without any it selects all.
+type NamespaceSelector struct {
+	// matchLabels are labels that a namespace must have.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	MatchLabels map[string]string `json:"matchLabels,omitempty"`
+
+	// matchExpressions are further requirements on its labels.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	MatchExpressions []NamespaceSelectorRequirement `json:"matchExpressions,omitempty"`
+}
+
+// NamespaceSelectorRequirement is a requirement on one label of a namespace.
+//
+// +kubebuilder:validation:XValidation:rule="(self.operator in ['In', 'NotIn']) == has(self.values)",message="values must be given for In and NotIn, and not for Exists and DoesNotExist"
+type NamespaceSelectorRequirement struct {
+	// key of the label.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	Key string `json:"key,omitempty"`
+
+	// operator is In, NotIn, Exists or DoesNotExist.
+	// +required
+	// +kubebuilder:validation:Enum=In;NotIn;Exists;DoesNotExist
+	Operator metav1.LabelSelectorOperator `json:"operator,omitempty"`
+
+	// values to compare the label's with.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=0
+	// +kubebuilder:validation:items:MaxLength=63
+	Values []string `json:"values,omitempty"`
 }
 
 // TargetNamespaces is a set of namespaces of the target: exactly one of its

@@ -106,6 +106,8 @@ type PooledJobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.selector)",message="spec.template.spec.selector must not be set: the target's API server makes it"
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.manualSelector)",message="spec.template.spec.manualSelector must not be set: the target's API server makes the selector"
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || (has(self.spec.template.spec) && has(self.spec.template.spec.restartPolicy) && self.spec.template.spec.restartPolicy in ['Never', 'OnFailure'])",message="spec.template.spec.template.spec.restartPolicy must be Never or OnFailure"
+	// +kubebuilder:validation:XValidation:rule="!has(self.metadata) || !has(self.metadata.labels) || self.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",message="spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Job it is"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.template.metadata) || !has(self.spec.template.metadata.labels) || self.spec.template.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",message="spec.template.spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Pods they are"
 	Template batchv1.JobTemplateSpec `json:"template,omitzero"`
 }
 

@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -23,7 +21,6 @@ import (
 )
 
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=pooledjob-system,resources=leases,verbs=get;create;update
-// +kubebuilder:rbac:groups=events.k8s.io,namespace=pooledjob-system,resources=events,verbs=create;patch
 
 // leaseName is the Lease of the leader election.
 const leaseName = "pooledjob-manager"
@@ -42,30 +39,31 @@ func run(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	if err := controllers.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return err
-	}
 	// The pool ends after the manager: reconciles that are under way at the end
 	// still have their connections.
 	poolCtx, closePool := context.WithCancel(context.WithoutCancel(ctx))
-	wakeups := controllers.NewWakeups(mgr.GetClient())
-	pool := connpool.New(poolCtx, connpool.Options{
-		Selector:  v1alpha1.LabelHub + "=" + hubID,
-		KeyLabel:  v1alpha1.LabelUID,
-		OnState:   wakeups.ConnectionChanged,
-		OnChange:  wakeups.RemoteChanged,
-		UserAgent: "pooledjob-manager/" + version,
-		Log:       log.Log.WithName("connpool"),
+	defer closePool()
+	wait, err := controllers.Setup(poolCtx, mgr, controllers.Options{
+		Namespace: options.Namespace,
+		HubID:     hubID,
+		Workers:   options.Workers,
+		Pool: connpool.Options{
+			UserAgent: "pooledjob-manager/" + version,
+			Log:       log.Log.WithName("connpool"),
+		},
 	})
-	defer func() {
-		closePool()
-		pool.Wait()
-	}()
-	if err := addReconcilers(mgr, pool, wakeups, hubID, options); err != nil {
+	if err != nil {
 		return err
 	}
+	defer func() {
+		closePool()
+		wait()
+	}()
 	log.Log.Info("Starting", "version", version, "hub", hubID, "namespace", options.Namespace)
-	return mgr.Start(ctx)
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	return nil
 }
 
 func newManager(options Options) (ctrl.Manager, error) {
@@ -89,33 +87,12 @@ func newManager(options Options) (ctrl.Manager, error) {
 		LeaderElectionNamespace:       options.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       &options.ShutdownTimeout,
-		Cache:                         cacheOptions(options.Namespace),
+		Cache:                         controllers.CacheOptions(options.Namespace),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
 	}
 	return mgr, addChecks(mgr)
-}
-
-// cacheOptions keep Secrets of the manager's namespace only, and of namespaces
-// nothing but their labels.
-func cacheOptions(namespace string) cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
-			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {
-				Transform: keepLabels,
-			},
-		},
-	}
-}
-
-func keepLabels(obj any) (any, error) {
-	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
-		m.Annotations, m.ManagedFields = nil, nil
-	}
-	return obj, nil
 }
 
 func addChecks(mgr ctrl.Manager) error {
@@ -126,30 +103,12 @@ func addChecks(mgr ctrl.Manager) error {
 		ctx, cancel := context.WithTimeout(req.Context(), time.Second)
 		defer cancel()
 		if !mgr.GetCache().WaitForCacheSync(ctx) {
-			return fmt.Errorf("the view of the hub is not complete yet")
+			return errors.New("the view of the hub is not complete yet")
 		}
 		return nil
 	}
 	if err := mgr.AddReadyzCheck("hub", synced); err != nil {
 		return fmt.Errorf("readiness check: %w", err)
-	}
-	return nil
-}
-
-func addReconcilers(mgr ctrl.Manager, pool *connpool.Pool, wakeups *controllers.Wakeups, hubID string, options Options) error {
-	recorder := mgr.GetEventRecorder("pooledjob")
-	connections := &controllers.ClusterConnectionReconciler{
-		Hub: mgr.GetClient(), Connections: pool, Wakeups: wakeups, Namespace: options.Namespace, Recorder: recorder, Now: time.Now,
-	}
-	if err := connections.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("ClusterConnection reconciler: %w", err)
-	}
-	jobs := &controllers.PooledJobReconciler{
-		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
-		HubID: hubID, Recorder: recorder, Now: time.Now, Workers: options.Workers,
-	}
-	if err := jobs.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("PooledJob reconciler: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,73 @@
+# PooledJob. `make help` lists what there is; a fresh machine needs Go, make and
+# git, and nothing else.
+
+SHELL := /usr/bin/env bash -o pipefail -e
+TOOL := go tool -modfile=hack/tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE ?= pooledjob/manager:$(VERSION)
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## Try it
+
+.PHONY: demo
+demo: localkube build ## Run every sample on one hub and two targets, check the outcomes, clean up.
+	@go run ./hack/demo run
+
+.PHONY: up
+up: localkube build ## Leave a hub, two targets and the manager running to play with.
+	@go run ./hack/demo up
+
+.PHONY: down
+down: ## Stop what `make up` started.
+	@go run ./hack/demo down
+
+## Test
+
+.PHONY: test
+test: localkube build ## Run every test.
+	go test ./... -timeout 30m
+
+.PHONY: test-e2e
+test-e2e: localkube build ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
+	go test ./test/e2e/... -timeout 30m -v
+
+.PHONY: lint
+lint: ## Check style, import directions and API conventions.
+	$(TOOL) golangci-lint-kube-api-linter run ./...
+
+.PHONY: check-generated
+check-generated: generate ## Fail when generated files are not up to date.
+	git diff --exit-code -- api config
+	@test -z "$$(git status --porcelain -- api config)" || { git status --short -- api config; exit 1; }
+
+.PHONY: check-image
+check-image: ## Check what of the image can be checked without a container engine.
+	hack/check-image.sh
+
+## Build
+
+.PHONY: generate
+generate: ## Generate deepcopy functions, CRDs and the manager's role.
+	$(TOOL) controller-gen object paths=./api/...
+	$(TOOL) controller-gen crd:maxDescLen=0,generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd
+	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers/... paths=./cmd/... output:rbac:dir=config/rbac
+
+.PHONY: build
+build: ## Build bin/manager.
+	@$(BUILD) -o bin/manager ./cmd/manager
+
+.PHONY: localkube
+localkube: ## Build the local clusters' programs into bin/ (once; minutes).
+	@hack/localkube/build.sh
+
+.PHONY: build-installer
+build-installer: ## Render dist/install.yaml for IMAGE.
+	@mkdir -p dist
+	$(TOOL) kustomize build config/default | sed 's#image: manager:latest#image: $(IMAGE)#' > dist/install.yaml
+	@grep -q 'image: $(IMAGE)' dist/install.yaml

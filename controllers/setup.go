@@ -1,0 +1,86 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+)
+
+// Options say how the reconcilers work.
+type Options struct {
+	// Namespace is the manager's own.
+	Namespace string
+	// HubID marks the remote objects of this installation; see HubID.
+	HubID string
+	// Workers is how many PooledJobs are reconciled at once, at least 1.
+	Workers int
+	// Pool are the pool's settings; what news it brings, and of what, is set
+	// by Setup.
+	Pool connpool.Options
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+}
+
+// Setup adds the reconcilers to a manager that was made with CacheOptions. Their
+// pool lives until ctx is done; wait blocks until it has closed every connection.
+func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(), err error) {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	wakeups := &Wakeups{hub: mgr.GetClient()}
+	options.Pool.Selector = v1alpha1.LabelHub + "=" + options.HubID
+	options.Pool.KeyLabel = v1alpha1.LabelUID
+	options.Pool.OnState = wakeups.connectionChanged
+	options.Pool.OnChange = wakeups.remoteChanged
+	pool := connpool.New(ctx, options.Pool)
+	recorder := mgr.GetEventRecorder("pooledjob")
+
+	connections := &ClusterConnectionReconciler{
+		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
+		Namespace: options.Namespace, Recorder: recorder, Now: options.Now,
+	}
+	if err := connections.SetupWithManager(mgr); err != nil {
+		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)
+	}
+	jobs := &PooledJobReconciler{
+		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
+		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers,
+	}
+	if err := jobs.SetupWithManager(mgr); err != nil {
+		return nil, fmt.Errorf("PooledJob reconciler: %w", err)
+	}
+	return pool.Wait, nil
+}
+
+// CacheOptions make a manager keep no more of the hub than the reconcilers need:
+// Secrets of its own namespace only, and of namespaces nothing but their labels.
+func CacheOptions(namespace string) cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {
+				Transform: keepLabels,
+			},
+		},
+	}
+}
+
+func keepLabels(obj any) (any, error) {
+	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+		m.Annotations, m.ManagedFields = nil, nil
+	}
+	return obj, nil
+}

@@ -1,0 +1,135 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/test/localcluster"
+)
+
+// The suite runs the reconcilers on a real hub and a real target that have an API
+// server and nothing else: the tests play the target's Job controller, so that
+// every moment of a Job's life can be held still.
+var (
+	hubCluster, targetCluster *localcluster.Cluster
+	hub, target               client.Client
+	operator                  *operatorProcess
+)
+
+const (
+	systemNamespace = "pooledjob-system"
+	patience        = 15 * time.Second
+	// quiet is how long something must not happen before it counts as not
+	// happening. It bounds what a test can miss, not what it can wrongly find.
+	quiet = time.Second
+)
+
+func TestControllers(t *testing.T) {
+	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(patience)
+	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
+	SetDefaultConsistentlyDuration(quiet)
+	RunSpecs(t, "Controllers")
+}
+
+var _ = BeforeSuite(func(ctx context.Context) {
+	logf.SetLogger(zap.New(zap.WriteTo(GinkgoWriter), zap.UseDevMode(true)))
+	scheme := runtime.NewScheme()
+	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
+	Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
+
+	hubCluster, hub = startCluster(ctx, "hub", scheme)
+	targetCluster, target = startCluster(ctx, "target", scheme)
+	_, err := envtest.InstallCRDs(hubCluster.Config(), envtest.CRDInstallOptions{
+		Paths: []string{filepath.Join("..", "config", "crd")}, ErrorIfPathMissing: true,
+	})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(hub.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}})).To(Succeed())
+	operator = startOperator(scheme)
+})
+
+var _ = AfterSuite(func() {
+	if operator != nil {
+		operator.stop()
+	}
+})
+
+func startCluster(ctx context.Context, name string, scheme *runtime.Scheme) (*localcluster.Cluster, client.Client) {
+	cluster, err := localcluster.Start(ctx, localcluster.Options{Name: name})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(cluster.Stop)
+	c, err := client.New(cluster.Config(), client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+	return cluster, c
+}
+
+// operatorProcess is a manager in this process.
+type operatorProcess struct {
+	scheme *runtime.Scheme
+	hubID  string
+	cancel context.CancelFunc
+	ended  chan error
+	wait   func()
+}
+
+func startOperator(scheme *runtime.Scheme) *operatorProcess {
+	skip := true
+	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
+		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace),
+		Controller: config.Controller{SkipNameValidation: &skip},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	ctx, cancel := context.WithCancel(context.Background())
+	hubID, err := HubID(ctx, hub, systemNamespace)
+	Expect(err).NotTo(HaveOccurred())
+	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1)}
+	p.wait, err = Setup(ctx, mgr, Options{
+		Namespace: systemNamespace, HubID: hubID, Workers: 8,
+		Pool: connpool.Options{
+			UserAgent: "pooledjob-test", Log: logf.Log.WithName("connpool"),
+			ProbeInterval: 500 * time.Millisecond, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second,
+		},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	go func() { p.ended <- mgr.Start(ctx) }()
+	return p
+}
+
+func (p *operatorProcess) stop() {
+	p.cancel()
+	Eventually(p.ended).WithTimeout(time.Minute).Should(Receive(BeNil()))
+	p.wait()
+}
+
+// restart replaces the operator by a new one, which remembers nothing.
+func (p *operatorProcess) restart() {
+	p.stop()
+	*p = *startOperator(p.scheme)
+}
+
+var serial int
+
+// uniqueName is a name that no other spec uses.
+func uniqueName(prefix string) string {
+	serial++
+	return fmt.Sprintf("%s-%d-%d", prefix, GinkgoParallelProcess(), serial)
+}
