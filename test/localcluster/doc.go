@@ -1,0 +1,52 @@
+// Package localcluster starts real Kubernetes clusters for tests, on one
+// machine and without containers.
+//
+// A cluster is an etcd and a kube-apiserver and, with Options.Workloads, also a
+// kube-controller-manager, a kube-scheduler and kwok, which plays the kubelet
+// of as many nodes as wanted. All are the real programs, from the one binary
+// that `make localkube` builds; only the containers are imagined.
+//
+// # Promises
+//
+//   - Start returns when the cluster can be used: with Workloads, Pods created
+//     in the namespace default at that moment are admitted, scheduled and run.
+//   - Clusters share nothing. Any number of them start and run side by side, in
+//     one test process or in several; everything listens on 127.0.0.1 only.
+//   - After Stop, or after a Start that failed or was cancelled, no process and
+//     no temporary file is left. When the test process itself dies, even by
+//     SIGKILL, its clusters' processes end within a second.
+//   - The kubeconfigs handed out hold all their data: an https server, its CA
+//     and a client certificate, and no paths.
+//   - An error of Start quotes the end of the log of the program that failed.
+//
+// The package needs a Unix system. The third promise, in the case of a killed
+// test process, is kept by the localkube binary and not by other binaries that
+// KUBEBUILDER_ASSETS may name.
+//
+// # Failures
+//
+// [Cluster.StopProgram] and [Cluster.StartProgram] take a single program away and
+// bring it back, with its port and state: an unreachable API server, a dead
+// scheduler, nodes without kubelets.
+//
+// # Pods
+//
+// A Pod runs as soon as it is scheduled, for one second, and then succeeds. The
+// Pod's annotations (in a Job, those of the Pod template) change that, see
+// [DurationAnnotation], [ExitCodeAnnotation], [ReasonAnnotation],
+// [MessageAnnotation] and [WaitingReasonAnnotation]. Init containers complete
+// at once; all other containers of a Pod share one fate. A Pod that is deleted
+// before its end gets exit code 143 (SIGTERM) and then goes away, as far as its
+// finalizers let it.
+//
+// Not imagined: restarts. The restart policy OnFailure behaves as Never, and
+// Always lets the containers run on without end. There are no logs, no exec, no
+// probes, and no network between Pods.
+//
+// # Controllers
+//
+// With Workloads these controllers run: Job, namespace, garbage collector,
+// service account, TTL after finished, resource quota, root CA publisher and Pod
+// garbage collector. Without Workloads none does: nothing deletes the dependents
+// of a deleted object, and a deleted namespace stays Terminating.
+package localcluster

@@ -1,0 +1,86 @@
+package localcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Program is the name of one of the programs that make a cluster.
+type Program string
+
+// The programs of a cluster; the last three only with Options.Workloads.
+const (
+	Etcd              Program = "etcd"
+	APIServer         Program = "kube-apiserver"
+	ControllerManager Program = "kube-controller-manager"
+	Scheduler         Program = "kube-scheduler"
+	Kwok              Program = "kwok"
+)
+
+// StopProgram ends one program and leaves the others running: a cluster without
+// its API server refuses connections, one without its kwok has dead nodes, and so
+// on. The API server ends in order, the others are killed. Stopping a stopped
+// program does nothing. etcd cannot be stopped alone.
+func (c *Cluster) StopProgram(program Program) error {
+	c.running.Lock()
+	defer c.running.Unlock()
+	if program == APIServer {
+		if err := c.plane.APIServer.Stop(); err != nil {
+			return fmt.Errorf("stopping %s of cluster %s: %w", program, c.name, err)
+		}
+		c.serverDown = true
+		return nil
+	}
+	p, err := c.process(program)
+	if err != nil {
+		return err
+	}
+	return p.kill()
+}
+
+// StartProgram starts a program again that StopProgram ended, on the same port
+// and with the same state, certificates and flags. The API server is healthy when
+// StartProgram returns; the others need a moment more. The context bounds the
+// start, which takes two minutes at most.
+func (c *Cluster) StartProgram(ctx context.Context, program Program) error {
+	c.running.Lock()
+	defer c.running.Unlock()
+	if c.ended {
+		return fmt.Errorf("starting %s of cluster %s: the cluster was stopped", program, c.name)
+	}
+	if program == APIServer {
+		return c.restartAPIServer(ctx)
+	}
+	p, err := c.process(program)
+	if err != nil {
+		return err
+	}
+	if p.cmd != nil {
+		return errors.Join(p.crashed(), fmt.Errorf("%s of cluster %s: stop it before it is started again", program, c.name))
+	}
+	return p.start()
+}
+
+func (c *Cluster) restartAPIServer(ctx context.Context) error {
+	if !c.serverDown {
+		return fmt.Errorf("%s of cluster %s: stop it before it is started again", APIServer, c.name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if _, err := c.startAPIServer(ctx); err != nil {
+		return fmt.Errorf("starting %s of cluster %s again: %w", APIServer, c.name, errors.Join(err, c.plane.APIServer.Stop()))
+	}
+	c.serverDown = false
+	return nil
+}
+
+// process finds a program that this package runs by itself.
+func (c *Cluster) process(program Program) (*process, error) {
+	for _, p := range c.processes {
+		if p.program == program {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("cluster %s has no program %q that can be stopped and started", c.name, program)
+}
