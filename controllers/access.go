@@ -25,7 +25,10 @@ func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[str
 	return false, nil
 }
 
-func labelSelector(selector v1alpha1.NamespaceSelector) *metav1.LabelSelector {
+func labelSelector(selector *v1alpha1.NamespaceSelector) *metav1.LabelSelector {
+	if selector == nil {
+		return nil // which selects nothing
+	}
 	converted := &metav1.LabelSelector{MatchLabels: selector.MatchLabels}
 	for _, r := range selector.MatchExpressions {
 		converted.MatchExpressions = append(converted.MatchExpressions, metav1.LabelSelectorRequirement(r))

@@ -61,7 +61,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 			pending++
 		}
 	}
-	connection.Status.Jobs = &v1alpha1.JobCounts{Pending: &pending, Active: &active}
+	connection.Status.Jobs = v1alpha1.JobCounts{Pending: &pending, Active: &active}
 	return ctrl.Result{}, nil
 }
 

@@ -79,13 +79,13 @@ func decide(s *snapshot) action {
 
 // wasObserved tells whether the remote Job is known to have existed.
 func (s *snapshot) wasObserved() bool {
-	return s.job.Status.JobRef != nil || s.memory.jobUID != ""
+	return s.job.Status.JobRef.UID != "" || s.memory.jobUID != ""
 }
 
 // observedUID is the UID of the Job that was observed; empty if none was.
 func (s *snapshot) observedUID() types.UID {
-	if s.job.Status.JobRef != nil {
-		return types.UID(s.job.Status.JobRef.UID)
+	if uid := s.job.Status.JobRef.UID; uid != "" {
+		return types.UID(uid)
 	}
 	return s.memory.jobUID
 }
@@ -130,7 +130,7 @@ func decideMissing(s *snapshot) action {
 	if s.connection == nil || s.notReady != "" {
 		return waitForConnection(s, v1alpha1.ConditionSynced)
 	}
-	if s.job.Status.JobRef == nil && !s.memory.seen {
+	if s.job.Status.JobRef.UID == "" && !s.memory.seen {
 		if left := informerGrace - s.now.Sub(s.memory.createdAt); left > 0 {
 			return action{verb: settle, after: left}
 		}
@@ -142,7 +142,7 @@ func decideMissing(s *snapshot) action {
 func decideDispatch(s *snapshot) action {
 	if left, ok := s.dispatchTimeLeft(); ok && left <= 0 {
 		return action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: fmt.Sprintf(
-			"No remote Job existed %d seconds after the PooledJob was created. %s", *s.job.Spec.DispatchDeadlineSeconds, lastObstacle(s))}
+			"No remote Job existed %d seconds after the PooledJob was created. %s", s.job.Spec.DispatchDeadlineSeconds, lastObstacle(s))}
 	}
 	switch {
 	case s.connection == nil:
@@ -193,10 +193,10 @@ func (s *snapshot) waiting(condition, reason, message string) action {
 // dispatchTimeLeft is the time until the dispatch deadline; ok is false without
 // one.
 func (s *snapshot) dispatchTimeLeft() (left time.Duration, ok bool) {
-	if s.job.Spec.DispatchDeadlineSeconds == nil {
+	if s.job.Spec.DispatchDeadlineSeconds == 0 {
 		return 0, false
 	}
-	deadline := s.job.CreationTimestamp.Add(time.Duration(*s.job.Spec.DispatchDeadlineSeconds) * time.Second)
+	deadline := s.job.CreationTimestamp.Add(time.Duration(s.job.Spec.DispatchDeadlineSeconds) * time.Second)
 	return deadline.Sub(s.now), true
 }
 

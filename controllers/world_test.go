@@ -51,7 +51,7 @@ func (w world) createSecret(ctx context.Context, kubeconfig ...byte) {
 // namespaces of the target that are given, or the one of the same name.
 func (w world) createConnection(ctx context.Context, targets ...string) {
 	same := true
-	rule := v1alpha1.AccessRule{HubNamespaces: v1alpha1.NamespaceSelector{MatchLabels: map[string]string{"team": w.name}}}
+	rule := v1alpha1.AccessRule{HubNamespaces: &v1alpha1.NamespaceSelector{MatchLabels: map[string]string{"team": w.name}}}
 	if len(targets) > 0 {
 		rule.TargetNamespaces.Names = targets
 	} else {
@@ -88,7 +88,7 @@ func (w world) submit(ctx context.Context, changes ...func(*v1alpha1.PooledJob))
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.name, Name: uniqueName("job")},
 		Spec: v1alpha1.PooledJobSpec{
 			ClusterName: w.name,
-			Template: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
+			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
 				BackoffLimit: &none,
 				Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 					RestartPolicy: corev1.RestartPolicyNever,

@@ -81,7 +81,7 @@ type AccessRule struct {
 	// Select one by name with the label kubernetes.io/metadata.name, which the
 	// API server sets.
 	// +required
-	HubNamespaces NamespaceSelector `json:"hubNamespaces,omitzero"`
+	HubNamespaces *NamespaceSelector `json:"hubNamespaces,omitempty"`
 
 	// targetNamespaces says which namespaces of the target the selected hub
 	// namespaces may use.
@@ -91,9 +91,12 @@ type AccessRule struct {
 
 // NamespaceSelector selects hub namespaces by their labels, as a LabelSelector
 // does: all of its requirements must hold, and without any it selects all.
+//
+// +kubebuilder:validation:MinProperties=0
 type NamespaceSelector struct {
 	// matchLabels are labels that a namespace must have.
 	// +optional
+	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	MatchLabels map[string]string `json:"matchLabels,omitempty"`
 
@@ -135,7 +138,7 @@ type NamespaceSelectorRequirement struct {
 //
 // +kubebuilder:validation:ExactlyOneOf=same;names
 type TargetNamespaces struct {
-	// same, when true, stands for the namespace of the same name as the hub
+	// same stands, when true, for the namespace of the same name as the hub
 	// namespace.
 	// +optional
 	// +kubebuilder:validation:Enum=true
@@ -159,6 +162,7 @@ type ClusterConnectionStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -184,10 +188,12 @@ type ClusterConnectionStatus struct {
 	// jobs counts the unfinished PooledJobs of this connection. It is
 	// refreshed at most every 30 seconds.
 	// +optional
-	Jobs *JobCounts `json:"jobs,omitempty"`
+	Jobs JobCounts `json:"jobs,omitzero"`
 }
 
 // JobCounts counts unfinished PooledJobs.
+//
+// +kubebuilder:validation:MinProperties=1
 type JobCounts struct {
 	// pending counts those without a remote Job.
 	// +optional

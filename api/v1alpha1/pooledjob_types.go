@@ -93,7 +93,7 @@ type PooledJobSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=31536000
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.dispatchDeadlineSeconds cannot be changed; a new run is a new PooledJob"
-	DispatchDeadlineSeconds *int32 `json:"dispatchDeadlineSeconds,omitempty"`
+	DispatchDeadlineSeconds int32 `json:"dispatchDeadlineSeconds,omitempty"`
 
 	// template is the Job to create, as in a CronJob. The target's API server
 	// checks it; labels and annotations of its metadata go on the Job.
@@ -108,7 +108,7 @@ type PooledJobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || (has(self.spec.template.spec) && has(self.spec.template.spec.restartPolicy) && self.spec.template.spec.restartPolicy in ['Never', 'OnFailure'])",message="spec.template.spec.template.spec.restartPolicy must be Never or OnFailure"
 	// +kubebuilder:validation:XValidation:rule="!has(self.metadata) || !has(self.metadata.labels) || self.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",message="spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Job it is"
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.template.metadata) || !has(self.spec.template.metadata.labels) || self.spec.template.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",message="spec.template.spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Pods they are"
-	Template batchv1.JobTemplateSpec `json:"template,omitzero"`
+	Template *batchv1.JobTemplateSpec `json:"template,omitempty"`
 }
 
 // PooledJobPhase is the state of a run in one word. It is derived from the
@@ -118,13 +118,13 @@ type PooledJobSpec struct {
 type PooledJobPhase string
 
 const (
-	// PooledJobPending: no Pod of the remote Job has started yet.
+	// PooledJobPending means that no Pod of the remote Job has started yet.
 	PooledJobPending PooledJobPhase = "Pending"
-	// PooledJobRunning: a Pod of the remote Job has started.
+	// PooledJobRunning means that a Pod of the remote Job has started.
 	PooledJobRunning PooledJobPhase = "Running"
-	// PooledJobSucceeded: condition Complete is True. Final.
+	// PooledJobSucceeded means that condition Complete is True. Final.
 	PooledJobSucceeded PooledJobPhase = "Succeeded"
-	// PooledJobFailed: condition Failed is True. Final.
+	// PooledJobFailed means that condition Failed is True. Final.
 	PooledJobFailed PooledJobPhase = "Failed"
 )
 
@@ -137,6 +137,7 @@ type PooledJobStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -152,7 +153,7 @@ type PooledJobStatus struct {
 
 	// jobRef is the remote Job.
 	// +optional
-	JobRef *JobReference `json:"jobRef,omitempty"`
+	JobRef JobReference `json:"jobRef,omitzero"`
 
 	// active is the number of Pods that are pending or running.
 	// +optional
@@ -185,7 +186,7 @@ type PooledJobStatus struct {
 
 	// result is how the container that speaks for the run ended.
 	// +optional
-	Result *Result `json:"result,omitempty"`
+	Result Result `json:"result,omitzero"`
 }
 
 // JobReference names a Job on a target cluster.
@@ -212,6 +213,8 @@ type JobReference struct {
 }
 
 // Result is how a container ended.
+//
+// +kubebuilder:validation:MinProperties=1
 type Result struct {
 	// exitCode is the container's exit code. It is absent when it is not known.
 	// +optional

@@ -192,7 +192,7 @@ func TestRefused(t *testing.T) {
 		"no Pod spec":              {goodJob, change{pod, nil}, "restartPolicy must be Never or OnFailure"},
 		"our label on the Job":     {goodJob, change{"spec.template.metadata.labels", map[string]any{"pooledjob.io/uid": "x"}}, "spec.template.metadata.labels must not use pooledjob.io/"},
 		"our label on the Pods":    {goodJob, change{template + ".template.metadata.labels", map[string]any{"pooledjob.io/hub": "x"}}, "spec.template.spec.template.metadata.labels must not use pooledjob.io/"},
-		"misspelt field":           {goodJob, change{pod + ".contianers", []any{}}, `unknown field "spec.template.spec.template.spec.contianers"`},
+		"misspelt field":           {goodJob, change{pod + ".contanier", []any{}}, `unknown field "spec.template.spec.template.spec.contanier"`},
 		"misspelt field of ours":   {goodJob, change{"spec.cluster", "x"}, `unknown field "spec.cluster"`},
 		"no Secret":                {goodConnection, change{"spec.kubeconfigSecretRef", nil}, "spec.kubeconfigSecretRef: Required value"},
 		"no Secret name":           {goodConnection, change{"spec.kubeconfigSecretRef.name", nil}, "spec.kubeconfigSecretRef.name: Required value"},

@@ -62,7 +62,7 @@ func (s *session) identify(expected string) error {
 	if expected != "" && uid != expected {
 		return &identityError{want: expected, got: uid}
 	}
-	version, err := s.readVersion()
+	version, err := s.readVersion(s.ctx)
 	if err != nil {
 		return fmt.Errorf("reading the version: %w", err)
 	}
@@ -70,8 +70,8 @@ func (s *session) identify(expected string) error {
 	return nil
 }
 
-func (s *session) readVersion() (string, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.options.RequestTimeout)
+func (s *session) readVersion(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
 	body, err := s.transport.client.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
 	if err != nil {

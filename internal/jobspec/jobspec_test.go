@@ -21,7 +21,7 @@ func pooledJob(name string) *v1alpha1.PooledJob {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name, UID: "6d8f0d6a-1111-4222-8333-444455556666"},
 		Spec: v1alpha1.PooledJobSpec{
 			ClusterName: "prod-eu",
-			Template: batchv1.JobTemplateSpec{
+			Template: &batchv1.JobTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "etl"}, Annotations: map[string]string{"note": "x"}},
 				Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{
 					ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"tier": "batch"}},

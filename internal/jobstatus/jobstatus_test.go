@@ -134,7 +134,7 @@ func TestObserveIsIdempotentAndCopiesTheTarget(t *testing.T) {
 	if diff := cmp.Diff(want, failed); diff != "" {
 		t.Errorf("condition Failed (-want +got):\n%s", diff)
 	}
-	wantRef := &v1alpha1.JobReference{Namespace: "etl", Name: "run-1", UID: "job-uid"}
+	wantRef := v1alpha1.JobReference{Namespace: "etl", Name: "run-1", UID: "job-uid"}
 	if diff := cmp.Diff(wantRef, job.Status.JobRef); diff != "" {
 		t.Errorf("jobRef (-want +got):\n%s", diff)
 	}
@@ -162,31 +162,31 @@ func TestResult(t *testing.T) {
 	tests := map[string]struct {
 		remote *batchv1.Job
 		pods   []*corev1.Pod
-		want   *v1alpha1.Result
+		want   v1alpha1.Result
 	}{
 		"success": {remoteJob(0, 1, 0, batchv1.JobComplete), []*corev1.Pod{pod("a", corev1.PodSucceeded, exit(0, 5, "done"))},
-			&v1alpha1.Result{ExitCode: ptr(int32(0)), Reason: "Completed", Message: "done", PodName: "a"}},
+			v1alpha1.Result{ExitCode: ptr(int32(0)), Reason: "Completed", Message: "done", PodName: "a"}},
 		"success after failures": {remoteJob(0, 1, 1, batchv1.JobComplete), []*corev1.Pod{pod("a", corev1.PodFailed, exit(9, 2, "")), pod("b", corev1.PodSucceeded, exit(0, 5, ""))},
-			&v1alpha1.Result{ExitCode: ptr(int32(0)), Reason: "Completed", PodName: "b"}},
+			v1alpha1.Result{ExitCode: ptr(int32(0)), Reason: "Completed", PodName: "b"}},
 		"success with a sidecar": {remoteJob(0, 1, 0, batchv1.JobComplete), []*corev1.Pod{sidecar},
-			&v1alpha1.Result{ExitCode: ptr(int32(0)), Reason: "Completed", Message: "done", PodName: "s"}},
+			v1alpha1.Result{ExitCode: ptr(int32(0)), Reason: "Completed", Message: "done", PodName: "s"}},
 		"failure": {remoteJob(0, 0, 1, batchv1.JobFailed), []*corev1.Pod{pod("a", corev1.PodFailed, exit(3, 5, "boom"))},
-			&v1alpha1.Result{ExitCode: ptr(int32(3)), Reason: "Error", Message: "boom", PodName: "a"}},
+			v1alpha1.Result{ExitCode: ptr(int32(3)), Reason: "Error", Message: "boom", PodName: "a"}},
 		"first of two failed the Job": {remoteJob(0, 0, 2, batchv1.JobFailed), []*corev1.Pod{pod("late", corev1.PodFailed, exit(143, 6, "")), pod("first", corev1.PodFailed, exit(3, 5, ""))},
-			&v1alpha1.Result{ExitCode: ptr(int32(3)), Reason: "Error", PodName: "first"}},
+			v1alpha1.Result{ExitCode: ptr(int32(3)), Reason: "Error", PodName: "first"}},
 		"the second try failed the Job": {retried, []*corev1.Pod{pod("b", corev1.PodFailed, exit(4, 6, "")), pod("a", corev1.PodFailed, exit(3, 5, ""))},
-			&v1alpha1.Result{ExitCode: ptr(int32(4)), Reason: "Error", PodName: "b"}},
+			v1alpha1.Result{ExitCode: ptr(int32(4)), Reason: "Error", PodName: "b"}},
 		"two containers": {remoteJob(0, 0, 1, batchv1.JobFailed), []*corev1.Pod{pod("a", corev1.PodFailed, exit(143, 6, "late"), exit(1, 5, "first"))},
-			&v1alpha1.Result{ExitCode: ptr(int32(1)), Reason: "Error", Message: "first", PodName: "a"}},
+			v1alpha1.Result{ExitCode: ptr(int32(1)), Reason: "Error", Message: "first", PodName: "a"}},
 		"init container": {remoteJob(0, 0, 1, batchv1.JobFailed), []*corev1.Pod{failedInit},
-			&v1alpha1.Result{ExitCode: ptr(int32(2)), Reason: "Error", Message: "init", PodName: "i"}},
+			v1alpha1.Result{ExitCode: ptr(int32(2)), Reason: "Error", Message: "init", PodName: "i"}},
 		"out of memory": {remoteJob(0, 0, 1, batchv1.JobFailed), []*corev1.Pod{pod("a", corev1.PodFailed, oom)},
-			&v1alpha1.Result{ExitCode: ptr(int32(137)), Reason: "OOMKilled", PodName: "a"}},
+			v1alpha1.Result{ExitCode: ptr(int32(137)), Reason: "OOMKilled", PodName: "a"}},
 		"evicted": {remoteJob(0, 0, 1, batchv1.JobFailed), []*corev1.Pod{evicted},
-			&v1alpha1.Result{Reason: "Evicted", Message: "the node was low on memory", PodName: "e"}},
+			v1alpha1.Result{Reason: "Evicted", Message: "the node was low on memory", PodName: "e"}},
 		"the Pod is gone": {remoteJob(0, 0, 1, batchv1.JobFailed), nil,
-			&v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
-		"no Pod ever ran": {remoteJob(0, 0, 0, batchv1.JobFailed), nil, nil},
+			v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"no Pod ever ran": {remoteJob(0, 0, 0, batchv1.JobFailed), nil, v1alpha1.Result{}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestResult(t *testing.T) {
 			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
-			known := test.want == nil || test.want.Reason != v1alpha1.ResultPodGone
+			known := test.want.Reason != v1alpha1.ResultPodGone
 			if got := ResultKnown(test.remote, test.pods); got != known {
 				t.Errorf("ResultKnown = %v, want %v", got, known)
 			}

@@ -18,7 +18,7 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	if Finished(status) {
 		return
 	}
-	status.JobRef = &v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
+	status.JobRef = v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
 	status.Active, status.Ready = count(remote.Status.Active), remote.Status.Ready
 	status.Succeeded, status.Failed = count(remote.Status.Succeeded), count(remote.Status.Failed)
 	status.StartTime = remote.Status.StartTime

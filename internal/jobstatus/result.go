@@ -22,15 +22,15 @@ const (
 	defaultBackoffLimit = 6
 )
 
-// resultOf tells how a Job that has ended did so; nil when no Pod ever ended.
-func resultOf(remote *batchv1.Job, pods []*corev1.Pod) *v1alpha1.Result {
+// resultOf tells how a Job that has ended did so; nothing when no Pod ever ended.
+func resultOf(remote *batchv1.Job, pods []*corev1.Pod) v1alpha1.Result {
 	if pod := speaker(remote, pods); pod != nil {
 		return podResult(pod)
 	}
 	if podsEnded(remote) {
-		return &v1alpha1.Result{Reason: v1alpha1.ResultPodGone}
+		return v1alpha1.Result{Reason: v1alpha1.ResultPodGone}
 	}
-	return nil
+	return v1alpha1.Result{}
 }
 
 // speaker is the Pod that speaks for a Job that has ended; see the package's
@@ -81,8 +81,8 @@ func endTime(pod *corev1.Pod) time.Time {
 	return last
 }
 
-func podResult(pod *corev1.Pod) *v1alpha1.Result {
-	result := &v1alpha1.Result{
+func podResult(pod *corev1.Pod) v1alpha1.Result {
+	result := v1alpha1.Result{
 		PodName: pod.Name,
 		Reason:  truncate(pod.Status.Reason, maxResultReason),
 		Message: truncate(pod.Status.Message, maxResultMessage),
