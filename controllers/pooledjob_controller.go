@@ -24,9 +24,15 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
-// writeInterval is the shortest time between two writes of a PooledJob that is not
-// finished: what happens in between is written together.
-const writeInterval = time.Second
+const (
+	// writeInterval is the shortest time between two writes of a PooledJob that
+	// is not finished: what happens in between is written together.
+	writeInterval = time.Second
+	// countersInterval is the same for a status of which only counters and
+	// times changed. A Job's counters move several times within the seconds of
+	// its start and of its end, and the writes that follow carry them.
+	countersInterval = 10 * time.Second
+)
 
 // PooledJobReconciler runs PooledJobs.
 type PooledJobReconciler struct {
@@ -112,13 +118,17 @@ func firstError(errs ...error) error {
 }
 
 // writeStatus writes the status if it changed: a final one at once, any other when
-// writeInterval has passed since the last write. It returns the time until then.
+// enough time has passed since the last write. It returns the time until then.
 func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	if r.released || equality.Semantic.DeepEqual(*r.before, r.job.Status) {
 		return 0, nil
 	}
 	finished := jobstatus.Finished(&r.job.Status)
-	if left := r.memory.writtenAt.Add(writeInterval).Sub(r.now); left > 0 && !finished {
+	interval := writeInterval
+	if equality.Semantic.DeepEqual(r.before.Conditions, r.job.Status.Conditions) {
+		interval = countersInterval
+	}
+	if left := r.memory.writtenAt.Add(interval).Sub(r.now); left > 0 && !finished {
 		return left, nil
 	}
 	before := r.job.DeepCopy()

@@ -155,7 +155,8 @@ type PooledJobStatus struct {
 	// +optional
 	JobRef JobReference `json:"jobRef,omitzero"`
 
-	// active is the number of Pods that are pending or running.
+	// active is the number of Pods that are pending or running. While nothing
+	// else changes, the counters are refreshed at most every 10 seconds.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Active *int32 `json:"active,omitempty"`

@@ -21,6 +21,7 @@ func slim(obj any) (any, error) {
 		o.Spec = corev1.PodSpec{}
 		o.Status = corev1.PodStatus{
 			Phase: o.Status.Phase, Reason: o.Status.Reason, Message: o.Status.Message,
+			Conditions:            readyCondition(o.Status.Conditions),
 			InitContainerStatuses: slimStatuses(o.Status.InitContainerStatuses),
 			ContainerStatuses:     slimStatuses(o.Status.ContainerStatuses),
 		}
@@ -33,6 +34,15 @@ func slimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
 		Labels: m.Labels, DeletionTimestamp: m.DeletionTimestamp,
 	}
+}
+
+func readyCondition(conditions []corev1.PodCondition) []corev1.PodCondition {
+	for _, c := range conditions {
+		if c.Type == corev1.PodReady {
+			return []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	return nil
 }
 
 // slimStatuses keeps how containers ended.

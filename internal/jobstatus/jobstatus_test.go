@@ -86,6 +86,20 @@ func TestPhaseFollowsTheRemoteJob(t *testing.T) {
 	}
 }
 
+func TestReadyIsCountedFromThePods(t *testing.T) {
+	isReady := func(p *corev1.Pod, status corev1.ConditionStatus) *corev1.Pod {
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}
+		return p
+	}
+	job := &v1alpha1.PooledJob{}
+	observe(job, remoteJob(4, 0, 0, ""), isReady(pod("a", corev1.PodRunning), corev1.ConditionTrue),
+		isReady(pod("b", corev1.PodRunning), corev1.ConditionFalse), pod("c", corev1.PodPending),
+		isReady(pod("d", corev1.PodSucceeded), corev1.ConditionTrue))
+	if *job.Status.Ready != 1 || *job.Status.Active != 4 {
+		t.Errorf("ready %d, active %d; want 1 and 4", *job.Status.Ready, *job.Status.Active)
+	}
+}
+
 func TestPhaseNeverRegresses(t *testing.T) {
 	job := &v1alpha1.PooledJob{}
 	observe(job, remoteJob(1, 0, 0, ""), pod("a", corev1.PodRunning))

@@ -19,7 +19,7 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 		return
 	}
 	status.JobRef = v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
-	status.Active, status.Ready = count(remote.Status.Active), remote.Status.Ready
+	status.Active, status.Ready = count(remote.Status.Active), count(ready(pods))
 	status.Succeeded, status.Failed = count(remote.Status.Succeeded), count(remote.Status.Failed)
 	status.StartTime = remote.Status.StartTime
 
@@ -69,7 +69,7 @@ func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
 
 // started tells whether a Pod has run, by the Pods or by the Job's own counters.
 func started(remote *batchv1.Job, pods []*corev1.Pod) bool {
-	if podsEnded(remote) || (remote.Status.Ready != nil && *remote.Status.Ready > 0) {
+	if podsEnded(remote) {
 		return true
 	}
 	for _, pod := range pods {
@@ -78,6 +78,20 @@ func started(remote *batchv1.Job, pods []*corev1.Pod) bool {
 		}
 	}
 	return false
+}
+
+// ready counts the Pods that are ready. The Job's own counter follows a second
+// later, which would be one more change to write.
+func ready(pods []*corev1.Pod) int32 {
+	var n int32
+	for _, pod := range pods {
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && !ended(pod) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func podsEnded(remote *batchv1.Job) bool {

@@ -95,16 +95,16 @@ func findAssets(given string) (string, error) {
 		}
 		return dir, nil
 	}
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return "", fmt.Errorf("finding the folder with the programs: %w; set Options.AssetsDir or %s", err, assetsVariable)
 	}
 	return filepath.Join(root, builtAssets), nil
 }
 
-// moduleRoot walks up from the working directory to the go.mod of this module;
+// ModuleRoot walks up from the working directory to the go.mod of this module;
 // nested modules on the way are passed by.
-func moduleRoot() (string, error) {
+func ModuleRoot() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
 		return "", err

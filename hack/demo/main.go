@@ -1,0 +1,33 @@
+// Command demo shows PooledJob at work on clusters that it starts on this machine.
+//
+//	demo run    runs every sample, checks the outcomes, cleans up
+//	demo up     leaves the clusters and the manager running
+//	demo down   stops them
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	commands := map[string]func(context.Context) error{"run": run, "up": up, "down": down, serveCommand: serve}
+	var command func(context.Context) error
+	if len(os.Args) == 2 {
+		command = commands[os.Args[1]]
+	}
+	if command == nil {
+		fmt.Fprintln(os.Stderr, "usage: demo run | up | down")
+		os.Exit(2)
+	}
+	if err := command(ctx); err != nil {
+		stop()
+		fmt.Fprintln(os.Stderr, "\nfailed:", err)
+		os.Exit(1)
+	}
+}

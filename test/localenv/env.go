@@ -1,0 +1,231 @@
+package localenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/localcluster"
+)
+
+const (
+	// Namespace is the manager's.
+	Namespace = "pooledjob-system"
+
+	managerUser = "system:serviceaccount:" + Namespace + ":pooledjob-manager"
+	targetUser  = "pooledjob"
+	targetRole  = "pooledjob-target"
+)
+
+// Options say what to start.
+type Options struct {
+	// Targets is the number of target clusters; they are named target-1 and so
+	// on, and the hub has a kubeconfig Secret of that name for each.
+	Targets int
+	// Dir receives kubeconfigs, logs and state. It must be empty or absent.
+	Dir string
+	// Progress, if not nil, receives a line for each step.
+	Progress io.Writer
+}
+
+// Env is a running hub with its targets and a manager.
+type Env struct {
+	// Hub and Targets are the clusters.
+	Hub     *Cluster
+	Targets []*Cluster
+	// Root is the folder of the repository.
+	Root string
+
+	options Options
+	manager *process
+}
+
+// Cluster is a cluster with what is needed to work with it.
+type Cluster struct {
+	*localcluster.Cluster
+	// Client acts as administrator.
+	Client client.Client
+	// KubeconfigPath is a file with the administrator's kubeconfig.
+	KubeconfigPath string
+}
+
+// Start starts everything, and returns when the manager is ready. After an error
+// nothing is left running.
+func Start(ctx context.Context, options Options) (*Env, error) {
+	root, err := localcluster.ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	e := &Env{Root: root, options: options}
+	if err := e.start(ctx); err != nil {
+		return nil, errors.Join(err, e.Stop())
+	}
+	return e, nil
+}
+
+func (e *Env) start(ctx context.Context) error {
+	e.progress("starting one hub and %d targets", e.options.Targets)
+	if err := e.startClusters(ctx); err != nil {
+		return err
+	}
+	e.progress("installing CRDs and roles on the hub, and an identity for the manager on each target")
+	if err := e.installHub(ctx); err != nil {
+		return fmt.Errorf("installing on the hub: %w", err)
+	}
+	for _, target := range e.Targets {
+		if err := e.installTarget(ctx, target); err != nil {
+			return fmt.Errorf("installing on %s: %w", target.Name(), err)
+		}
+	}
+	e.progress("starting the manager")
+	return e.StartManager(ctx)
+}
+
+// Stop ends the manager and the clusters.
+func (e *Env) Stop() error {
+	errs := []error{e.StopManager()}
+	for _, cluster := range append(e.Targets, e.Hub) {
+		if cluster != nil {
+			errs = append(errs, cluster.Stop())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Env) progress(format string, args ...any) {
+	if e.options.Progress != nil {
+		fmt.Fprintf(e.options.Progress, format+"\n", args...)
+	}
+}
+
+// startClusters starts all clusters at once.
+func (e *Env) startClusters(ctx context.Context) error {
+	type started struct {
+		index   int
+		cluster *Cluster
+		err     error
+	}
+	results := make(chan started)
+	for i := range e.options.Targets + 1 {
+		go func() {
+			options := localcluster.Options{Name: "hub"}
+			if i > 0 {
+				options = localcluster.Options{Name: fmt.Sprintf("target-%d", i), Workloads: true, Nodes: 2}
+			}
+			cluster, err := e.startCluster(ctx, options)
+			results <- started{i, cluster, err}
+		}()
+	}
+	e.Targets = make([]*Cluster, e.options.Targets)
+	var errs []error
+	for range e.options.Targets + 1 {
+		r := <-results
+		errs = append(errs, r.err)
+		if r.index == 0 {
+			e.Hub = r.cluster
+		} else {
+			e.Targets[r.index-1] = r.cluster
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Env) startCluster(ctx context.Context, options localcluster.Options) (*Cluster, error) {
+	options.Dir = filepath.Join(e.options.Dir, options.Name)
+	cluster, err := localcluster.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	started := &Cluster{Cluster: cluster, KubeconfigPath: filepath.Join(e.options.Dir, options.Name+".kubeconfig")}
+	kubeconfig, err := cluster.Kubeconfig()
+	if err == nil {
+		err = os.WriteFile(started.KubeconfigPath, kubeconfig, 0o600)
+	}
+	if err == nil {
+		started.Client, err = NewClient(cluster)
+	}
+	return started, err
+}
+
+// NewClient is a client of a cluster's administrator that knows our types.
+func NewClient(cluster *localcluster.Cluster) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("scheme: %w", err)
+	}
+	c, err := client.New(cluster.Config(), client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return c, nil
+}
+
+// installHub applies what config/default has, but for the Deployment: the manager
+// is a process here.
+func (e *Env) installHub(ctx context.Context) error {
+	crds := envtest.CRDInstallOptions{Paths: []string{filepath.Join(e.Root, "config", "crd")}, ErrorIfPathMissing: true}
+	if _, err := envtest.InstallCRDs(e.Hub.Config(), crds); err != nil {
+		return fmt.Errorf("CRDs: %w", err)
+	}
+	files := []string{filepath.Join(e.Root, "config", "manager", "namespace.yaml")}
+	roles, err := filepath.Glob(filepath.Join(e.Root, "config", "rbac", "*.yaml"))
+	if err != nil {
+		return fmt.Errorf("roles: %w", err)
+	}
+	for _, file := range append(files, roles...) {
+		if filepath.Base(file) == "kustomization.yaml" {
+			continue
+		}
+		if err := Apply(ctx, e.Hub.Client, file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installTarget makes the identity that the manager uses on a target, and gives the
+// hub its kubeconfig.
+func (e *Env) installTarget(ctx context.Context, target *Cluster) error {
+	if err := Apply(ctx, target.Client, filepath.Join(e.Root, "config", "target", "role.yaml")); err != nil {
+		return err
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: targetRole},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: targetRole},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: targetUser}},
+	}
+	if err := target.Client.Create(ctx, binding); err != nil {
+		return fmt.Errorf("binding the role: %w", err)
+	}
+	for _, name := range []string{"team-a", "batch"} {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := target.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("creating namespace %s: %w", name, err)
+		}
+	}
+	kubeconfig, err := target.KubeconfigFor(targetUser)
+	if err != nil {
+		return err
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: target.Name()},
+		Data:       map[string][]byte{"kubeconfig": kubeconfig},
+	}
+	if err := e.Hub.Client.Create(ctx, secret); err != nil {
+		return fmt.Errorf("creating the kubeconfig Secret: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package localenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+const (
+	// readyTimeout bounds the start of the manager; it takes a second or two.
+	readyTimeout = time.Minute
+	// stopTimeout bounds its graceful end, which the manager itself bounds by 20 s.
+	stopTimeout = 30 * time.Second
+)
+
+// process is a manager that runs.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+	err   error // set when ended is closed
+}
+
+// StartManager starts the manager and returns when it is ready.
+func (e *Env) StartManager(ctx context.Context) error {
+	kubeconfig, err := e.Hub.KubeconfigFor(managerUser)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(e.options.Dir, "manager.kubeconfig")
+	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
+		return fmt.Errorf("writing the manager's kubeconfig: %w", err)
+	}
+	health, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	e.manager, err = startProcess(e.ManagerLog(), filepath.Join(e.Root, "bin", "manager"),
+		"--kubeconfig="+path, "--namespace="+Namespace, "--leader-elect=false",
+		"--metrics-bind-address=0", "--health-probe-bind-address="+health)
+	if err != nil {
+		return fmt.Errorf("starting the manager: %w; `make build` makes it", err)
+	}
+	return e.manager.waitReady(ctx, "http://"+health+"/readyz", e.ManagerLog())
+}
+
+// ManagerLog is the file with the manager's log, of all its starts.
+func (e *Env) ManagerLog() string { return filepath.Join(e.options.Dir, "manager.log") }
+
+// KillManager ends the manager as a crash would, with SIGKILL.
+func (e *Env) KillManager() error {
+	if e.manager == nil {
+		return nil
+	}
+	err := e.manager.cmd.Process.Kill()
+	<-e.manager.ended
+	e.manager = nil
+	return err
+}
+
+// StopManager ends the manager with SIGTERM, and reports an end that was not clean.
+func (e *Env) StopManager() error {
+	if e.manager == nil {
+		return nil
+	}
+	manager := e.manager
+	e.manager = nil
+	if err := manager.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the manager: %w", err)
+	}
+	select {
+	case <-manager.ended:
+	case <-time.After(stopTimeout):
+		_ = manager.cmd.Process.Kill()
+		<-manager.ended
+		return fmt.Errorf("the manager did not end within %s of SIGTERM", stopTimeout)
+	}
+	if manager.err != nil {
+		return fmt.Errorf("the manager ended with: %w", manager.err)
+	}
+	return nil
+}
+
+// startProcess starts a program that ends with this one.
+func startProcess(log, program string, args ...string) (*process, error) {
+	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	tieToParent(p.cmd)
+	started := make(chan error)
+	go func() {
+		// The kernel's parent-death signal is sent when the thread that started
+		// the process ends: this one stays until the process has.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer output.Close()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = p.cmd.Wait()
+			close(p.ended)
+		}
+	}()
+	return p, <-started
+}
+
+// waitReady waits until url answers 200, or the process has ended.
+func (p *process) waitReady(ctx context.Context, url, log string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ended:
+			return fmt.Errorf("the manager ended at once: %w; see %s", p.err, log)
+		case <-ctx.Done():
+			return fmt.Errorf("the manager is not ready after %s; see %s", readyTimeout, log)
+		case <-tick.C:
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return fmt.Errorf("asking whether the manager is ready: %w", err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}
