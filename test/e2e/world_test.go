@@ -1,0 +1,184 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	gtypes "github.com/onsi/gomega/types"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/localcluster"
+)
+
+// behaviour is how a job's one container behaves.
+type behaviour struct {
+	seconds  int
+	exitCode int
+}
+
+// newJob makes a PooledJob for both kinds of nodes: real ones run the command, and
+// simulated ones follow the annotations.
+func newJob(target int, name string, b behaviour) *v1alpha1.PooledJob {
+	none := int32(0)
+	namespace := "team-a"
+	if target == 2 {
+		namespace = "batch"
+	}
+	return &v1alpha1.PooledJob{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name},
+		Spec: v1alpha1.PooledJobSpec{
+			ClusterName:     fmt.Sprintf("target-%d", target),
+			TargetNamespace: namespace,
+			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
+				BackoffLimit: &none,
+				Template: corev1.PodTemplateSpec{
+					ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+						localcluster.DurationAnnotation: fmt.Sprintf("%ds", b.seconds),
+						localcluster.ExitCodeAnnotation: fmt.Sprint(b.exitCode),
+					}},
+					Spec: corev1.PodSpec{
+						RestartPolicy: corev1.RestartPolicyNever,
+						Containers: []corev1.Container{{
+							Name: "main", Image: "busybox:1.37",
+							Command: []string{"sh", "-c", fmt.Sprintf("sleep %d; exit %d", b.seconds, b.exitCode)},
+						}},
+					},
+				},
+			}},
+		},
+	}
+}
+
+// remoteJobs are the Jobs of a target that were made for a PooledJob.
+func remoteJobs(ctx context.Context, job *v1alpha1.PooledJob) []batchv1.Job {
+	var jobs batchv1.JobList
+	Expect(targetOf(job).List(ctx, &jobs, client.MatchingLabels{v1alpha1.LabelUID: string(job.UID)})).To(Succeed())
+	return jobs.Items
+}
+
+func targetOf(job *v1alpha1.PooledJob) client.WithWatch {
+	var n int
+	_, err := fmt.Sscanf(job.Spec.ClusterName, "target-%d", &n)
+	Expect(err).NotTo(HaveOccurred())
+	return targets[n-1]
+}
+
+// ours counts the Jobs and Pods of a target that carry a hub's label.
+func ours(ctx context.Context, target client.Client) int {
+	var jobs batchv1.JobList
+	var pods corev1.PodList
+	Expect(target.List(ctx, &jobs, client.HasLabels{v1alpha1.LabelHub})).To(Succeed())
+	Expect(target.List(ctx, &pods, client.HasLabels{v1alpha1.LabelHub})).To(Succeed())
+	return len(jobs.Items) + len(pods.Items)
+}
+
+// latest reads an object of the hub.
+func latest[T client.Object](obj T) func(Gomega, context.Context) T {
+	return func(g Gomega, ctx context.Context) T {
+		g.Expect(hub.Get(ctx, client.ObjectKeyFromObject(obj), obj)).To(Succeed())
+		return obj
+	}
+}
+
+// gone tells whether an object of the hub is no longer there.
+func gone(obj client.Object) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
+		err := hub.Get(ctx, client.ObjectKeyFromObject(obj), obj)
+		return err != nil, client.IgnoreNotFound(err)
+	}
+}
+
+func havePhase(phase v1alpha1.PooledJobPhase) gtypes.GomegaMatcher {
+	return HaveField("Status.Phase", phase)
+}
+
+// patienceForMany is for specs with hundreds of jobs on a small machine.
+const patienceForMany = 3 * time.Minute
+
+// endWith matches a run that has ended with the exit code.
+func endWith(exitCode int) gtypes.GomegaMatcher {
+	phase := v1alpha1.PooledJobSucceeded
+	if exitCode != 0 {
+		phase = v1alpha1.PooledJobFailed
+	}
+	return And(havePhase(phase), HaveField("Status.Result.ExitCode", HaveValue(BeEquivalentTo(exitCode))))
+}
+
+func beReady() gtypes.GomegaMatcher {
+	return WithTransform(func(c *v1alpha1.ClusterConnection) bool {
+		return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionReady)
+	}, BeTrue())
+}
+
+func haveCondition(kind string, status metav1.ConditionStatus) gtypes.GomegaMatcher {
+	return WithTransform(func(job *v1alpha1.PooledJob) metav1.ConditionStatus {
+		condition := meta.FindStatusCondition(job.Status.Conditions, kind)
+		if condition == nil {
+			return ""
+		}
+		return condition.Status
+	}, Equal(status))
+}
+
+// ledger records every Job that ever appears on a target, by a watch of its own.
+type ledger struct {
+	mu sync.Mutex
+	// jobs are the UIDs of the Jobs, by the PooledJob's UID.
+	jobs map[string]map[string]bool
+}
+
+// openLedger starts recording the Jobs of the given target until the spec ends.
+func openLedger(ctx context.Context, target client.WithWatch) *ledger {
+	l := &ledger{jobs: map[string]map[string]bool{}}
+	var list batchv1.JobList
+	Expect(target.List(ctx, &list)).To(Succeed())
+	watcher, err := target.Watch(ctx, &batchv1.JobList{}, &client.ListOptions{
+		Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(watcher.Stop)
+	go func() {
+		for event := range watcher.ResultChan() {
+			l.record(event)
+		}
+	}()
+	return l
+}
+
+func (l *ledger) record(event watch.Event) {
+	job, ok := event.Object.(*batchv1.Job)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	owner := job.Labels[v1alpha1.LabelUID]
+	if l.jobs[owner] == nil {
+		l.jobs[owner] = map[string]bool{}
+	}
+	l.jobs[owner][string(job.UID)] = true
+}
+
+// of is how many Jobs there ever were for a PooledJob.
+func (l *ledger) of(job *v1alpha1.PooledJob) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.jobs[string(job.UID)])
+}
+
+// onlyLocal skips a spec on clusters that are not the suite's own.
+func onlyLocal() {
+	if local == nil {
+		Skip("breaks things: needs clusters of the suite's own")
+	}
+}
