@@ -69,7 +69,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 // Reconcile makes the pool match one ClusterConnection, and its status the pool.
-func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	connection := &v1alpha1.ClusterConnection{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, connection); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -80,23 +80,23 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	}
 	if connection.DeletionTimestamp.IsZero() {
 		if err := r.addFinalizer(ctx, connection); err != nil {
-			return ctrl.Result{}, err
+			return asResult(0, err)
 		}
 	}
 	before := connection.DeepCopy()
 	if err := r.connect(ctx, connection); err != nil {
 		return ctrl.Result{}, err
 	}
-	result, err = r.countJobs(ctx, connection)
+	after, err := r.countJobs(ctx, connection)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if !connection.DeletionTimestamp.IsZero() {
 		if done, err := r.finalize(ctx, connection); done || err != nil {
-			return ctrl.Result{}, err
+			return asResult(0, err)
 		}
 	}
-	return result, r.patchStatus(ctx, before, connection)
+	return asResult(after, r.patchStatus(ctx, before, connection))
 }
 
 func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {

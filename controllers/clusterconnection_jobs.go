@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -41,15 +40,16 @@ func (c *countTimes) forget(name string) {
 	delete(c.last, name)
 }
 
-// countJobs refreshes status.jobs, at most every countInterval.
-func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection *v1alpha1.ClusterConnection) (ctrl.Result, error) {
+// countJobs refreshes status.jobs, at most every countInterval. It returns the time
+// until it may, if that has not passed.
+func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
 	wait, ok := r.counted.due(connection.Name, r.Now())
 	if !ok {
-		return ctrl.Result{RequeueAfter: wait}, nil
+		return wait, nil
 	}
 	var jobs v1alpha1.PooledJobList
 	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
-		return ctrl.Result{}, fmt.Errorf("counting PooledJobs of the connection: %w", err)
+		return 0, fmt.Errorf("counting PooledJobs of the connection: %w", err)
 	}
 	var pending, active int32
 	for i := range jobs.Items {
@@ -62,7 +62,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 		}
 	}
 	connection.Status.Jobs = v1alpha1.JobCounts{Pending: &pending, Active: &active}
-	return ctrl.Result{}, nil
+	return 0, nil
 }
 
 // jobCountChanged tells whether an update moves a PooledJob from one count to

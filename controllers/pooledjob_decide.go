@@ -149,8 +149,8 @@ func decideDispatch(s *snapshot) action {
 		return waitForConnection(s, v1alpha1.ConditionAccepted)
 	case !s.permitted:
 		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: fmt.Sprintf(
-			"ClusterConnection %q does not open namespace %q of its cluster to hub namespace %q; its spec.access must.",
-			s.connection.Name, s.intent.Namespace, s.job.Namespace)}
+			"ClusterConnection %q does not let hub namespace %q use namespace %q of its cluster. A rule in its spec.access would.",
+			s.connection.Name, s.job.Namespace, s.intent.Namespace)}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return waitForConnection(s, v1alpha1.ConditionDispatched)
 	case s.bound && s.intent.ClusterUID != s.clusterUID:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -93,11 +94,18 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 		s.remote = remote
 	}
 	key := string(s.job.UID)
-	if s.pods, err = lease.Pods(key); err != nil {
+	pods, err := lease.Pods(key)
+	if err != nil {
 		return err
 	}
-	s.endedPods = lease.EndedPods(key)
+	s.pods = inNamespace(pods, s.intent.Namespace)
+	s.endedPods = inNamespace(lease.EndedPods(key), s.intent.Namespace)
 	return nil
+}
+
+// inNamespace leaves out Pods that carry our labels where none of ours can be.
+func inNamespace(pods []*corev1.Pod, namespace string) []*corev1.Pod {
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return pod.Namespace != namespace })
 }
 
 // checkAccess applies the access rules to the labels of the PooledJob's

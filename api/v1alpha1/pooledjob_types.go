@@ -17,8 +17,8 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Dispatched",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Dispatched")].reason`
 // +kubebuilder:printcolumn:name="Failed",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Failed")].reason`
-// +kubebuilder:printcolumn:name="Namespace",type=string,priority=1,JSONPath=`.status.jobRef.namespace`,description="Namespace on the target cluster"
-// +kubebuilder:printcolumn:name="Job",type=string,priority=1,JSONPath=`.status.jobRef.name`,description="Job on the target cluster"
+// +kubebuilder:printcolumn:name="Target Namespace",type=string,priority=1,JSONPath=`.status.jobRef.namespace`,description="Namespace on the target cluster"
+// +kubebuilder:printcolumn:name="Target Job",type=string,priority=1,JSONPath=`.status.jobRef.name`,description="Job on the target cluster"
 type PooledJob struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -34,18 +34,19 @@ type session struct {
 // openSession dials the target and proves who answers. The first request goes
 // alone: many at once on a cold transport would each dial.
 func openSession(ctx context.Context, c *connection) (*session, error) {
-	t, err := newTransport(c.config, c.options.UserAgent)
-	if err != nil {
-		return nil, err
-	}
-	s := &session{options: c.options, transport: t, done: make(chan struct{})}
+	s := &session{options: c.options, done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	if err := s.identify(c.expected()); err != nil {
+	t, err := newTransport(s.ctx, c.config, c.options.UserAgent)
+	if err != nil {
 		s.cancel(err)
-		t.close()
 		return nil, err
 	}
-	if err := s.startInformers(c.name); err != nil {
+	s.transport = t
+	err = s.identify(c.expected())
+	if err == nil {
+		err = s.startInformers(c.name)
+	}
+	if err != nil {
 		s.cancel(err)
 		t.close()
 		return nil, err
@@ -136,8 +137,8 @@ func (s *session) probe() error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.options.ProbeTimeout)
 	defer cancel()
 	err := s.transport.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	if apierrors.IsForbidden(err) {
-		return nil // it answered, and knows us: the right to /readyz is not needed
+	if apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
+		return nil // the API server, no proxy's page; it knows us, and the right to /readyz is not needed
 	}
 	if err != nil {
 		return fmt.Errorf("probing /readyz: %w", err)

@@ -30,10 +30,24 @@ type transport struct {
 	dialer *connrotation.Dialer
 }
 
-// newTransport makes a client with connections of its own. client-go's shared
-// transports would not do: they are found by TLS settings alone, never close a
-// connection, and outlive the credential that opened them.
-func newTransport(config Config, userAgent string) (*transport, error) {
+// dialUntil refuses to dial once ctx is done, also to a request that was under way
+// then: a connection that is made after close would never be closed.
+func dialUntil(ctx context.Context, dial connrotation.DialFunc) connrotation.DialFunc {
+	return func(requestCtx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(requestCtx, network, address)
+		if err == nil && ctx.Err() != nil {
+			_ = conn.Close()
+			return nil, ErrClosed
+		}
+		return conn, err
+	}
+}
+
+// newTransport makes a client with connections of its own, which can be used until
+// ctx is done. client-go's shared transports would not do: they are found by TLS
+// settings alone, never close a connection, and outlive the credential that opened
+// them.
+func newTransport(ctx context.Context, config Config, userAgent string) (*transport, error) {
 	restConfig := &rest.Config{
 		Host:        config.Server,
 		BearerToken: config.Token,
@@ -61,7 +75,7 @@ func newTransport(config Config, userAgent string) (*transport, error) {
 	netDialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: pingAfter, ControlContext: refuseLinkLocal}
 	dialer := connrotation.NewDialer(netDialer.DialContext)
 	base := &http.Transport{
-		DialContext:         dialer.DialContext,
+		DialContext:         dialUntil(ctx, dialer.DialContext),
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: handshakeTimeout,
 		ForceAttemptHTTP2:   true,
@@ -82,7 +96,8 @@ func newTransport(config Config, userAgent string) (*transport, error) {
 	return &transport{client: client, dialer: dialer}, nil
 }
 
-// close ends every connection, also those with a live watch.
+// close ends every connection, also those with a live watch. The context of the
+// transport must be done before.
 func (t *transport) close() { t.dialer.CloseAll() }
 
 // refuseLinkLocal looks at the address after the name was resolved: cloud metadata
