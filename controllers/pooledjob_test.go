@@ -140,8 +140,7 @@ var _ = Describe("A PooledJob", func() {
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
 		eventually(ctx, job).Should(HaveField("Status.JobRef.UID", string(remote.UID)))
-		Expect(target.Patch(ctx, remote, client.RawPatch("application/merge-patch+json",
-			[]byte(`{"metadata":{"labels":{"`+v1alpha1.LabelHub+`":null,"`+v1alpha1.LabelUID+`":null}}}`)))).To(Succeed())
+		stripLabels(ctx, remote)
 		Eventually(func() map[string]string { return remoteOf(ctx, job).Labels }).Should(HaveKeyWithValue(v1alpha1.LabelUID, string(job.UID)))
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
@@ -204,7 +203,7 @@ var _ = Describe("Deleting a PooledJob", func() {
 		remote := remoteOf(ctx, job)
 		eventually(ctx, job).Should(HaveField("Status.JobRef.UID", string(remote.UID)))
 		operator.stop()
-		Expect(target.Patch(ctx, remote, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":null}}`)))).To(Succeed())
+		stripLabels(ctx, remote)
 		Expect(hub.Delete(ctx, job)).To(Succeed())
 		*operator = *startOperator(operator.scheme)
 		Eventually(func() *metav1.Time { return remoteOf(ctx, job).DeletionTimestamp }).ShouldNot(BeNil())

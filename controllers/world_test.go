@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gstruct"
@@ -203,6 +204,14 @@ func finishDeletion(ctx context.Context, remote *batchv1.Job) {
 		client.MatchingLabels(remote.Spec.Template.Labels), client.GracePeriodSeconds(0))).To(Succeed())
 	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
 	Expect(target.Patch(ctx, remote, patch)).To(Succeed())
+}
+
+// stripLabels takes our labels off a Job. Another one must stay: the API server gives
+// a Job without any label those of its Pods, which are ours.
+func stripLabels(ctx context.Context, remote *batchv1.Job) {
+	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:null,%q:null,"stripped":"yes"}}}`, v1alpha1.LabelHub, v1alpha1.LabelUID)
+	Expect(target.Patch(ctx, remote, client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
+	Expect(remote.Labels).NotTo(HaveKey(v1alpha1.LabelUID))
 }
 
 // haveCondition matches an object of ours that has the condition.
