@@ -30,11 +30,11 @@ down: ## Stop what `make up` started.
 ## Test
 
 .PHONY: test
-test: localkube build ## Run every test.
-	go test ./... -timeout 30m
+test: localkube build build-installer ## Run every test.
+	go test -p 1 ./... -timeout 30m
 
 .PHONY: test-e2e
-test-e2e: localkube build ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
+test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
 	go test ./test/e2e/... -timeout 30m -v
 
 .PHONY: lint
@@ -69,5 +69,5 @@ localkube: ## Build the local clusters' programs into bin/ (once; minutes).
 .PHONY: build-installer
 build-installer: ## Render dist/install.yaml for IMAGE.
 	@mkdir -p dist
-	$(TOOL) kustomize build config/default | sed 's#image: manager:latest#image: $(IMAGE)#' > dist/install.yaml
+	@$(TOOL) kustomize build config/default | sed 's#image: manager:latest#image: $(IMAGE)#' > dist/install.yaml
 	@grep -q 'image: $(IMAGE)' dist/install.yaml
