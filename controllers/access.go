@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -10,19 +11,29 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
+// access is what the access rules say of a run.
+type access struct {
+	permitted bool
+	// problem is a rule that cannot be understood, and so permits nothing.
+	problem error
+}
+
 // permits tells whether access rules open a namespace of the target to a namespace
-// of the hub. Without a rule nothing is open.
+// of the hub. Without a rule nothing is open. The error names the first rule that
+// cannot be understood, and matters only when no other permits.
 func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[string]string, target string) (bool, error) {
+	var problem error
 	for i, rule := range rules {
 		selector, err := metav1.LabelSelectorAsSelector(labelSelector(rule.HubNamespaces))
 		if err != nil {
-			return false, fmt.Errorf("spec.access[%d].hubNamespaces: %w", i, err)
+			problem = cmp.Or(problem, fmt.Errorf("spec.access[%d].hubNamespaces: %w", i, err))
+			continue
 		}
 		if selector.Matches(labels.Set(hubLabels)) && opens(rule.TargetNamespaces, hubNamespace, target) {
 			return true, nil
 		}
 	}
-	return false, nil
+	return false, problem
 }
 
 func labelSelector(selector *v1alpha1.NamespaceSelector) *metav1.LabelSelector {

@@ -147,10 +147,8 @@ func decideDispatch(s *snapshot) action {
 	switch {
 	case s.connection == nil:
 		return waitForConnection(s, v1alpha1.ConditionAccepted)
-	case !s.permitted:
-		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: fmt.Sprintf(
-			"ClusterConnection %q does not let hub namespace %q use namespace %q of its cluster. A rule in its spec.access would.",
-			s.connection.Name, s.job.Namespace, s.intent.Namespace)}
+	case !s.access.permitted:
+		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return waitForConnection(s, v1alpha1.ConditionDispatched)
 	case s.bound && s.intent.ClusterUID != s.clusterUID:
@@ -165,6 +163,15 @@ func decideDispatch(s *snapshot) action {
 	default:
 		return action{verb: create}
 	}
+}
+
+func whyNotPermitted(s *snapshot) string {
+	why := fmt.Sprintf("ClusterConnection %q does not let hub namespace %q use namespace %q of its cluster. A rule in its spec.access would.",
+		s.connection.Name, s.job.Namespace, s.intent.Namespace)
+	if s.access.problem != nil {
+		why += fmt.Sprintf(" (One of its rules cannot be used: %v.)", s.access.problem)
+	}
+	return why
 }
 
 // waitForConnection waits until the pool or the ClusterConnection changes.

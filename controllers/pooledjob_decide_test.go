@@ -22,7 +22,7 @@ func given(changes ...func(*snapshot)) *snapshot {
 		Spec:       v1alpha1.PooledJobSpec{ClusterName: "prod"},
 	}
 	s := &snapshot{
-		now: decisionTime, job: job, permitted: true, clusterUID: "cluster",
+		now: decisionTime, job: job, access: access{permitted: true}, clusterUID: "cluster",
 		connection: &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod"}},
 		intent:     jobspec.NewIntent(job, "hub", "cluster"),
 	}
@@ -44,10 +44,12 @@ func remoteDeleting(s *snapshot) {
 	inView(s)
 	s.remote.DeletionTimestamp = &metav1.Time{Time: decisionTime}
 }
-func podLeft(s *snapshot)      { s.pods = []*corev1.Pod{{}} }
-func notReady(s *snapshot)     { s.notReady = "connection prod is Unreachable" }
-func noConnection(s *snapshot) { s.connection, s.permitted, s.notReady = nil, false, "no connection" }
-func denied(s *snapshot)       { s.permitted = false }
+func podLeft(s *snapshot)  { s.pods = []*corev1.Pod{{}} }
+func notReady(s *snapshot) { s.notReady = "connection prod is Unreachable" }
+func noConnection(s *snapshot) {
+	s.connection, s.access.permitted, s.notReady = nil, false, "no connection"
+}
+func denied(s *snapshot)       { s.access.permitted = false }
 func deleted(s *snapshot)      { s.job.DeletionTimestamp = &metav1.Time{Time: decisionTime} }
 func orphan(s *snapshot)       { s.job.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
 func minuteLater(s *snapshot)  { s.now = s.now.Add(time.Minute) }
@@ -144,7 +146,7 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 		isDeleted := s.job.DeletionTimestamp != nil
 		switch got := decide(s).verb; got {
 		case bind, create:
-			if s.wasObserved() || isDeleted || !s.permitted || s.notReady != "" || (s.bound && s.clusterUID != s.intent.ClusterUID) {
+			if s.wasObserved() || isDeleted || !s.access.permitted || s.notReady != "" || (s.bound && s.clusterUID != s.intent.ClusterUID) {
 				t.Fatalf("%b: %d for %+v", mask, got, s)
 			}
 		case deleteRemote, confirmGone, awaitDeletion, release:

@@ -114,5 +114,6 @@ func (r *run) permittedLive(ctx context.Context) (bool, error) {
 		}
 		return false, fmt.Errorf("reading the access rules: %w", err)
 	}
-	return r.checkAccess(ctx, r.Live, connection, r.job)
+	live, err := r.checkAccess(ctx, r.Live, connection, r.job)
+	return live.permitted, err
 }

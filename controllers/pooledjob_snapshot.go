@@ -32,8 +32,8 @@ type snapshot struct {
 
 	// connection is the ClusterConnection; nil when it does not exist.
 	connection *v1alpha1.ClusterConnection
-	// permitted tells whether its access rules permit the run.
-	permitted bool
+	// access is what its access rules say.
+	access access
 	// notReady says why there is no lease; empty when there is one.
 	notReady string
 	// clusterUID is the cluster that the lease reaches.
@@ -75,7 +75,7 @@ func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot)
 	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.job.Spec.ClusterName}, connection)
 	if err == nil {
 		s.connection = connection
-		s.permitted, err = r.checkAccess(ctx, r.Hub, connection, s.job)
+		s.access, err = r.checkAccess(ctx, r.Hub, connection, s.job)
 	}
 	if !s.bound {
 		s.intent = jobspec.NewIntent(s.job, r.HubID, connection.Status.ClusterUID)
@@ -110,16 +110,17 @@ func inNamespace(pods []*corev1.Pod, namespace string) []*corev1.Pod {
 
 // checkAccess applies the access rules to the labels of the PooledJob's
 // namespace, which it reads through reader.
-func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (bool, error) {
+func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (access, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	if err := reader.Get(ctx, client.ObjectKey{Name: job.Namespace}, namespace); err != nil {
 		if apierrors.IsNotFound(err) {
-			return false, nil // gone or not seen yet: refused only after a live read
+			return access{}, nil // gone or not seen yet: refused only after a live read
 		}
-		return false, fmt.Errorf("reading the namespace's labels: %w", err)
+		return access{}, fmt.Errorf("reading the namespace's labels: %w", err)
 	}
-	return permits(connection.Spec.Access, job.Namespace, namespace.Labels, jobspec.TargetNamespace(job))
+	permitted, err := permits(connection.Spec.Access, job.Namespace, namespace.Labels, jobspec.TargetNamespace(job))
+	return access{permitted: permitted, problem: err}, nil
 }
 
 // whyNotReady says why a connection cannot be used. The words are the same for as

@@ -150,6 +150,11 @@ func rules(targets map[string]any) []any {
 	return []any{map[string]any{"hubNamespaces": map[string]any{}, "targetNamespaces": targets}}
 }
 
+// selecting is a rule with the given selector.
+func selecting(selector map[string]any) []any {
+	return []any{map[string]any{"hubNamespaces": selector, "targetNamespaces": map[string]any{"same": true}}}
+}
+
 func repeat(value any, n int) []any {
 	all := make([]any, n)
 	for i := range all {
@@ -204,8 +209,11 @@ func TestRefused(t *testing.T) {
 		"not the same":             {goodConnection, change{"spec.access", rules(map[string]any{"same": false})}, `supported values: "true"`},
 		"too many targets":         {goodConnection, change{"spec.access", rules(map[string]any{"names": numbered(65)})}, "Too many"},
 		"no hub namespaces":        {goodConnection, change{"spec.access", []any{map[string]any{"targetNamespaces": map[string]any{"same": true}}}}, "hubNamespaces: Required value"},
-		"selector that can't work": {goodConnection, change{"spec.access", []any{map[string]any{"hubNamespaces": map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "Near"}}}, "targetNamespaces": map[string]any{"same": true}}}}, `supported values: "In", "NotIn", "Exists", "DoesNotExist"`},
-		"selector without values":  {goodConnection, change{"spec.access", []any{map[string]any{"hubNamespaces": map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "In"}}}, "targetNamespaces": map[string]any{"same": true}}}}, "values must be given for In and NotIn"},
+		"selector that can't work": {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "Near"}}})}, `supported values: "In", "NotIn", "Exists", "DoesNotExist"`},
+		"selector with a bad key":  {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a b", "operator": "Exists"}}})}, "key in body should match"},
+		"selector, bad value":      {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "In", "values": []any{"b c"}}}})}, "values[0] in body should match"},
+		"bad target name":          {goodConnection, change{"spec.access", rules(map[string]any{"names": []any{"Team_A"}})}, "names[0] in body should match"},
+		"selector without values":  {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "In"}}})}, "values must be given for In and NotIn"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { expectRefusal(t, create(object(t, test.document, test.change)), test.want) })
