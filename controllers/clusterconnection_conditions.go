@@ -3,7 +3,6 @@ package controllers
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,22 +13,20 @@ import (
 )
 
 // connectionConditions are the conditions that Ready sums up, in the order in
-// which a connection comes up.
-var connectionConditions = []string{
-	v1alpha1.ConditionCredentialsValid,
-	v1alpha1.ConditionReachable,
-	v1alpha1.ConditionAuthorized,
-	v1alpha1.ConditionSynced,
+// which a connection comes up, and what they say when they are True.
+var connectionConditions = []struct{ kind, well string }{
+	{v1alpha1.ConditionCredentialsValid, "The target accepts the credentials."},
+	{v1alpha1.ConditionReachable, "The target answers."},
+	{v1alpha1.ConditionAuthorized, "The identity may see what has to be watched."},
+	{v1alpha1.ConditionSynced, "The view of the target is complete and kept up to date."},
 }
 
 // connectionWriter changes the status of one ClusterConnection in memory.
 type connectionWriter struct {
 	connection *v1alpha1.ClusterConnection
 	now        metav1.Time
-}
-
-func newConnectionWriter(connection *v1alpha1.ClusterConnection, now time.Time) *connectionWriter {
-	return &connectionWriter{connection: connection, now: metav1.NewTime(now)}
+	// users are the PooledJobs that a deleted connection is kept for.
+	users []string
 }
 
 // finding is what is known of one condition.
@@ -40,7 +37,7 @@ type finding struct {
 }
 
 var (
-	works    = finding{metav1.ConditionTrue, v1alpha1.ReasonConnected, "The connection works."}
+	works    = finding{metav1.ConditionTrue, v1alpha1.ReasonConnected, "Jobs can be sent, and their status comes back."}
 	notKnown = finding{metav1.ConditionUnknown, v1alpha1.ReasonNotConnected, "Not known without a connection."}
 	connects = finding{metav1.ConditionUnknown, v1alpha1.ReasonConnecting, "The first contact is under way."}
 )
@@ -83,25 +80,31 @@ func (w *connectionWriter) observe(status connpool.Status) {
 	}
 }
 
-// deleting records that the connection is kept for these PooledJobs.
-func (w *connectionWriter) deleting(users []string) {
+// deleting says that the connection is kept for PooledJobs.
+func (w *connectionWriter) deleting() finding {
 	const shown = 5
-	names := strings.Join(users[:min(len(users), shown)], ", ")
-	if len(users) > shown {
+	names := strings.Join(w.users[:min(len(w.users), shown)], ", ")
+	if len(w.users) > shown {
 		names += ", ..."
 	}
-	w.set(v1alpha1.ConditionReady, finding{metav1.ConditionFalse, v1alpha1.ReasonDeleting, fmt.Sprintf(
-		"Deleted, but kept for %d PooledJobs that still have to clean up on the target: %s. Delete them first.", len(users), names)})
+	return finding{metav1.ConditionFalse, v1alpha1.ReasonDeleting, fmt.Sprintf(
+		"Deleted, but kept for %d PooledJobs that still have to clean up on the target: %s. Delete them first.", len(w.users), names)}
 }
 
 // write records a finding for each of connectionConditions, and sums them up.
 func (w *connectionWriter) write(findings ...finding) {
-	for i, kind := range connectionConditions {
-		w.set(kind, findings[i])
+	for i, condition := range connectionConditions {
+		f := findings[i]
+		if f == works {
+			f.message = condition.well
+		}
+		w.set(condition.kind, f)
 	}
-	if w.connection.DeletionTimestamp.IsZero() {
-		w.set(v1alpha1.ConditionReady, rollUp(findings))
+	ready := rollUp(findings)
+	if ready == works && len(w.users) > 0 {
+		ready = w.deleting()
 	}
+	w.set(v1alpha1.ConditionReady, ready)
 }
 
 // rollUp is the first finding that is False, else the first that is Unknown, else

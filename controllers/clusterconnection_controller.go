@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -83,18 +84,21 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 			return asResult(0, err)
 		}
 	}
+	users, err := r.usersOfDeleted(ctx, connection)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !connection.DeletionTimestamp.IsZero() && len(users) == 0 {
+		return asResult(0, r.finalize(ctx, connection))
+	}
 	before := connection.DeepCopy()
-	if err := r.connect(ctx, connection); err != nil {
+	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), users: users}
+	if err := r.connect(ctx, connection, writer); err != nil {
 		return ctrl.Result{}, err
 	}
 	after, err := r.countJobs(ctx, connection)
 	if err != nil {
 		return ctrl.Result{}, err
-	}
-	if !connection.DeletionTimestamp.IsZero() {
-		if done, err := r.finalize(ctx, connection); done || err != nil {
-			return asResult(0, err)
-		}
 	}
 	return asResult(after, r.patchStatus(ctx, before, connection))
 }
@@ -111,8 +115,7 @@ func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connecti
 }
 
 // connect hands the kubeconfig to the pool and records the connection's state.
-func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
-	writer := newConnectionWriter(connection, r.Now())
+func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, writer *connectionWriter) error {
 	identity, reason, err := r.readKubeconfig(ctx, connection)
 	if reason != "" {
 		r.Connections.Disconnect(connection.Name)
@@ -168,42 +171,37 @@ func (r *ClusterConnectionReconciler) readKubeconfig(ctx context.Context, connec
 	return identity, "", nil
 }
 
-// finalize lets a deleted ClusterConnection go once no PooledJob needs it; done
-// tells that it went.
-func (r *ClusterConnectionReconciler) finalize(ctx context.Context, connection *v1alpha1.ClusterConnection) (done bool, err error) {
-	users, err := r.users(ctx, connection.Name)
-	if err != nil {
-		return false, err
-	}
-	if len(users) > 0 {
-		newConnectionWriter(connection, r.Now()).deleting(users)
-		return false, nil
-	}
+// finalize lets a deleted ClusterConnection go.
+func (r *ClusterConnectionReconciler) finalize(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
 	r.Connections.Disconnect(connection.Name)
 	before := connection.DeepCopy()
 	if !controllerutil.RemoveFinalizer(connection, v1alpha1.FinalizerClusterConnection) {
-		return true, nil
+		return nil
 	}
 	if err := r.Hub.Patch(ctx, connection, lockedPatch(before)); err != nil {
-		return false, fmt.Errorf("removing the finalizer: %w", client.IgnoreNotFound(err))
+		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
-	return true, nil
+	return nil
 }
 
-// users are the PooledJobs that may have something to clean up on the target, as
-// the cache has them or, when it has none, the hub's API server.
-func (r *ClusterConnectionReconciler) users(ctx context.Context, name string) ([]string, error) {
+// usersOfDeleted are the PooledJobs that a deleted connection is kept for, because
+// they may have something to clean up on the target: as the cache has them or, when
+// it has none, the hub's API server.
+func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connection *v1alpha1.ClusterConnection) ([]string, error) {
+	if connection.DeletionTimestamp.IsZero() {
+		return nil, nil
+	}
 	var jobs v1alpha1.PooledJobList
-	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: name}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs of the connection: %w", err)
 	}
-	if users := withFinalizer(&jobs, name); len(users) > 0 {
+	if users := withFinalizer(&jobs, connection.Name); len(users) > 0 {
 		return users, nil
 	}
 	if err := r.Live.List(ctx, &jobs); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs: %w", err)
 	}
-	return withFinalizer(&jobs, name), nil
+	return withFinalizer(&jobs, connection.Name), nil
 }
 
 func withFinalizer(jobs *v1alpha1.PooledJobList, cluster string) []string {
@@ -224,7 +222,7 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 	wanted := after.DeepCopy()
 	before.ResourceVersion = after.ResourceVersion
 	if err := r.Hub.Status().Patch(ctx, after, lockedPatch(before)); err != nil {
-		return fmt.Errorf("writing the status: %w", client.IgnoreNotFound(err))
+		return client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	if event, ok := readyTransition(before, wanted); ok {
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", event.message)

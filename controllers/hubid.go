@@ -11,6 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
 const (
@@ -20,6 +23,27 @@ const (
 )
 
 // +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=configmaps,verbs=get;create
+
+// createHubID makes a new installation. It refuses to where there was one: with a new
+// ID every Job on the targets would be a stranger's, and be taken for lost.
+func createHubID(ctx context.Context, hub client.Client, config *corev1.ConfigMap) error {
+	key := client.ObjectKeyFromObject(config)
+	var jobs v1alpha1.PooledJobList
+	if err := hub.List(ctx, &jobs); err != nil {
+		return fmt.Errorf("looking for PooledJobs of an earlier installation: %w", err)
+	}
+	for i := range jobs.Items {
+		if controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
+			return fmt.Errorf("ConfigMap %s, which holds the hub ID, is gone, and PooledJob %s/%s still has a remote Job: "+
+				"create the ConfigMap again with key %q and the ID that the Jobs on the targets carry as label %s",
+				key, jobs.Items[i].Namespace, jobs.Items[i].Name, hubIDKey, v1alpha1.LabelHub)
+		}
+	}
+	if err := hub.Create(ctx, config); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating ConfigMap %s, which holds the hub ID: %w", key, err)
+	}
+	return nil
+}
 
 // HubID returns the ID of this installation, and makes one if there is none yet.
 // It marks every remote object, so it must never change: without it the Jobs on
@@ -38,8 +62,8 @@ func HubID(ctx context.Context, hub client.Client, namespace string) (string, er
 	// that starts at the same time, and then its ID is ours.
 	err := hub.Get(ctx, key, &corev1.ConfigMap{})
 	if apierrors.IsNotFound(err) {
-		if err := hub.Create(ctx, config); err != nil && !apierrors.IsAlreadyExists(err) {
-			return "", fmt.Errorf("creating ConfigMap %s, which holds the hub ID: %w", key, err)
+		if err := createHubID(ctx, hub, config); err != nil {
+			return "", err
 		}
 	}
 	if err := hub.Get(ctx, key, config); err != nil {

@@ -2,8 +2,10 @@ package controllers
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -112,22 +114,30 @@ func decideDeletion(s *snapshot) action {
 			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again, or set spec.deletionPolicy to Orphan.", s.job.Spec.ClusterName))
 	case s.notReady != "":
 		return deleting(wait, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
-			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", s.notReady))
+			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", strings.TrimSuffix(s.notReady, ".")))
 	case s.remote == nil && len(s.pods) == 0:
 		return action{verb: confirmGone}
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
 		return action{verb: deleteRemote}
 	}
-	if left := podsGrace - s.now.Sub(s.job.DeletionTimestamp.Time); left > 0 {
+	if left := podsGrace - s.now.Sub(s.job.DeletionTimestamp.Time); left > 0 && !hasCondition(s.job, v1alpha1.ConditionDeleting) {
 		return action{verb: awaitDeletion, after: left}
 	}
 	return deleting(awaitDeletion, v1alpha1.ReasonWaitingForPods, fmt.Sprintf(
 		"Waiting for %d Pods of Job %s/%s to stop.", len(s.pods), s.intent.Namespace, s.intent.JobName))
 }
 
+// hasCondition tells whether something was said already that must not stay as it is.
+func hasCondition(job *v1alpha1.PooledJob, kind string) bool {
+	return meta.FindStatusCondition(job.Status.Conditions, kind) != nil
+}
+
 // decideMissing: the Job was observed and is not in view.
 func decideMissing(s *snapshot) action {
-	if s.connection == nil || s.notReady != "" {
+	switch {
+	case s.connection != nil && s.connecting:
+		return action{verb: settle} // what was written before may still be true
+	case s.connection == nil || s.notReady != "":
 		return waitForConnection(s, v1alpha1.ConditionSynced)
 	}
 	if s.job.Status.JobRef.UID == "" && !s.memory.seen {
@@ -149,6 +159,9 @@ func decideDispatch(s *snapshot) action {
 		return waitForConnection(s, v1alpha1.ConditionAccepted)
 	case !s.access.permitted:
 		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
+	case s.connecting && s.connection.DeletionTimestamp.IsZero():
+		left, _ := s.dispatchTimeLeft()
+		return action{verb: settle, after: left}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return waitForConnection(s, v1alpha1.ConditionDispatched)
 	case s.bound && s.intent.ClusterUID != s.clusterUID:

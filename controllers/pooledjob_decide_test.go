@@ -44,8 +44,9 @@ func remoteDeleting(s *snapshot) {
 	inView(s)
 	s.remote.DeletionTimestamp = &metav1.Time{Time: decisionTime}
 }
-func podLeft(s *snapshot)  { s.pods = []*corev1.Pod{{}} }
-func notReady(s *snapshot) { s.notReady = "connection prod is Unreachable" }
+func podLeft(s *snapshot)    { s.pods = []*corev1.Pod{{}} }
+func notReady(s *snapshot)   { s.notReady = "connection prod is Unreachable" }
+func connecting(s *snapshot) { s.notReady, s.connecting = "connection prod is not open yet", true }
 func noConnection(s *snapshot) {
 	s.connection, s.access.permitted, s.notReady = nil, false, "no connection"
 }
@@ -80,6 +81,9 @@ func TestDecide(t *testing.T) {
 		"not permitted":              {changes{denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: `hub namespace "team-a"`}},
 		"not permitted, not ready":   {changes{denied, notReady}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
 		"connection not ready":       {changes{notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
+		"first contact":              {changes{connecting}, action{verb: settle}},
+		"first contact, seen":        {changes{seenJob, connecting}, action{verb: settle}},
+		"first contact, deadline":    {changes{deadline, connecting}, action{verb: settle, after: 30 * time.Second}},
 		"connection being deleted":   {changes{connectionDeleted}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "being deleted"}},
 		"bound":                      {changes{bound}, action{verb: create}},
 		"bound, no longer permitted": {changes{bound, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
@@ -133,7 +137,7 @@ func TestDecide(t *testing.T) {
 // Whatever comes together, nothing is ever created for a run that was seen, has
 // ended or is being deleted, and nothing deleted for one that is not.
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
-	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, notReady, noConnection, denied, deleted,
+	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, notReady, connecting, noConnection, denied, deleted,
 		orphan, minuteLater, deadline, otherCluster, justCreated, refusedUntilLater, ended}
 	for mask := range 1 << len(all) {
 		var some changes

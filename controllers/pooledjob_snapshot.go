@@ -34,8 +34,10 @@ type snapshot struct {
 	connection *v1alpha1.ClusterConnection
 	// access is what its access rules say.
 	access access
-	// notReady says why there is no lease; empty when there is one.
-	notReady string
+	// notReady says why there is no lease; empty when there is one. connecting
+	// tells that this is because the first contact is still under way.
+	notReady   string
+	connecting bool
 	// clusterUID is the cluster that the lease reaches.
 	clusterUID string
 
@@ -64,7 +66,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		err = r.gatherRemote(s, lease)
 	}
 	if err != nil {
-		s.notReady = r.whyNotReady(s, err)
+		s.notReady, s.connecting = r.whyNotReady(s, err)
 		return s, nil, nil
 	}
 	return s, lease, nil
@@ -79,6 +81,9 @@ func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot)
 	}
 	if !s.bound {
 		s.intent = jobspec.NewIntent(s.job, r.HubID, connection.Status.ClusterUID)
+	}
+	if ref := s.job.Status.JobRef; ref.UID != "" {
+		s.intent.Namespace, s.intent.JobName = ref.Namespace, ref.Name // what was observed wins
 	}
 	return client.IgnoreNotFound(err)
 }
@@ -123,22 +128,25 @@ func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Rea
 	return access{permitted: permitted, problem: err}, nil
 }
 
-// whyNotReady says why a connection cannot be used. The words are the same for as
-// long as the state is, so that they are written once.
-func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) string {
+// whyNotReady says why a connection cannot be used, and whether that is because the
+// first contact is still under way. The words are the same for as long as the state
+// is, so that they are written once.
+func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) (why string, connecting bool) {
 	name := s.job.Spec.ClusterName
 	var notReady *connpool.NotReadyError
 	if errors.As(err, &notReady) {
+		why = notReady.Error()
 		if last := notReady.Status.LastContact; !last.IsZero() {
-			return fmt.Sprintf("%v; last contact at %s", notReady, last.UTC().Format(time.RFC3339))
+			why += "; last contact at " + last.UTC().Format(time.RFC3339)
 		}
-		return notReady.Error()
+		return why, notReady.Status.State == connpool.Connecting
 	}
 	if s.connection != nil {
 		ready := meta.FindStatusCondition(s.connection.Status.Conditions, v1alpha1.ConditionReady)
-		if ready != nil && ready.Status != metav1.ConditionTrue {
-			return fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
+		// Nothing else keeps the reconciler from opening the connection.
+		if ready != nil && (ready.Reason == v1alpha1.ReasonSecretNotFound || ready.Reason == v1alpha1.ReasonInvalidKubeconfig) {
+			return fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message), false
 		}
 	}
-	return fmt.Sprintf("connection %s is not open yet", name)
+	return fmt.Sprintf("connection %s is not open yet", name), true
 }

@@ -82,8 +82,8 @@ const (
 	// ReasonNotPermitted surfaces when the ClusterConnection's access rules do
 	// not open the target namespace to the PooledJob's namespace. Final.
 	ReasonNotPermitted = "NotPermitted"
-	// ReasonCreating surfaces when the remote Job is about to be created, or
-	// when it is not known yet whether the last attempt created it.
+	// ReasonCreating surfaces when a run should end and it is not known yet
+	// whether an earlier request created the remote Job all the same.
 	ReasonCreating = "Creating"
 	// ReasonCreated surfaces when the remote Job exists and none of its Pods
 	// has started.

@@ -20,6 +20,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool"
 )
 
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=pooledjob-system,resources=leases,verbs=get;create;update
 
 // leaseName is the Lease of the leader election.

@@ -84,16 +84,17 @@ func removeEverything(ctx context.Context) {
 		Expect(hub.DeleteAllOf(ctx, &v1alpha1.PooledJob{}, client.InNamespace(team))).To(Succeed())
 	}
 	Eventually(func(g Gomega) {
-		var jobs v1alpha1.PooledJobList
-		g.Expect(hub.List(ctx, &jobs)).To(Succeed())
-		g.Expect(jobs.Items).To(BeEmpty())
+		for _, team := range []string{"team-a", "team-b"} {
+			var jobs v1alpha1.PooledJobList
+			g.Expect(hub.List(ctx, &jobs, client.InNamespace(team))).To(Succeed())
+			g.Expect(jobs.Items).To(BeEmpty())
+		}
 	}).WithTimeout(2 * time.Minute).Should(Succeed())
-	Expect(hub.DeleteAllOf(ctx, &v1alpha1.ClusterConnection{})).To(Succeed())
-	Eventually(func(g Gomega) {
-		var connections v1alpha1.ClusterConnectionList
-		g.Expect(hub.List(ctx, &connections)).To(Succeed())
-		g.Expect(connections.Items).To(BeEmpty())
-	}).Should(Succeed())
+	for _, name := range []string{"target-1", "target-2"} {
+		connection := &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		Expect(hub.Delete(ctx, connection)).To(Succeed())
+		Eventually(gone(connection)).WithContext(ctx).Should(BeTrue())
+	}
 	for _, target := range targets {
 		Expect(ours(ctx, target)).To(BeZero(), "Jobs and Pods with our label on a target")
 	}
