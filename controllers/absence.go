@@ -6,6 +6,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -15,6 +16,9 @@ import (
 // requestLifetime is how long a request whose outcome we never heard may still take
 // effect: the API server ends a request after 60 s, and the way there takes time.
 const requestLifetime = 75 * time.Second
+
+// unseenPause is the time between two looks at a Job that the informer cannot show.
+const unseenPause = 2 * time.Second
 
 // outcome is what a look for the remote Job found.
 type outcome int
@@ -27,6 +31,9 @@ const (
 	absent
 	// present: our Job exists.
 	present
+	// duplicate: another Job of ours has the name than the one that was observed:
+	// a request that was late created it.
+	duplicate
 	// replaced: a Job that is not ours has the name.
 	replaced
 )
@@ -34,7 +41,7 @@ const (
 // absence is the result of proveAbsence.
 type absence struct {
 	outcome outcome
-	job     *batchv1.Job  // when present
+	job     *batchv1.Job  // when present or duplicate
 	why     string        // when unproven
 	after   time.Duration // when unproven: when to look again; 0 on a change
 }
@@ -46,16 +53,14 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	}
 	job, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
 	switch {
-	case err == nil && r.isOurs(job):
-		return absence{outcome: present, job: job}, nil
 	case err == nil:
-		return absence{outcome: replaced}, nil
+		return absence{outcome: r.whose(job), job: job}, nil
 	case !isAPIServerNotFound(err):
-		return absence{}, fmt.Errorf("looking for the remote Job: %w", err)
+		return absence{}, &targetError{"looking for the remote Job", err}
 	}
 	uid, err := r.lease.ReadClusterUID(ctx)
 	if err != nil {
-		return absence{}, fmt.Errorf("making sure which cluster says that the Job is not there: %w", err)
+		return absence{}, &targetError{"making sure which cluster says that the Job is not there", err}
 	}
 	if uid != r.intent.ClusterUID {
 		return absence{why: fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.intent.ClusterUID, uid)}, nil
@@ -66,20 +71,25 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	return absence{outcome: absent}, nil
 }
 
-// isOurs tells whether a Job that has our name is ours, by its labels or, should
-// somebody have taken those off, by the UID that was observed.
-func (r *run) isOurs(job *batchv1.Job) bool {
-	if known := r.observedUID(); known != "" {
-		return job.UID == known
+// whose tells whose the Job is that has our name: by the UID that was observed, also
+// should somebody have taken its labels off, else by its labels.
+func (r *run) whose(job *batchv1.Job) outcome {
+	known, labelled := r.observedUID(), jobspec.Owns(r.HubID, r.job, job.Labels)
+	switch {
+	case job.UID == known || (known == "" && labelled):
+		return present
+	case labelled:
+		return duplicate
+	default:
+		return replaced
 	}
-	return jobspec.Owns(r.HubID, r.job, job.Labels)
 }
 
 // requestsInFlight is how much longer a request to create the Job, of ours or of a
 // process before us, may take effect.
 func (r *run) requestsInFlight() time.Duration {
-	if jobstatus.Finished(&r.job.Status) {
-		return 0 // no run ends while one is
+	if jobstatus.Finished(&r.job.Status) && !r.wasObserved() {
+		return 0 // it was proven then that none was
 	}
 	since := r.memory.unknownSince
 	if !r.memory.current && !r.wasObserved() {
@@ -101,7 +111,7 @@ func (r *run) notAbsent(verdict absence, err error) (time.Duration, error) {
 	case present:
 		r.accept()
 		r.found(verdict.job)
-	case replaced:
+	case replaced, duplicate:
 		r.writer.Fail(v1alpha1.ReasonNameConflict, fmt.Sprintf(
 			"Job %s/%s exists on the cluster and does not belong to this PooledJob; it was left alone.", r.intent.Namespace, r.intent.JobName))
 	case unproven, absent:
@@ -117,20 +127,20 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	switch verdict.outcome {
-	case absent, replaced:
+	case absent, replaced, duplicate:
 		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, fmt.Sprintf(
 			"Job %s/%s was deleted on the cluster before it had finished. It is not run again.", r.intent.Namespace, r.intent.JobName))
 		return 0, nil
 	case present:
-		return 0, r.relabel(ctx, verdict.job)
+		return r.recover(ctx, verdict.job)
 	case unproven:
 		r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, verdict.why)
 	}
 	return verdict.after, nil
 }
 
-// confirmGone lets a deleted PooledJob go if its Job is proven gone, and deletes
-// the Job if it is there after all.
+// confirmGone lets a deleted PooledJob go if its Job is proven gone and left no Pods.
+// It deletes what is there after all.
 func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 	verdict, err := r.proveAbsence(ctx)
 	if err != nil {
@@ -138,28 +148,45 @@ func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 	}
 	switch verdict.outcome {
 	case absent, replaced:
+		if len(r.pods) > 0 {
+			return r.deletePods(ctx)
+		}
 		return 0, r.release(ctx)
-	case present:
+	case present, duplicate:
 		if verdict.job.DeletionTimestamp.IsZero() {
-			err = r.deleteRemote(ctx, verdict.job.UID)
+			_, err = r.deleteRemote(ctx, verdict.job.UID)
 		}
 		// A Job that lost its labels is not in view: nobody will tell of its end.
-		return time.Second, err
+		return unseenPause, err
 	case unproven:
 		r.writer.Deleting(v1alpha1.ReasonClusterNotReady, verdict.why)
 	}
 	return verdict.after, nil
 }
 
-// relabel puts our labels back on a Job that lost them, so that the informer shows
-// it again.
-func (r *run) relabel(ctx context.Context, job *batchv1.Job) error {
-	if jobspec.Owns(r.HubID, r.job, job.Labels) {
-		return nil // the informer is late
+// deletePods deletes the Pods that the Job left behind: whoever deleted it asked for
+// them to be orphaned.
+func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
+	for _, pod := range r.pods {
+		if !pod.DeletionTimestamp.IsZero() {
+			continue
+		}
+		err := r.lease.DeletePod(ctx, pod.Namespace, pod.Name, pod.UID)
+		if err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err) {
+			return 0, &targetError{"deleting a Pod that the remote Job left", err}
+		}
 	}
-	err := r.lease.LabelJob(ctx, job.Namespace, job.Name, job.UID, jobspec.Labels(r.HubID, r.job))
-	if err != nil {
-		return fmt.Errorf("putting the labels back on the remote Job: %w", err)
+	return informerGrace, nil
+}
+
+// recover goes on with a Job that is there and not in view: it puts our labels back
+// if they were taken off, and records what the target said of it.
+func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, error) {
+	if !jobspec.Owns(r.HubID, r.job, job.Labels) {
+		err := r.lease.LabelJob(ctx, job.Namespace, job.Name, job.UID, jobspec.Labels(r.HubID, r.job))
+		if err != nil {
+			return 0, &targetError{"putting the labels back on the remote Job", err}
+		}
 	}
-	return nil
+	return informerGrace, r.observe(ctx, job)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 // connectionConditions are the conditions that Ready sums up, in the order in
@@ -42,7 +43,8 @@ var (
 	connects = finding{metav1.ConditionUnknown, v1alpha1.ReasonConnecting, "The first contact is under way."}
 )
 
-// maxWords bounds what of a target's words goes into a condition, in bytes.
+// maxWords bounds a condition's message, in bytes: it may hold a target's words, or
+// those of a kubeconfig.
 const maxWords = 4096
 
 // notConnected records why there is nothing to connect with.
@@ -53,7 +55,7 @@ func (w *connectionWriter) notConnected(reason, message string) {
 // observe records the pool's view of the connection.
 func (w *connectionWriter) observe(status connpool.Status) {
 	if status.KubernetesVersion != "" {
-		w.connection.Status.KubernetesVersion = status.KubernetesVersion
+		w.connection.Status.KubernetesVersion = jobstatus.Truncate(status.KubernetesVersion, maxVersion)
 	}
 	if w.connection.Status.ClusterUID == "" {
 		w.connection.Status.ClusterUID = status.ClusterUID
@@ -61,7 +63,6 @@ func (w *connectionWriter) observe(status connpool.Status) {
 	var words string
 	if status.Err != nil {
 		words = status.Err.Error()
-		words = strings.ToValidUTF8(words[:min(len(words), maxWords)], "")
 	}
 	no := func(reason string) finding { return finding{metav1.ConditionFalse, reason, words} }
 	switch status.State {
@@ -122,7 +123,7 @@ func rollUp(findings []finding) finding {
 
 func (w *connectionWriter) set(kind string, f finding) {
 	meta.SetStatusCondition(&w.connection.Status.Conditions, metav1.Condition{
-		Type: kind, Status: f.status, Reason: f.reason, Message: f.message,
+		Type: kind, Status: f.status, Reason: f.reason, Message: jobstatus.Truncate(f.message, maxWords),
 		ObservedGeneration: w.connection.Generation, LastTransitionTime: w.now,
 	})
 }

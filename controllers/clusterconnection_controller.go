@@ -21,6 +21,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
 
@@ -30,6 +31,11 @@ const (
 	// countInterval is the shortest time between two refreshes of status.jobs:
 	// a counter must not cost a write per job.
 	countInterval = 30 * time.Second
+	// maxServer and maxVersion are the API's bounds on what a target says of
+	// itself, in bytes; maxEventNote is that of an Event's note.
+	maxServer    = 2048
+	maxVersion   = 64
+	maxEventNote = 1024
 )
 
 // ClusterConnectionReconciler connects ClusterConnections and shows their state.
@@ -125,7 +131,7 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 	if err != nil {
 		return err
 	}
-	connection.Status.Server = identity.Server
+	connection.Status.Server = jobstatus.Truncate(identity.Server, maxServer)
 	r.Connections.Connect(connection.Name, connpool.Config{
 		Server:        identity.Server,
 		TLSServerName: identity.TLSServerName,
@@ -198,10 +204,12 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 	if users := withFinalizer(&jobs, connection.Name); len(users) > 0 {
 		return users, nil
 	}
-	if err := r.Live.List(ctx, &jobs); err != nil {
+	// A list of its own: decoding into the other would write into the cache.
+	var live v1alpha1.PooledJobList
+	if err := r.Live.List(ctx, &live); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs: %w", err)
 	}
-	return withFinalizer(&jobs, connection.Name), nil
+	return withFinalizer(&live, connection.Name), nil
 }
 
 func withFinalizer(jobs *v1alpha1.PooledJobList, cluster string) []string {
@@ -225,7 +233,7 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 		return client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	if event, ok := readyTransition(before, wanted); ok {
-		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", event.message)
+		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))
 	}
 	return nil
 }

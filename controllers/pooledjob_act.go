@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,9 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
+
+// busyPause is the wait when as many requests to the target are under way as may be.
+const busyPause = time.Second
 
 // run is one reconcile of one PooledJob.
 type run struct {
@@ -49,11 +53,11 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case create:
 		after, err = r.resume(ctx)
 	case observe:
-		err = r.observe(ctx)
+		err = r.observe(ctx, r.remote)
 	case confirmLoss:
 		after, err = r.confirmLoss(ctx)
 	case deleteRemote:
-		err = r.deleteRemote(ctx, r.remote.UID)
+		after, err = r.deleteRemote(ctx, r.remote.UID)
 	case confirmGone:
 		after, err = r.confirmGone(ctx)
 	case awaitDeletion:
@@ -62,8 +66,33 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case release:
 		err = r.release(ctx)
 	}
-	if errors.Is(err, connpool.ErrClosed) {
-		return 0, nil // the pool wakes us when the connection is back
+	return r.explain(after, err)
+}
+
+// targetError is the failure of a request to the target, as against one to the hub.
+type targetError struct {
+	doing string
+	err   error
+}
+
+func (e *targetError) Error() string { return e.doing + ": " + e.err.Error() }
+func (e *targetError) Unwrap() error { return e.err }
+
+// explain records a target's failure where the user can see it. It turns an end of
+// the connection, which the pool wakes us from, and a full one into no error.
+func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
+	var failed *targetError
+	switch {
+	case errors.Is(err, connpool.ErrClosed):
+		return 0, nil
+	case errors.Is(err, connpool.ErrBusy):
+		return busyPause, nil
+	case !errors.As(err, &failed):
+		return after, err
+	case !r.job.DeletionTimestamp.IsZero():
+		r.writer.Deleting(v1alpha1.ReasonTargetError, failed.Error())
+	case r.wasObserved():
+		r.writer.NotSynced(v1alpha1.ReasonTargetError, failed.Error())
 	}
 	return after, err
 }
@@ -100,7 +129,7 @@ func (r *run) accept() {
 // bind writes the finalizer and the intent, in one patch, before anything is sent
 // to the target; then it creates the Job.
 func (r *run) bind(ctx context.Context) (time.Duration, error) {
-	r.intent = jobspec.NewIntent(r.job, r.HubID, r.clusterUID)
+	r.intent = jobspec.NewIntent(r.job, r.HubID, r.lease.ClusterUID())
 	bound := r.job.DeepCopy()
 	controllerutil.AddFinalizer(bound, v1alpha1.FinalizerPooledJob)
 	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationIntent, r.intent.Encode())
@@ -133,30 +162,28 @@ func (r *run) resume(ctx context.Context) (time.Duration, error) {
 
 // observe records what the remote Job says. When it has ended and its Pods are not
 // in view, the target is asked: two watches have no common order.
-func (r *run) observe(ctx context.Context) error {
+func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	pods := append(append([]*corev1.Pod(nil), r.pods...), r.endedPods...)
-	if !jobstatus.ResultKnown(r.remote, pods) {
+	if !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace, string(r.job.UID))
 		if err != nil {
-			return fmt.Errorf("reading the Pods of the ended Job: %w", err)
+			return &targetError{"reading the Pods of the ended Job", err}
 		}
 		pods = append(pods, listed...)
 	}
 	r.accept()
-	r.writer.Observe(r.remote, pods)
+	r.writer.Observe(remote, pods)
 	return nil
 }
 
-// deleteRemote asks the target to delete the Job of that UID.
-func (r *run) deleteRemote(ctx context.Context, uid types.UID) error {
+// deleteRemote asks the target to delete the Job of that UID. The watch tells of its
+// end; should it stay silent, the next look asks again.
+func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
 	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid)
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // not that Job any more: what is there now comes by the watch
+	if err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err) {
+		return 0, &targetError{"deleting the remote Job", err}
 	}
-	if err != nil {
-		return fmt.Errorf("deleting the remote Job: %w", err)
-	}
-	return nil
+	return informerGrace, nil
 }
 
 // release takes the finalizer off.

@@ -1,7 +1,9 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -11,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,6 +35,8 @@ const (
 	// times changed. A Job's counters move several times within the seconds of
 	// its start and of its end, and the writes that follow carry them.
 	countersInterval = 10 * time.Second
+	// minBackoff is the wait after a first error; it doubles up to maxRetry.
+	minBackoff = 100 * time.Millisecond
 )
 
 // PooledJobReconciler runs PooledJobs.
@@ -69,7 +74,10 @@ func (r *PooledJobReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&v1alpha1.PooledJob{}).
 		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.jobsOfConnection), builder.WithPredicates(usabilityChanged())).
 		WatchesRawSource(&r.Wakeups.jobs).
-		WithOptions(controller.Options{MaxConcurrentReconciles: r.Workers}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: r.Workers,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxRetry),
+		}).
 		Complete(r)
 }
 
@@ -93,28 +101,20 @@ func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	}
 	after, err := run.act(ctx, decide(s))
 	wait, writeErr := run.writeStatus(ctx)
-	return asResult(earliest(after, wait), firstError(err, writeErr))
+	return asResult(earliest(after, wait), cmp.Or(err, writeErr))
 }
 
-// asResult turns a lost race into another look: whoever won has changed the object,
-// and the cache will show it.
+// asResult turns a lost race on the hub into another look: whoever won has changed
+// the object, and the cache will show it.
 func asResult(after time.Duration, err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: 100 * time.Millisecond}, nil
+	var failed *targetError
+	if apierrors.IsConflict(err) && !errors.As(err, &failed) {
+		return ctrl.Result{RequeueAfter: time.Second}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: after}, nil
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // writeStatus writes the status if it changed: a final one at once, any other when
@@ -148,7 +148,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 func (r *run) announceFailure() {
 	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
 	if failed != nil {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", failed.Message)
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, maxEventNote))
 	}
 }
 

@@ -2,9 +2,11 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -42,7 +44,8 @@ const (
 	confirmLoss
 	// deleteRemote: ask the target to delete the Job.
 	deleteRemote
-	// confirmGone: the Job is not in view; find out, to let the PooledJob go.
+	// confirmGone: the Job is not in view; find out, to let the PooledJob go, or
+	// to delete the Pods that it left.
 	confirmGone
 	// awaitDeletion: the Job is being deleted on the target.
 	awaitDeletion
@@ -115,8 +118,12 @@ func decideDeletion(s *snapshot) action {
 	case s.notReady != "":
 		return deleting(wait, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
 			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", strings.TrimSuffix(s.notReady, ".")))
-	case s.remote == nil && len(s.pods) == 0:
-		return action{verb: confirmGone}
+	case s.remote == nil && allBeingDeleted(s.pods):
+		if len(s.pods) == 0 {
+			return action{verb: confirmGone}
+		}
+	case s.remote == nil:
+		return action{verb: confirmGone} // and delete the Pods that it left
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
 		return action{verb: deleteRemote}
 	}
@@ -125,6 +132,10 @@ func decideDeletion(s *snapshot) action {
 	}
 	return deleting(awaitDeletion, v1alpha1.ReasonWaitingForPods, fmt.Sprintf(
 		"Waiting for %d Pods of Job %s/%s to stop.", len(s.pods), s.intent.Namespace, s.intent.JobName))
+}
+
+func allBeingDeleted(pods []*corev1.Pod) bool {
+	return !slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp.IsZero() })
 }
 
 // hasCondition tells whether something was said already that must not stay as it is.
@@ -150,6 +161,9 @@ func decideMissing(s *snapshot) action {
 
 // decideDispatch: no Job was observed yet.
 func decideDispatch(s *snapshot) action {
+	if s.connection != nil && !s.access.permitted {
+		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
+	}
 	if left, ok := s.dispatchTimeLeft(); ok && left <= 0 {
 		return action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: fmt.Sprintf(
 			"No remote Job existed %d seconds after the PooledJob was created. %s", s.job.Spec.DispatchDeadlineSeconds, lastObstacle(s))}
@@ -157,16 +171,11 @@ func decideDispatch(s *snapshot) action {
 	switch {
 	case s.connection == nil:
 		return waitForConnection(s, v1alpha1.ConditionAccepted)
-	case !s.access.permitted:
-		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
 	case s.connecting && s.connection.DeletionTimestamp.IsZero():
 		left, _ := s.dispatchTimeLeft()
 		return action{verb: settle, after: left}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return waitForConnection(s, v1alpha1.ConditionDispatched)
-	case s.bound && s.intent.ClusterUID != s.clusterUID:
-		return s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonIdentityChanged, fmt.Sprintf(
-			"The run is bound to the cluster with UID %s, but connection %s reaches %s.", s.intent.ClusterUID, s.connection.Name, s.clusterUID))
 	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
 		a := s.waiting(v1alpha1.ConditionDispatched, s.memory.refusal.reason, s.memory.refusal.message)
 		a.after = earliest(a.after, s.memory.retryAt.Sub(s.now))

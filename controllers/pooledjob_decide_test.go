@@ -22,7 +22,7 @@ func given(changes ...func(*snapshot)) *snapshot {
 		Spec:       v1alpha1.PooledJobSpec{ClusterName: "prod"},
 	}
 	s := &snapshot{
-		now: decisionTime, job: job, access: access{permitted: true}, clusterUID: "cluster",
+		now: decisionTime, job: job, access: access{permitted: true},
 		connection: &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod"}},
 		intent:     jobspec.NewIntent(job, "hub", "cluster"),
 	}
@@ -44,18 +44,20 @@ func remoteDeleting(s *snapshot) {
 	inView(s)
 	s.remote.DeletionTimestamp = &metav1.Time{Time: decisionTime}
 }
-func podLeft(s *snapshot)    { s.pods = []*corev1.Pod{{}} }
-func notReady(s *snapshot)   { s.notReady = "connection prod is Unreachable" }
-func connecting(s *snapshot) { s.notReady, s.connecting = "connection prod is not open yet", true }
+func podLeft(s *snapshot) {
+	s.pods = []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: decisionTime}}}}
+}
+func podOrphaned(s *snapshot) { s.pods = []*corev1.Pod{{}} }
+func notReady(s *snapshot)    { s.notReady = "connection prod is Unreachable" }
+func connecting(s *snapshot)  { s.notReady, s.connecting = "connection prod is not open yet", true }
 func noConnection(s *snapshot) {
 	s.connection, s.access.permitted, s.notReady = nil, false, "no connection"
 }
-func denied(s *snapshot)       { s.access.permitted = false }
-func deleted(s *snapshot)      { s.job.DeletionTimestamp = &metav1.Time{Time: decisionTime} }
-func orphan(s *snapshot)       { s.job.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
-func minuteLater(s *snapshot)  { s.now = s.now.Add(time.Minute) }
-func deadline(s *snapshot)     { s.job.Spec.DispatchDeadlineSeconds = 30 }
-func otherCluster(s *snapshot) { s.clusterUID = "another" }
+func denied(s *snapshot)      { s.access.permitted = false }
+func deleted(s *snapshot)     { s.job.DeletionTimestamp = &metav1.Time{Time: decisionTime} }
+func orphan(s *snapshot)      { s.job.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
+func minuteLater(s *snapshot) { s.now = s.now.Add(time.Minute) }
+func deadline(s *snapshot)    { s.job.Spec.DispatchDeadlineSeconds = 30 }
 func connectionDeleted(s *snapshot) {
 	s.connection.DeletionTimestamp = &metav1.Time{Time: decisionTime}
 }
@@ -87,11 +89,11 @@ func TestDecide(t *testing.T) {
 		"connection being deleted":   {changes{connectionDeleted}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "being deleted"}},
 		"bound":                      {changes{bound}, action{verb: create}},
 		"bound, no longer permitted": {changes{bound, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
-		"bound to another cluster":   {changes{bound, otherCluster}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonIdentityChanged, message: "UID cluster"}},
 		"refused for now":            {changes{refusedUntilLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonQuotaExceeded, message: "full", after: 5 * time.Second}},
 		"refused, time to try again": {changes{refusedUntilLater, minuteLater}, action{verb: create}},
 		"deadline to come":           {changes{deadline, notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
 		"deadline passed":            {changes{deadline, minuteLater, notReady}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "Unreachable"}},
+		"deadline passed, denied":    {changes{deadline, minuteLater, notReady, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
 		"deadline passed, bound":     {changes{deadline, minuteLater, bound}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded}},
 		"deadline passed, seen":      {changes{deadline, minuteLater, seenJob, inView}, action{verb: observe}},
 
@@ -117,6 +119,7 @@ func TestDecide(t *testing.T) {
 		"deleted, Job being deleted":     {changes{seenJob, remoteDeleting, deleted}, action{verb: awaitDeletion, after: podsGrace}},
 		"deleted, Job slow to go":        {changes{seenJob, remoteDeleting, podLeft, deleted, minuteLater}, action{verb: awaitDeletion, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonWaitingForPods, message: "1 Pods"}},
 		"deleted, Pods outlive the Job":  {changes{seenJob, podLeft, deleted}, action{verb: awaitDeletion, after: podsGrace}},
+		"deleted, Job left Pods":         {changes{seenJob, podOrphaned, deleted}, action{verb: confirmGone}},
 		"deleted, nothing in view":       {changes{seenJob, deleted}, action{verb: confirmGone}},
 		"deleted, nothing ever observed": {changes{bound, deleted}, action{verb: confirmGone}},
 	}
@@ -137,8 +140,8 @@ func TestDecide(t *testing.T) {
 // Whatever comes together, nothing is ever created for a run that was seen, has
 // ended or is being deleted, and nothing deleted for one that is not.
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
-	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, notReady, connecting, noConnection, denied, deleted,
-		orphan, minuteLater, deadline, otherCluster, justCreated, refusedUntilLater, ended}
+	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, podOrphaned, notReady, connecting, noConnection, denied, deleted,
+		orphan, minuteLater, deadline, justCreated, refusedUntilLater, ended}
 	for mask := range 1 << len(all) {
 		var some changes
 		for i, change := range all {
@@ -150,7 +153,7 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 		isDeleted := s.job.DeletionTimestamp != nil
 		switch got := decide(s).verb; got {
 		case bind, create:
-			if s.wasObserved() || isDeleted || !s.access.permitted || s.notReady != "" || (s.bound && s.clusterUID != s.intent.ClusterUID) {
+			if s.wasObserved() || isDeleted || !s.access.permitted || s.notReady != "" {
 				t.Fatalf("%b: %d for %+v", mask, got, s)
 			}
 		case deleteRemote, confirmGone, awaitDeletion, release:

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
@@ -22,6 +24,8 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	case err == nil:
 		r.found(created)
 		return 0, nil
+	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy):
+		return 0, err // nothing was sent
 	case apierrors.IsAlreadyExists(err):
 		return r.adopt(ctx)
 	default:
@@ -43,7 +47,7 @@ func (r *run) found(job *batchv1.Job) {
 // deleted: then it is a Job that was, and its absence will be loss.)
 func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 	existing, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
-	if apierrors.IsNotFound(err) {
+	if isAPIServerNotFound(err) {
 		return r.refused(ctx, refusal{
 			reason:  v1alpha1.ReasonTargetError,
 			message: "A Job of that name was there and is gone; looking again.",
@@ -51,7 +55,7 @@ func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 		})
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading the Job that has our name: %w", err)
+		return 0, &targetError{"reading the Job that has our name", err}
 	}
 	if jobspec.Owns(r.HubID, r.job, existing.Labels) {
 		r.found(existing)

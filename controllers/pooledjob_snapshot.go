@@ -38,8 +38,6 @@ type snapshot struct {
 	// tells that this is because the first contact is still under way.
 	notReady   string
 	connecting bool
-	// clusterUID is the cluster that the lease reaches.
-	clusterUID string
 
 	// remote is the Job in the connection's view, and pods its Pods; nil when
 	// there is none of ours.
@@ -69,6 +67,13 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		s.notReady, s.connecting = r.whyNotReady(s, err)
 		return s, nil, nil
 	}
+	if s.bound && s.intent.ClusterUID != lease.ClusterUID() {
+		// Whatever is seen there says nothing about this run.
+		s.notReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
+			s.intent.ClusterUID, job.Spec.ClusterName, lease.ClusterUID())
+		s.remote, s.pods, s.endedPods = nil, nil, nil
+		return s, nil, nil
+	}
 	return s, lease, nil
 }
 
@@ -90,7 +95,6 @@ func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot)
 
 // gatherRemote looks the remote Job and its Pods up in the connection's view.
 func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) error {
-	s.clusterUID = lease.ClusterUID()
 	remote, err := lease.Job(s.intent.Namespace, s.intent.JobName)
 	if err != nil {
 		return err

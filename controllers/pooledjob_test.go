@@ -165,17 +165,24 @@ var _ = Describe("Deleting a PooledJob", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("waits for Pods that outlive their Job", func(ctx context.Context) {
+	It("takes the Pods along that somebody orphaned, and waits for them", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
 		pod := start(ctx, remote)
+		pod.Finalizers = []string{"example.com/slow"}
+		Expect(target.Update(ctx, pod)).To(Succeed())
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
 		Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
 
 		Expect(hub.Delete(ctx, job)).To(Succeed())
+		Eventually(func(g Gomega) *metav1.Time {
+			g.Expect(target.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
+			return pod.DeletionTimestamp
+		}).ShouldNot(BeNil())
 		Consistently(exists(hub, job)).WithContext(ctx).Should(BeTrue())
-		Expect(target.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+		pod.Finalizers = nil
+		Expect(target.Update(ctx, pod)).To(Succeed())
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 

@@ -38,6 +38,15 @@ func classify(err error) refusal {
 		// No answer: the request may have arrived.
 		return refusal{reason: v1alpha1.ReasonTargetError, message: err.Error(), unknown: true}
 	}
+	tooLarge := status.Status().Code == http.StatusRequestEntityTooLarge // final, whoever says so
+	if !tooLarge && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
+		// The words of something in between, such as a proxy or a login page; or
+		// of the API server's own limit on requests, which lets none through.
+		return refusal{
+			reason: v1alpha1.ReasonTargetError, message: "The answer is not a Kubernetes Status: " + err.Error(),
+			unknown: !apierrors.IsTooManyRequests(err),
+		}
+	}
 	r := refusal{message: status.Status().Message}
 	switch code := status.Status().Code; code {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:

@@ -99,7 +99,6 @@ func TestClassify(t *testing.T) {
 		"namespace ends":     {inWords(http.StatusForbidden, metav1.StatusReasonForbidden, `jobs.batch "job" is forbidden: unable to create new content in namespace etl because it is being terminated`, &metav1.StatusDetails{Group: "batch", Kind: "jobs", Name: "job", Causes: []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause, Message: "namespace etl is being terminated", Field: "metadata.namespace"}}}), verdict{reason: v1alpha1.ReasonNamespaceNotFound}},
 		"no namespace":       {inWords(http.StatusNotFound, metav1.StatusReasonNotFound, `namespaces "etl" not found`, &metav1.StatusDetails{Kind: "namespaces", Name: "etl"}), verdict{reason: v1alpha1.ReasonNamespaceNotFound}},
 		"no such API":        {inWords(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource", &metav1.StatusDetails{}), verdict{reason: troubled}},
-		"404 of a proxy":     {page(http.StatusNotFound), verdict{reason: troubled}},
 		"401":                {plain(apierrors.NewUnauthorized("no")), verdict{reason: troubled}},
 		"conflict":           {plain(apierrors.NewConflict(jobsResource, "job", errors.New("of quota updates"))), verdict{reason: troubled}},
 		"429":                {plain(apierrors.NewTooManyRequests("later", 1)), verdict{reason: troubled}},
@@ -107,6 +106,9 @@ func TestClassify(t *testing.T) {
 
 		// Nobody knows whether the Job exists.
 		"500":                   {plain(apierrors.NewInternalError(errors.New("failed calling webhook"))), verdict{reason: troubled, unknown: true}},
+		"404 of a proxy":        {page(http.StatusNotFound), verdict{reason: troubled, unknown: true}},
+		"403 of a proxy":        {page(http.StatusForbidden), verdict{reason: troubled, unknown: true}},
+		"400 of a proxy":        {page(http.StatusBadRequest), verdict{reason: troubled, unknown: true}},
 		"502 of a proxy":        {page(http.StatusBadGateway), verdict{reason: troubled, unknown: true}},
 		"503":                   {plain(apierrors.NewServiceUnavailable("no")), verdict{reason: troubled, unknown: true}},
 		"503 of a proxy":        {page(http.StatusServiceUnavailable), verdict{reason: troubled, unknown: true}},

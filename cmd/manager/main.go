@@ -45,7 +45,7 @@ func (o *Options) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 disables it.")
 	flags.StringVar(&o.HealthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "Let one of several managers act at a time. Needed with more than one replica.")
-	flags.IntVar(&o.Workers, "workers", 64, "How many PooledJobs are reconciled at once.")
+	flags.IntVar(&o.Workers, "workers", 256, "How many PooledJobs are reconciled at once.")
 	flags.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "How long reconciles may take to end after a signal.")
 	o.logging.BindFlags(flags)
 }

@@ -40,8 +40,8 @@ func run(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	// The pool ends after the manager: reconciles that are under way at the end
-	// still have their connections.
+	// The pool ends after the manager: a reconcile that ends with it still records
+	// what became of its requests.
 	poolCtx, closePool := context.WithCancel(context.WithoutCancel(ctx))
 	defer closePool()
 	wait, err := controllers.Setup(poolCtx, mgr, controllers.Options{

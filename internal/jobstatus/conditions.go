@@ -97,7 +97,7 @@ func (w *Writer) write(kind string, status metav1.ConditionStatus, reason, messa
 		Type:               kind,
 		Status:             status,
 		Reason:             reason,
-		Message:            truncate(message, maxConditionMessage),
+		Message:            Truncate(message, maxConditionMessage),
 		ObservedGeneration: w.job.Generation,
 		LastTransitionTime: w.now,
 	})

@@ -1,6 +1,8 @@
 package jobstatus
 
 import (
+	"regexp"
+
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,7 +48,7 @@ func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 		kind = v1alpha1.ConditionFailed
 		status.CompletionTime = &verdict.LastTransitionTime
 	}
-	w.set(kind, metav1.ConditionTrue, reasonOr(verdict.Reason, string(verdict.Type)), verdict.Message)
+	w.set(kind, metav1.ConditionTrue, conditionReason(verdict), verdict.Message)
 }
 
 // Verdict is the terminal condition of a Job, or nil while it has none.
@@ -61,10 +63,19 @@ func Verdict(remote *batchv1.Job) *batchv1.JobCondition {
 }
 
 // ResultKnown tells whether the result of a Job that has ended can be told from
-// these Pods: either one of them speaks for it, or no Pod ever ended. When it
-// cannot, the Pods may be late rather than gone: ask the target before Observe.
+// these Pods: all that decide who speaks for it are there, or no Pod ever ended.
+// When it cannot, the Pods may be late rather than gone: ask the target before
+// Observe.
 func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
-	return Verdict(remote) == nil || !podsEnded(remote) || speaker(remote, pods) != nil
+	verdict := Verdict(remote)
+	if verdict == nil || !podsEnded(remote) {
+		return true
+	}
+	needed := 1
+	if verdict.Type == batchv1.JobFailed {
+		needed = max(1, min(int(remote.Status.Failed), backoffLimit(remote)+1))
+	}
+	return len(candidates(remote, pods)) >= needed
 }
 
 // started tells whether a Pod has run, by the Pods or by the Job's own counters.
@@ -102,7 +113,24 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-func count(n int32) *int32 { return &n }
+// count is a counter within the API's bounds, whatever the target says.
+func count(n int32) *int32 {
+	n = max(n, 0)
+	return &n
+}
+
+// validReason and maxReason are metav1.Condition's bounds on a reason.
+var validReason = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`)
+
+const maxReason = 1024
+
+// conditionReason is the verdict's own reason, if our API takes it.
+func conditionReason(verdict *batchv1.JobCondition) string {
+	if len(verdict.Reason) <= maxReason && validReason.MatchString(verdict.Reason) {
+		return verdict.Reason
+	}
+	return string(verdict.Type)
+}
 
 func reasonOr(reason, fallback string) string {
 	if reason != "" {

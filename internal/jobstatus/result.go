@@ -36,6 +36,20 @@ func resultOf(remote *batchv1.Job, pods []*corev1.Pod) v1alpha1.Result {
 // speaker is the Pod that speaks for a Job that has ended; see the package's
 // documentation.
 func speaker(remote *batchv1.Job, pods []*corev1.Pod) *corev1.Pod {
+	found := candidates(remote, pods)
+	if len(found) == 0 {
+		return nil
+	}
+	last := len(found) - 1
+	if Verdict(remote).Type == batchv1.JobFailed {
+		return found[min(last, backoffLimit(remote))]
+	}
+	return found[last]
+}
+
+// candidates are the Pods that ended as the Job did, each once, in the order of
+// their ends.
+func candidates(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	verdict := Verdict(remote)
 	if verdict == nil {
 		return nil
@@ -44,23 +58,16 @@ func speaker(remote *batchv1.Job, pods []*corev1.Pod) *corev1.Pod {
 	if verdict.Type == batchv1.JobFailed {
 		phase = corev1.PodFailed
 	}
-	var candidates []*corev1.Pod
+	var found []*corev1.Pod
 	for _, pod := range pods {
 		if pod.Status.Phase == phase {
-			candidates = append(candidates, pod)
+			found = append(found, pod)
 		}
 	}
-	if len(candidates) == 0 {
-		return nil
-	}
-	slices.SortFunc(candidates, func(a, b *corev1.Pod) int {
+	slices.SortFunc(found, func(a, b *corev1.Pod) int {
 		return cmp.Or(endTime(a).Compare(endTime(b)), cmp.Compare(a.Name, b.Name))
 	})
-	last := len(candidates) - 1
-	if verdict.Type == batchv1.JobFailed {
-		return candidates[min(last, backoffLimit(remote))]
-	}
-	return candidates[last]
+	return slices.CompactFunc(found, func(a, b *corev1.Pod) bool { return a.Name == b.Name })
 }
 
 func backoffLimit(remote *batchv1.Job) int {
@@ -84,8 +91,8 @@ func endTime(pod *corev1.Pod) time.Time {
 func podResult(pod *corev1.Pod) v1alpha1.Result {
 	result := v1alpha1.Result{
 		PodName: pod.Name,
-		Reason:  truncate(pod.Status.Reason, maxResultReason),
-		Message: truncate(pod.Status.Message, maxResultMessage),
+		Reason:  Truncate(pod.Status.Reason, maxResultReason),
+		Message: Truncate(pod.Status.Message, maxResultMessage),
 	}
 	t := speakingContainer(pod)
 	if t == nil {
@@ -94,10 +101,10 @@ func podResult(pod *corev1.Pod) v1alpha1.Result {
 	exitCode := t.ExitCode
 	result.ExitCode = &exitCode
 	if result.Reason == "" {
-		result.Reason = truncate(terminationReason(t), maxResultReason)
+		result.Reason = Truncate(terminationReason(t), maxResultReason)
 	}
 	if t.Message != "" {
-		result.Message = truncate(t.Message, maxResultMessage)
+		result.Message = Truncate(t.Message, maxResultMessage)
 	}
 	return result
 }
@@ -138,9 +145,9 @@ func containerStatuses(pod *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
 }
 
-// truncate cuts text to at most limit bytes, between characters, and makes it
+// Truncate cuts text to at most limit bytes, between characters, and makes it
 // valid UTF-8: log text may hold any bytes.
-func truncate(text string, limit int) string {
+func Truncate(text string, limit int) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) <= limit {
 		return text
