@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"time"
 
@@ -34,7 +35,8 @@ func (c Config) sameIdentity(o Config) bool {
 		bytes.Equal(c.CAData, o.CAData) && bytes.Equal(c.CertData, o.CertData) && bytes.Equal(c.KeyData, o.KeyData)
 }
 
-// Options configure a Pool. The zero value of each duration means its default.
+// Options configure a Pool. The zero value of a duration or a
+// number means its default.
 type Options struct {
 	// Selector is the label selector of the objects to watch.
 	Selector string
@@ -60,6 +62,10 @@ type Options struct {
 	// RequestTimeout bounds one request to the target other than a watch.
 	// Default 30 s: below the API server's own limit of 60 s.
 	RequestTimeout time.Duration
+	// MaxInFlight bounds the requests to one target that are under way at once,
+	// without the watches. Default 64: above it throughput falls, and a target
+	// that answers slowly must not hold every worker of the caller.
+	MaxInFlight int
 	// SyncTimeout bounds the first list of a session. Default 2 min.
 	SyncTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the wait before a new session, which is
@@ -69,6 +75,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
 	defaultTo(&o.ProbeInterval, 10*time.Second)
 	defaultTo(&o.ProbeTimeout, 5*time.Second)
 	defaultTo(&o.RequestTimeout, 30*time.Second)

@@ -9,6 +9,9 @@ import (
 	"github.com/go-logr/logr"
 )
 
+// newsInterval is the shortest time between two texts for the same bad state.
+const newsInterval = 5 * time.Minute
+
 // connection runs the sessions to one target.
 type connection struct {
 	name    string
@@ -20,8 +23,9 @@ type connection struct {
 
 	mu      sync.Mutex
 	status  Status
-	current *session // not nil exactly while status.State is Ready
-	expects string   // the cluster UID that sessions must find; "" is any
+	saidAt  time.Time // when status.Err last changed
+	current *session  // not nil exactly while status.State is Ready
+	expects string    // the cluster UID that sessions must find; "" is any
 }
 
 func newConnection(ctx context.Context, name string, config Config, options Options) *connection {
@@ -38,12 +42,13 @@ func newConnection(ctx context.Context, name string, config Config, options Opti
 // run opens sessions until the connection is closed.
 func (c *connection) run() {
 	for failures := 0; c.ctx.Err() == nil; {
-		wasReady, err := c.runSession()
+		begin := time.Now()
+		err := c.runSession()
 		if c.ctx.Err() != nil {
 			break
 		}
-		if wasReady {
-			failures = 0
+		if time.Since(begin) > c.options.MaxBackoff {
+			failures = 0 // a session that lasted, not one that comes and goes
 		}
 		c.lost(err)
 		if !sleep(c.ctx, c.backoff(failures)) {
@@ -56,19 +61,18 @@ func (c *connection) run() {
 	c.mu.Unlock()
 }
 
-// runSession opens one session and serves it until it ends; it tells whether the
-// session ever was Ready, and why it ended.
-func (c *connection) runSession() (wasReady bool, err error) {
+// runSession opens one session, serves it until it ends, and returns why it did.
+func (c *connection) runSession() error {
 	s, err := openSession(c.ctx, c)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer s.close()
 	if err := s.sync(); err != nil {
-		return false, err
+		return err
 	}
 	c.ready(s)
-	return true, s.serve(c.contact)
+	return s.serve(c.contact)
 }
 
 // backoff is a random time below a limit that doubles with every failure, so that
@@ -91,18 +95,20 @@ func (c *connection) ready(s *session) {
 	c.log.Info("Connected", "version", s.version, "clusterUID", s.clusterUID)
 }
 
-// lost records why there is no session. Attempts that fail as the last one did
-// are no news: the words of a network error vary with every attempt, and each
-// change is written to the hub.
+// lost records why there is no session. Attempts that fail as the last one did are
+// no news, and other words for it are at most once in newsInterval: those of a
+// network error vary with every attempt, and each change is written to the hub.
 func (c *connection) lost(err error) {
 	state := stateAfter(err)
-	status, _ := c.snapshot()
-	if status.State == state && (state == Unreachable || status.Err.Error() == err.Error()) {
+	c.mu.Lock()
+	same := c.status.State == state && (c.status.Err.Error() == err.Error() || time.Since(c.saidAt) < newsInterval)
+	c.mu.Unlock()
+	if same {
 		return
 	}
 	c.change(func() {
 		c.current = nil
-		c.status.State, c.status.Err = state, err
+		c.status.State, c.status.Err, c.saidAt = state, err, time.Now()
 	})
 	c.log.Info("Not connected", "state", state, "reason", err.Error())
 }

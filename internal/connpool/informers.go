@@ -80,8 +80,14 @@ func (s *session) key(obj any) string {
 
 func (s *session) handler(notify func(key string), onDelete func(key string, obj any)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { notify(s.key(obj)) },
-		UpdateFunc: func(_, obj any) { notify(s.key(obj)) },
+		AddFunc: func(obj any) { notify(s.key(obj)) },
+		UpdateFunc: func(old, obj any) {
+			key := s.key(obj)
+			notify(key)
+			if before := s.key(old); before != key {
+				notify(before) // whose object it is no more
+			}
+		},
 		DeleteFunc: func(obj any) {
 			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = last.Obj

@@ -99,6 +99,15 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 	return err
 }
 
+// DeletePod deletes the Pod of that UID, with the grace period that it has.
+func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types.UID) error {
+	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.session.transport.client.CoreV1().Pods(namespace).Delete(ctx, name,
+			metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	})
+	return err
+}
+
 // ListPods reads from the target itself the Pods with that value of
 // Options.KeyLabel, which Options.Selector picks too.
 func (l *Lease) ListPods(ctx context.Context, namespace, key string) ([]*corev1.Pod, error) {
@@ -124,11 +133,19 @@ func (l *Lease) ReadClusterUID(ctx context.Context) (string, error) {
 	return call(ctx, l, l.session.readClusterUID)
 }
 
-// call makes one bounded request, if the session lives.
+// call makes one bounded request, if the session lives and not too many are under
+// way already.
 func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T, error)) (T, error) {
 	if l.session.ctx.Err() != nil {
 		var zero T
 		return zero, ErrClosed
+	}
+	select {
+	case l.session.slots <- struct{}{}:
+		defer func() { <-l.session.slots }()
+	default:
+		var zero T
+		return zero, ErrBusy
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.session.options.RequestTimeout)
 	defer cancel()

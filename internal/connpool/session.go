@@ -28,15 +28,16 @@ type session struct {
 	jobs   cache.SharedIndexInformer
 	pods   cache.SharedIndexInformer
 	gone   *gonePods
+	slots  chan struct{} // holds one element for each request under way
 	done   chan struct{} // closed when the informers have ended
 }
 
 // openSession dials the target and proves who answers. The first request goes
 // alone: many at once on a cold transport would each dial.
 func openSession(ctx context.Context, c *connection) (*session, error) {
-	s := &session{options: c.options, done: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	t, err := newTransport(s.ctx, c.config, c.options.UserAgent)
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &session{options: c.options, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.options.MaxInFlight), done: make(chan struct{})}
+	t, err := newTransport(ctx, c.config, c.options.UserAgent)
 	if err != nil {
 		s.cancel(err)
 		return nil, err
@@ -105,7 +106,8 @@ func (s *session) sync() error {
 	if !cache.WaitForCacheSync(ctx.Done(), s.jobs.HasSynced, s.pods.HasSynced) {
 		return context.Cause(ctx)
 	}
-	return nil
+	// What would end the session at its first probe must not begin it.
+	return s.probe()
 }
 
 // serve probes the target until the session ends, and returns why.

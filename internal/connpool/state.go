@@ -42,6 +42,10 @@ type Status struct {
 // ErrClosed is the error of every call on a Lease whose session has ended.
 var ErrClosed = errors.New("the connection was closed")
 
+// ErrBusy is the error of a call on a Lease while Options.MaxInFlight others are
+// under way to the same target. Nothing was sent.
+var ErrBusy = errors.New("too many requests to the target are under way")
+
 // NotReadyError is the error of Pool.Lease for a connection that is not Ready.
 type NotReadyError struct {
 	Connection string

@@ -31,10 +31,17 @@ type transport struct {
 }
 
 // dialUntil refuses to dial once ctx is done, also to a request that was under way
-// then: a connection that is made after close would never be closed.
+// then: a connection that is made after close would never be closed. A dial under
+// way ends too: net/http goes on with it when nobody waits any more.
 func dialUntil(ctx context.Context, dial connrotation.DialFunc) connrotation.DialFunc {
 	return func(requestCtx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(requestCtx, network, address)
+		dialCtx, cancel := context.WithCancel(requestCtx)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		if ctx.Err() != nil {
+			return nil, ErrClosed
+		}
+		conn, err := dial(dialCtx, network, address)
 		if err == nil && ctx.Err() != nil {
 			_ = conn.Close()
 			return nil, ErrClosed
