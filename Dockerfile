@@ -3,6 +3,7 @@
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 ARG TARGETOS
 ARG TARGETARCH
+ARG VERSION=dev
 WORKDIR /src
 
 # The modules are a layer of their own, made again only when they change.
@@ -16,7 +17,7 @@ COPY internal/ internal/
 # hack/check-image.sh runs this command too, as it stands here.
 RUN --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags="-s -w" -o /out/manager ./cmd/manager
+    go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /out/manager ./cmd/manager
 
 # No shell, no package manager; CA certificates are there. The manager writes to
 # no file, so the root file system may be read-only.

@@ -125,7 +125,7 @@ check() {
   mkdir -p "$out"
   (
     cd "$work/src"
-    TARGETOS=linux TARGETARCH=$arch eval "${build/-o \/out\//-o \"\$out\"/}"
+    VERSION=check TARGETOS=linux TARGETARCH=$arch eval "${build/-o \/out\//-o \"\$out\"/}"
   ) || fail "the build for linux/$arch failed"
   check_elf "$out/manager" "$machine"
   info=$(go version -m "$out/manager")

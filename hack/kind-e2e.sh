@@ -24,7 +24,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-docker build -t "$image" .
+docker build --build-arg VERSION=e2e -t "$image" .
 for cluster in "${clusters[@]}"; do
   kind create cluster --name "$cluster" --wait 2m --kubeconfig "$dir/$cluster"
   # The hub's Pods reach the targets by their addresses in Docker's network.

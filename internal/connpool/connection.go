@@ -9,7 +9,7 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// newsInterval is the shortest time between two texts for the same bad state.
+// newsInterval is the shortest time between two texts for an unreachable target.
 const newsInterval = 5 * time.Minute
 
 // connection runs the sessions to one target.
@@ -101,7 +101,8 @@ func (c *connection) ready(s *session) {
 func (c *connection) lost(err error) {
 	state := stateAfter(err)
 	c.mu.Lock()
-	same := c.status.State == state && (c.status.Err.Error() == err.Error() || time.Since(c.saidAt) < newsInterval)
+	same := c.status.State == state && (c.status.Err.Error() == err.Error() ||
+		(state == Unreachable && time.Since(c.saidAt) < newsInterval))
 	c.mu.Unlock()
 	if same {
 		return

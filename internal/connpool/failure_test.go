@@ -1,0 +1,173 @@
+package connpool
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var _ = Describe("When the network fails", func() {
+	It("cut connections change nothing: watches resume, leases live on", func(ctx context.Context) {
+		p, r := newProxy(cluster.Config().Host), newRig()
+		lease := r.connect(ctx, target, adminConfig(p))
+		before := r.createJob(ctx)
+		Eventually(ctx, r.inView(target, before)).Should(BeTrue())
+		p.cut()
+		after := r.createJob(ctx)
+		pod := r.createPod(ctx, "after")
+		deleteJob(ctx, before)
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(lease.Job(after.Namespace, after.Name)).NotTo(BeNil())
+			g.Expect(lease.Job(before.Namespace, before.Name)).To(BeNil())
+			g.Expect(lease.Pods(pod.Labels[keyLabel])).To(HaveLen(1))
+		}).Should(Succeed())
+		Expect(lease.GetJob(ctx, after.Namespace, after.Name)).NotTo(BeNil())
+		Consistently(ctx, r.transitions).Should(Equal([]State{Ready}))
+		Eventually(ctx, p.open).Should(Equal(1))
+	})
+
+	It("a target that is gone is Unreachable, and Ready with a fresh view when it is back", func(ctx context.Context) {
+		p, r := newProxy(cluster.Config().Host), newRig()
+		old := r.connect(ctx, target, adminConfig(p))
+		kept, deleted := r.createJob(ctx), r.createJob(ctx)
+		Eventually(ctx, r.inView(target, deleted)).Should(BeTrue())
+		Eventually(ctx, r.inView(target, kept)).Should(BeTrue())
+		contact := r.status().LastContact
+
+		p.down()
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		status := r.status()
+		Expect(status.Err).To(HaveOccurred())
+		Expect(status.ClusterUID).To(Equal(clusterUID), "what was known is kept")
+		Expect(status.LastContact).To(BeTemporally(">=", contact))
+		_, err := r.pool.Lease(target)
+		var notReady *NotReadyError
+		Expect(errors.As(err, &notReady)).To(BeTrue(), "%v", err)
+		Expect(notReady.Connection).To(Equal(target))
+		Expect(notReady.Status.State).To(Equal(Unreachable))
+		Expect(err).To(MatchError(ContainSubstring("connection target is Unreachable: ")))
+		expectClosed(ctx, old)
+		Consistently(ctx, r.transitions).Should(Equal([]State{Ready, Unreachable}), "attempts that fail as the last are no news")
+
+		deleteJob(ctx, deleted)
+		created := r.createJob(ctx)
+		p.up(ctx)
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
+		Expect(r.lease(target).session.jobs.GetIndexer().ListKeys()).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
+		Expect(r.status().Err).NotTo(HaveOccurred())
+		Expect(r.transitions()).To(Equal([]State{Ready, Unreachable, Ready}))
+		expectClosed(ctx, old)
+		Eventually(ctx, p.open).Should(Equal(1))
+	})
+
+	It("a black hole is Unreachable, and slows no other connection", func(ctx context.Context) {
+		hole, sound := newProxy(cluster.Config().Host), newProxy(cluster.Config().Host)
+		r := newRig(func(o *Options) { o.ProbeInterval, o.ProbeTimeout = 200*time.Millisecond, 500*time.Millisecond })
+		swallowed := r.connect(ctx, target, adminConfig(hole))
+		lease := r.connect(ctx, "sound", adminConfig(sound))
+		hole.hold()
+		stuck := make(chan error, 1)
+		go func() {
+			_, err := swallowed.ReadClusterUID(ctx)
+			stuck <- err
+		}()
+		for held := time.Now(); r.stateOf(target)() == Ready; {
+			// Without probes the HTTP/2 ping would find out in 15 s.
+			Expect(time.Since(held)).To(BeNumerically("<", 10*time.Second))
+			began := time.Now()
+			Expect(r.lease("sound").ReadClusterUID(ctx)).To(Equal(clusterUID))
+			Expect(lease.Pods("none")).To(BeEmpty())
+			r.pool.Connect("sound", adminConfig(sound))
+			Expect(time.Since(began)).To(BeNumerically("<", 400*time.Millisecond))
+		}
+		Expect(r.stateOf(target)()).To(Equal(Unreachable))
+		Eventually(ctx, stuck).Should(Receive(HaveOccurred()), "a call in flight outlives its session")
+		expectClosed(ctx, swallowed)
+		job := r.createJob(ctx)
+		Eventually(ctx, r.inView("sound", job)).Should(BeTrue())
+
+		hole.release()
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
+		Expect(r.inView(target, job)()).To(BeTrue())
+	})
+
+	It("a target that never answers does not keep Connect, Lease or Disconnect waiting", func(ctx context.Context) {
+		p, r := newProxy(cluster.Config().Host), newRig()
+		p.hold()
+		began := time.Now()
+		r.pool.Connect(target, adminConfig(p))
+		Eventually(ctx, p.open).Should(Equal(1))
+		_, err := r.pool.Lease(target)
+		Expect(err).To(MatchError("connection target is Connecting"))
+		r.pool.Disconnect(target)
+		Eventually(ctx, p.open).Should(BeZero())
+		Expect(time.Since(began)).To(BeNumerically("<", 5*time.Second))
+	})
+
+	It("something else than an API server behind the address is Unreachable", func(ctx context.Context) {
+		for _, code := range []int{http.StatusOK, http.StatusNotFound, http.StatusBadGateway} {
+			s := newAPIServer()
+			r := newRig()
+			s.answer(identityPath, answerPage(code))
+			r.pool.Connect(target, s.config("token"))
+			Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		}
+	})
+
+	It("fewer failures of probes than three in a row change nothing", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.ProbeInterval = 100 * time.Millisecond })
+		r.connect(ctx, target, s.config("token"))
+		probes := 0
+		s.answer(readyPath, func(w http.ResponseWriter, q *http.Request) {
+			if probes++; probes%probeFailures != 0 {
+				answerPage(http.StatusInternalServerError)(w, q)
+			}
+		})
+		Eventually(ctx, func() int { return len(s.asked(readyPath)) }).Should(BeNumerically(">", 4*probeFailures))
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+
+	It("a server whose certificate has another name is Unreachable", func(ctx context.Context) {
+		r := newRig()
+		config := adminConfig(nil)
+		config.TLSServerName = "localhost" // which the certificate has too
+		r.connect(ctx, "named", config)
+		config.TLSServerName = "another.example"
+		r.pool.Connect(target, config)
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		Expect(r.status().Err).To(MatchError(ContainSubstring("not another.example")))
+	})
+
+	It("a proxy that answers for the target is no sign of the target's life", func(ctx context.Context) {
+		for _, code := range []int{http.StatusForbidden, http.StatusBadGateway} {
+			s := newAPIServer()
+			r := newRig(func(o *Options) { o.ProbeInterval = 100 * time.Millisecond })
+			r.connect(ctx, target, s.config("token"))
+			s.answer(readyPath, answerPage(code))
+			s.answer(identityPath, answerPage(http.StatusBadGateway)) // or it is Ready again at once
+			Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		}
+	})
+})
+
+// expectClosed calls every method of a lease whose session has ended.
+func expectClosed(ctx context.Context, l *Lease) {
+	for name, call := range map[string]func() error{
+		"Job":            func() error { _, err := l.Job("default", "job"); return err },
+		"Pods":           func() error { _, err := l.Pods("key"); return err },
+		"CreateJob":      func() error { _, err := l.CreateJob(ctx, (&rig{run: "none"}).newJob()); return err },
+		"GetJob":         func() error { _, err := l.GetJob(ctx, "default", "job"); return err },
+		"LabelJob":       func() error { return l.LabelJob(ctx, "default", "job", "uid", nil) },
+		"DeleteJob":      func() error { return l.DeleteJob(ctx, "default", "job", "uid") },
+		"ListPods":       func() error { _, err := l.ListPods(ctx, metav1.NamespaceDefault, "key"); return err },
+		"ReadClusterUID": func() error { _, err := l.ReadClusterUID(ctx); return err },
+	} {
+		ExpectWithOffset(1, call()).To(BeIdenticalTo(ErrClosed), name)
+	}
+}

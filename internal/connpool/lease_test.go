@@ -1,0 +1,115 @@
+package connpool
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var _ = Describe("A lease", func() {
+	It("creates Jobs once, and reads them whole", func(ctx context.Context) {
+		r := newRig()
+		lease := r.connect(ctx, target, adminConfig(nil))
+		job := r.newJob()
+		created, err := lease.CreateJob(ctx, job)
+		Expect(err).NotTo(HaveOccurred())
+		_, err = lease.CreateJob(ctx, job)
+		Expect(apierrors.IsAlreadyExists(err)).To(BeTrue(), "%v", err)
+		found, err := lease.GetJob(ctx, job.Namespace, job.Name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found.UID).To(Equal(created.UID))
+		Expect(found.Spec.Template.Spec.Containers).To(HaveLen(1))
+		_, err = lease.GetJob(ctx, job.Namespace, "none")
+		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%v", err)
+		Eventually(ctx, r.inView(target, created)).Should(BeTrue())
+	})
+
+	It("has the target refuse fields that it does not know", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig()
+		s.answer("/apis/batch/v1/namespaces/default/jobs", answerError(apierrors.NewBadRequest(`strict decoding error: unknown field "spec.new"`)))
+		lease := r.connect(ctx, target, s.config("token"))
+		job := r.newJob()
+		_, err := lease.CreateJob(ctx, job)
+		Expect(apierrors.IsBadRequest(err)).To(BeTrue(), "%v", err)
+		asked := s.asked("/apis/batch/v1/namespaces/default/jobs")
+		Expect(asked).To(HaveLen(1))
+		Expect(asked[0].method).To(Equal(http.MethodPost))
+		Expect(asked[0].query.Get("fieldValidation")).To(Equal("Strict"))
+		// Of protobuf the API server drops unknown fields, whatever it is told.
+		Expect(asked[0].header.Get("Content-Type")).To(Equal("application/json"))
+		Expect(asked[0].header.Get("User-Agent")).To(Equal("connpool-test"))
+		var sent batchv1.Job
+		Expect(json.Unmarshal(asked[0].body, &sent)).To(Succeed())
+		Expect(sent.Name).To(Equal(job.Name))
+	})
+
+	It("deletes in the foreground, and only the Job that is meant", func(ctx context.Context) {
+		r := newRig()
+		lease := r.connect(ctx, target, adminConfig(nil))
+		job := r.createJob(ctx)
+		err := lease.DeleteJob(ctx, job.Namespace, job.Name, "another")
+		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
+		found, err := lease.GetJob(ctx, job.Namespace, job.Name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found.DeletionTimestamp).To(BeNil())
+
+		Expect(lease.DeleteJob(ctx, job.Namespace, job.Name, job.UID)).To(Succeed())
+		found, err = lease.GetJob(ctx, job.Namespace, job.Name)
+		Expect(err).NotTo(HaveOccurred(), "it must wait for its Pods")
+		Expect(found.DeletionTimestamp).NotTo(BeNil())
+		Expect(found.Finalizers).To(ConsistOf(metav1.FinalizerDeleteDependents))
+	})
+
+	It("labels only the Job that is meant", func(ctx context.Context) {
+		r := newRig()
+		lease := r.connect(ctx, target, adminConfig(nil))
+		job := r.createJob(ctx, func(j *batchv1.Job) { j.Labels = map[string]string{"kept": "yes"} })
+		labels := map[string]string{runLabel: r.run, keyLabel: job.Name}
+		err := lease.LabelJob(ctx, job.Namespace, job.Name, "another", labels)
+		Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
+		Consistently(ctx, r.inView(target, job)).WithTimeout(200 * time.Millisecond).Should(BeFalse())
+		Expect(lease.LabelJob(ctx, job.Namespace, job.Name, job.UID, labels)).To(Succeed())
+		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
+		Expect(lease.Job(job.Namespace, job.Name)).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
+	})
+
+	It("lists the Pods of a run at the target, whole", func(ctx context.Context) {
+		r, other := newRig(), newRig()
+		lease := r.connect(ctx, target, adminConfig(nil))
+		pod := r.createPod(ctx, "some-run")
+		r.createPod(ctx, "another-run")
+		other.createPod(ctx, "some-run")
+		pods, err := lease.ListPods(ctx, pod.Namespace, "some-run")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(pods).To(HaveLen(1))
+		Expect(pods[0].Name).To(Equal(pod.Name))
+		Expect(pods[0].Spec.Containers).To(HaveLen(1))
+	})
+
+	It("bounds a call that is never answered", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.RequestTimeout = 300 * time.Millisecond })
+		lease := r.connect(ctx, target, s.config("token"))
+		s.answer(jobPath, func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() })
+		began := time.Now()
+		_, err := lease.GetJob(ctx, "default", "job")
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+		Expect(time.Since(began)).To(BeNumerically("<", 5*time.Second))
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+
+	It("of a connection that nobody made is refused", func() {
+		r := newRig()
+		_, err := r.pool.Lease("unknown")
+		Expect(err).To(MatchError(ErrClosed))
+		r.pool.Disconnect("unknown")
+	})
+})

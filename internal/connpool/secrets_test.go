@@ -1,0 +1,112 @@
+package connpool
+
+import (
+	"context"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+const secretToken = "s3cret-t0ken-that-must-not-show"
+
+var _ = Describe("A credential never shows", func() {
+	// tokenOnly presents the token and nothing else.
+	tokenOnly := func() Config {
+		config := adminConfig(nil)
+		config.CertData, config.KeyData, config.Token = nil, nil, secretToken
+		return config
+	}
+	both := func(user Config) Config {
+		user.Token = secretToken
+		return user
+	}
+	DescribeTable("when connecting fails by",
+		func(ctx context.Context, makeConfig func() Config, state State) {
+			r := newRig()
+			config := makeConfig()
+			r.pool.Connect(target, config)
+			Eventually(ctx, r.stateOf(target)).Should(Equal(state))
+			_, err := r.pool.Lease(target)
+			r.expectNoSecret(config, err, r.status().Err)
+		},
+		Entry("401", tokenOnly, Rejected),
+		Entry("401 of a server of our own", func() Config {
+			s := newAPIServer()
+			s.answer(identityPath, answerError(apierrors.NewUnauthorized("who are you?")))
+			return s.config(secretToken)
+		}, Rejected),
+		Entry("403", func() Config { return userConfig(uniqueName("user")) }, Forbidden),
+		Entry("a wrong CA", func() Config {
+			config := both(adminConfig(nil))
+			config.CAData = caOf(newAPIServer().Certificate())
+			return config
+		}, Unreachable),
+		Entry("a refused connection", func() Config {
+			config := both(adminConfig(nil))
+			config.Server = "https://" + closedAddress()
+			return config
+		}, Unreachable),
+		Entry("a key that is none", func() Config {
+			config := both(adminConfig(nil))
+			config.KeyData = []byte(strings.Replace(string(config.KeyData), "KEY-----\n", "KEY-----\n!", 1))
+			return config
+		}, Unreachable),
+		Entry("an address that is none", func() Config {
+			config := both(adminConfig(nil))
+			config.Server = "https://127.0.0.1:port"
+			return config
+		}, Unreachable),
+	)
+
+	It("in the errors of a lease", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig()
+		config := s.config(secretToken)
+		lease := r.connect(ctx, target, config)
+		for _, answer := range []*apierrors.StatusError{
+			apierrors.NewUnauthorized("no"), apierrors.NewForbidden(batchJobs, "job", nil), apierrors.NewNotFound(batchJobs, "job"),
+		} {
+			s.answer(jobPath, answerError(answer))
+			_, err := lease.GetJob(ctx, "default", "job")
+			r.expectNoSecret(config, err, lease.DeleteJob(ctx, "default", "job", "uid"), lease.LabelJob(ctx, "default", "job", "uid", nil))
+		}
+		s.CloseClientConnections()
+		s.Listener.Close()
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		_, err := r.pool.Lease(target)
+		r.expectNoSecret(config, err, r.status().Err)
+	})
+})
+
+// expectNoSecret looks for the token and for every line of the key in errors, which
+// must have occurred, and in the log, which must not be empty.
+func (r *rig) expectNoSecret(config Config, errs ...error) {
+	texts := []string{r.log()}
+	for _, err := range errs {
+		ExpectWithOffset(1, err).To(HaveOccurred())
+		texts = append(texts, err.Error())
+	}
+	secrets := strings.Fields(config.Token)
+	for line := range strings.Lines(string(config.KeyData)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "-----") {
+			secrets = append(secrets, line)
+		}
+	}
+	ExpectWithOffset(1, secrets).NotTo(BeEmpty())
+	for _, text := range texts {
+		ExpectWithOffset(1, text).NotTo(BeEmpty())
+		for _, secret := range secrets {
+			ExpectWithOffset(1, text).NotTo(ContainSubstring(secret))
+		}
+	}
+}
+
+// closedAddress is one where nobody listens.
+func closedAddress() string {
+	listener, err := listen("127.0.0.1:0")
+	Expect(err).NotTo(HaveOccurred())
+	defer listener.Close()
+	return listener.Addr().String()
+}

@@ -1,0 +1,166 @@
+package connpool
+
+import (
+	"context"
+	"sync"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var _ = Describe("A connection that is Ready", func() {
+	It("tells which cluster answers, and lends it", func(ctx context.Context) {
+		r := newRig()
+		_, ok := r.pool.Status(target)
+		Expect(ok).To(BeFalse())
+		lease := r.connect(ctx, target, adminConfig(nil))
+
+		server, err := client.Discovery().ServerVersion()
+		Expect(err).NotTo(HaveOccurred())
+		status := r.status()
+		Expect(status.KubernetesVersion).To(Equal(server.GitVersion))
+		Expect(status.ClusterUID).To(Equal(clusterUID))
+		Expect(status.Err).NotTo(HaveOccurred())
+		Expect(lease.ClusterUID()).To(Equal(clusterUID))
+		Expect(lease.ReadClusterUID(ctx)).To(Equal(clusterUID))
+		Eventually(ctx, func() bool { return r.status().LastContact.After(status.LastContact) }).Should(BeTrue(), "no probe is noted")
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+
+	It("uses one TCP connection, however much is asked at once", func(ctx context.Context) {
+		p, r := newProxy(cluster.Config().Host), newRig()
+		lease := r.connect(ctx, target, adminConfig(p))
+		Expect(p.open()).To(Equal(1))
+		Expect(p.dialled()).To(Equal(1))
+		job := r.createJob(ctx)
+		var calls sync.WaitGroup
+		for range 50 {
+			calls.Go(func() {
+				defer GinkgoRecover()
+				found, err := lease.GetJob(ctx, job.Namespace, job.Name)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(found.UID).To(Equal(job.UID))
+			})
+		}
+		calls.Wait()
+		Expect(p.open()).To(Equal(1))
+		Expect(p.dialled()).To(Equal(1))
+	})
+
+	It("goes on undisturbed when it is asked for again", func(ctx context.Context) {
+		p, r := newProxy(cluster.Config().Host), newRig()
+		lease := r.connect(ctx, target, adminConfig(p))
+		again := adminConfig(p)
+		again.ClusterUID = clusterUID // known by now
+		r.pool.Connect(target, again)
+		Consistently(ctx, r.transitions).Should(Equal([]State{Ready}))
+		Expect(p.dialled()).To(Equal(1))
+		Expect(lease.ReadClusterUID(ctx)).To(Equal(clusterUID))
+	})
+
+	It("shows only what the selector picks, and only what a run needs of it", func(ctx context.Context) {
+		other, r := newRig(), newRig()
+		foreignJob, foreignPod := other.createJob(ctx), other.createPod(ctx, "foreign")
+		unlabelled := r.createJob(ctx, func(j *batchv1.Job) { j.Labels = map[string]string{keyLabel: j.Name} })
+		job := r.createJob(ctx, func(j *batchv1.Job) { j.Finalizers = []string{"connpool.test/stay"} })
+		job.Status.Active = 1
+		_, err := client.BatchV1().Jobs(job.Namespace).UpdateStatus(ctx, job, metav1.UpdateOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		deleteJob(ctx, job)
+		pod := r.createPod(ctx, job.Name)
+		failPod(ctx, pod, 3)
+
+		lease := r.connect(ctx, target, adminConfig(nil))
+		Expect(lease.session.jobs.GetIndexer().ListKeys()).To(ConsistOf("default/" + job.Name))
+		Expect(lease.session.pods.GetIndexer().ListKeys()).To(ConsistOf("default/" + pod.Name))
+		for _, name := range []string{foreignJob.Name, unlabelled.Name} {
+			Expect(lease.Job(metav1.NamespaceDefault, name)).To(BeNil())
+		}
+		Expect(lease.Pods(foreignPod.Labels[keyLabel])).To(BeEmpty())
+
+		slimJob, err := lease.Job(job.Namespace, job.Name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(slimJob.UID).To(Equal(job.UID))
+		Expect(slimJob.Labels).To(Equal(job.Labels))
+		Expect(slimJob.DeletionTimestamp).NotTo(BeNil())
+		Expect(slimJob.Status.Active).To(BeEquivalentTo(1))
+		Expect(slimJob.Spec).To(Equal(batchv1.JobSpec{BackoffLimit: job.Spec.BackoffLimit}))
+		Expect(slimJob.ManagedFields).To(BeEmpty())
+		pods, err := lease.Pods(job.Name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(pods).To(HaveLen(1))
+		Expect(pods[0].Spec).To(Equal(corev1.PodSpec{}))
+		Expect(pods[0].ManagedFields).To(BeEmpty())
+		Expect(pods[0].Status.ContainerStatuses[0].State.Terminated.ExitCode).To(BeEquivalentTo(3))
+	})
+
+	It("asks the target for nothing but what the selector picks", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig()
+		r.connect(ctx, target, s.config("token"))
+		for _, path := range []string{jobsPath, podsPath} {
+			Expect(s.asked(path)).NotTo(BeEmpty())
+			for _, request := range s.asked(path) {
+				Expect(request.query.Get("labelSelector")).To(Equal(runLabel+"="+r.run), path)
+			}
+		}
+	})
+
+	It("reports each change of a Job with its key", func(ctx context.Context) {
+		r := newRig()
+		r.connect(ctx, target, adminConfig(nil))
+		job := r.createJob(ctx)
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(1))
+		annotateJob(ctx, job)
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(2))
+		deleteJob(ctx, job)
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(3))
+		Expect(r.lease(target).Job(job.Namespace, job.Name)).To(BeNil())
+	})
+
+	It("reports each change of a Pod with its key", func(ctx context.Context) {
+		r := newRig()
+		r.connect(ctx, target, adminConfig(nil))
+		pod := r.createPod(ctx, "some-run")
+		Eventually(ctx, r.changesOf("some-run")).Should(Equal(1))
+		failPod(ctx, pod, 1)
+		Eventually(ctx, r.changesOf("some-run")).Should(Equal(2))
+		deletePod(ctx, pod)
+		Eventually(ctx, r.changesOf("some-run")).Should(Equal(4), "a Pod is marked before it goes")
+		Expect(r.lease(target).Pods("some-run")).To(BeEmpty())
+	})
+
+	It("reports a change of the key to both runs", func(ctx context.Context) {
+		r := newRig()
+		r.connect(ctx, target, adminConfig(nil))
+		job := r.createJob(ctx)
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(1))
+		patchJob(ctx, job, `{"metadata":{"labels":{"`+keyLabel+`":"another-run"}}}`)
+		Eventually(ctx, r.changesOf("another-run")).Should(Equal(1))
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(2))
+	})
+
+	It("remembers a Pod that ended and was deleted, until its Job is deleted", func(ctx context.Context) {
+		r := newRig()
+		lease := r.connect(ctx, target, adminConfig(nil))
+		job := r.createJob(ctx)
+		ended, running := r.createPod(ctx, job.Name), r.createPod(ctx, job.Name)
+		failPod(ctx, ended, 137)
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(4))
+		Expect(lease.EndedPods(job.Name)).To(BeEmpty(), "it was not deleted yet")
+		deletePod(ctx, ended)
+		deletePod(ctx, running)
+		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(8), "a Pod is marked before it goes")
+		Expect(lease.Pods(job.Name)).To(BeEmpty())
+		remembered := lease.EndedPods(job.Name)
+		Expect(remembered).To(HaveLen(1))
+		Expect(remembered[0].Name).To(Equal(ended.Name))
+		Expect(remembered[0].Status.ContainerStatuses[0].State.Terminated.ExitCode).To(BeEquivalentTo(137))
+
+		deleteJob(ctx, job)
+		Eventually(ctx, func() []*corev1.Pod { return lease.EndedPods(job.Name) }).Should(BeEmpty())
+	})
+})
