@@ -160,6 +160,7 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 			if !isDeleted {
 				t.Fatalf("%b: %d for %+v", mask, got, s)
 			}
+		case settle, wait: // always safe
 		case refuse, confirmLoss, observe:
 			if isDeleted || s.job.Status.Conditions != nil {
 				t.Fatalf("%b: %d for %+v", mask, got, s)

@@ -14,8 +14,6 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	commands := map[string]func(context.Context) error{"run": run, "up": up, "down": down, serveCommand: serve}
 	var command func(context.Context) error
 	if len(os.Args) == 2 {
@@ -25,8 +23,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: demo run | up | down")
 		os.Exit(2)
 	}
-	if err := command(ctx); err != nil {
-		stop()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "\nfailed:", err)
 		os.Exit(1)
 	}

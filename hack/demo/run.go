@@ -33,7 +33,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("making a folder for the clusters: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	title("A hub, two targets, one manager")
 	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: dir, Progress: os.Stdout})
 	if err != nil {

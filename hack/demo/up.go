@@ -22,6 +22,8 @@ import (
 const (
 	// serveCommand is what `up` starts: the process that the clusters live in.
 	serveCommand = "serve"
+	// inheritedLock is the first file descriptor after standard error.
+	inheritedLock = 3
 	// startTimeout bounds `up`, stopTimeout `down`.
 	startTimeout = 4 * time.Minute
 	stopTimeout  = 2 * time.Minute
@@ -41,21 +43,46 @@ func openState() (state, error) {
 
 func (s state) path(name string) string { return filepath.Join(s.dir, name) }
 
-// process is the one that serves; nil when none does.
-func (s state) process() *os.Process {
+// lock takes the lock that the process that serves holds for as long as it lives; it
+// returns nil when another has it.
+func (s state) lock() (*os.File, error) {
+	lock, err := os.OpenFile(s.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock: %w", err)
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return lock, nil
+	}
+	_ = lock.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("taking the lock: %w", err)
+}
+
+// process is the one that serves; nil when none does. A process ID alone would not
+// tell: it may be another's by now.
+func (s state) process() (*os.Process, error) {
+	if _, err := os.Stat(s.path("pid")); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	if lock != nil {
+		return nil, lock.Close()
+	}
 	data, err := os.ReadFile(s.path("pid"))
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("reading the process ID: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("reading the process ID: %w", err)
 	}
-	process, err := os.FindProcess(pid)
-	if err != nil || process.Signal(syscall.Signal(0)) != nil {
-		return nil
-	}
-	return process
+	return os.FindProcess(pid)
 }
 
 // up starts a process that serves, and returns when everything is ready.
@@ -64,7 +91,11 @@ func up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.process() != nil {
+	process, err := s.process()
+	if err != nil {
+		return err
+	}
+	if process != nil {
 		return errors.New("it is up already; `make down` stops it")
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
@@ -78,8 +109,8 @@ func up(ctx context.Context) error {
 	}
 	fmt.Println("Starting a hub, two targets and the manager; some twenty seconds ...")
 	err = wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, startTimeout, true, func(context.Context) (bool, error) {
-		if s.process() == nil {
-			return false, errors.New("it ended")
+		if process, err := s.process(); process == nil {
+			return false, errors.Join(errors.New("it ended"), err)
 		}
 		_, err := os.Stat(s.path("ready"))
 		return err == nil, nil
@@ -122,8 +153,17 @@ func (s state) startServer() error {
 		return fmt.Errorf("opening the log: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command(program, serveCommand)
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return errors.New("another `make up` is under way")
+	}
+	defer lock.Close()
+	cmd := exec.CommandContext(context.Background(), program, serveCommand) // it outlives us
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{lock} // the lock goes with it
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting the process that serves: %w", err)
@@ -140,6 +180,9 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The lock that startServer passes on ends with this process, not with one
+	// that it starts.
+	syscall.CloseOnExec(inheritedLock)
 	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: s.dir, Progress: os.Stdout})
 	if err != nil {
 		return err
@@ -148,6 +191,9 @@ func serve(ctx context.Context) error {
 		if err := localenv.Apply(ctx, env.Hub.Client, filepath.Join(env.Root, sample(file))); err != nil {
 			return errors.Join(err, env.Stop())
 		}
+	}
+	if err := env.WaitConnected(ctx); err != nil {
+		return errors.Join(err, env.Stop())
 	}
 	if err := os.WriteFile(s.path("ready"), nil, 0o600); err != nil {
 		return errors.Join(err, env.Stop())
@@ -162,7 +208,10 @@ func down(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	process := s.process()
+	process, err := s.process()
+	if err != nil {
+		return err
+	}
 	if process == nil {
 		fmt.Println("Nothing is up.")
 		return os.RemoveAll(s.dir)
@@ -171,7 +220,8 @@ func down(ctx context.Context) error {
 		return fmt.Errorf("stopping process %d: %w", process.Pid, err)
 	}
 	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, stopTimeout, true, func(context.Context) (bool, error) {
-		return s.process() == nil, nil
+		process, err := s.process()
+		return process == nil, err
 	})
 	if err != nil {
 		return fmt.Errorf("process %d has not ended: %w", process.Pid, err)

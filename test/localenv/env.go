@@ -7,12 +7,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -103,6 +107,24 @@ func (e *Env) Stop() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// WaitConnected waits until every ClusterConnection is Ready.
+func (e *Env) WaitConnected(ctx context.Context) error {
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		var list v1alpha1.ClusterConnectionList
+		if err := e.Hub.Client.List(ctx, &list); err != nil {
+			return false, err
+		}
+		notReady := func(c v1alpha1.ClusterConnection) bool {
+			return !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionReady)
+		}
+		return !slices.ContainsFunc(list.Items, notReady), nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the connections; see `kubectl get clusterconnections`: %w", err)
+	}
+	return nil
 }
 
 func (e *Env) progress(format string, args ...any) {

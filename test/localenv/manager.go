@@ -38,7 +38,7 @@ func (e *Env) StartManager(ctx context.Context) error {
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		return fmt.Errorf("writing the manager's kubeconfig: %w", err)
 	}
-	health, err := freeAddress()
+	health, err := freeAddress(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (p *process) waitReady(ctx context.Context, url, log string) error {
 			return fmt.Errorf("the manager is not ready after %s; see %s", readyTimeout, log)
 		case <-tick.C:
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return fmt.Errorf("asking whether the manager is ready: %w", err)
 		}
@@ -143,8 +143,9 @@ func (p *process) waitReady(ctx context.Context, url, log string) error {
 	}
 }
 
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("finding a free port: %w", err)
 	}
