@@ -106,8 +106,6 @@ func TestClassify(t *testing.T) {
 
 		// Nobody knows whether the Job exists.
 		"500":                   {plain(apierrors.NewInternalError(errors.New("failed calling webhook"))), verdict{reason: troubled, unknown: true}},
-		"403 of a proxy":        {page(http.StatusForbidden), verdict{reason: troubled, unknown: true}},
-		"400 of a proxy":        {page(http.StatusBadRequest), verdict{reason: troubled, unknown: true}},
 		"400 of a proxy":        {page(http.StatusBadRequest), verdict{reason: troubled, unknown: true}},
 		"403 of a proxy":        {page(http.StatusForbidden), verdict{reason: troubled, unknown: true}},
 		"404 of a proxy":        {page(http.StatusNotFound), verdict{reason: troubled, unknown: true}},
