@@ -104,7 +104,7 @@ func up(ctx context.Context) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("making the folder of the clusters: %w", err)
 	}
-	if err := s.startServer(); err != nil {
+	if err := s.startServer(ctx); err != nil {
 		return err
 	}
 	fmt.Println("Starting a hub, two targets and the manager; some twenty seconds ...")
@@ -134,7 +134,7 @@ target-2.kubeconfig beside it, the manager's log is manager.log.
 }
 
 // startServer starts this program again, as a process that outlives it.
-func (s state) startServer() error {
+func (s state) startServer(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
@@ -161,7 +161,7 @@ func (s state) startServer() error {
 		return errors.New("another `make up` is under way")
 	}
 	defer lock.Close()
-	cmd := exec.CommandContext(context.Background(), program, serveCommand) // it outlives us
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, serveCommand) // it outlives us
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{lock} // the lock goes with it
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

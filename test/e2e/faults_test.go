@@ -52,6 +52,34 @@ var _ = Describe("Faults", Label("local"), func() {
 		}
 	})
 
+	It("a leader that dies is replaced, and no run is lost or doubled", func(ctx context.Context) {
+		Expect(local.StopManager()).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(local.StartManager(ctx)).To(Succeed()) })
+		leader, err := local.Launch(ctx, "--leader-elect")
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(leader.Kill)
+		seen := openLedger(ctx, targets[0])
+		jobs := make([]*v1alpha1.PooledJob, 20)
+		for i := range jobs {
+			jobs[i] = newJob(1, fmt.Sprintf("led-%d", i), behaviour{seconds: 2 + i%3, exitCode: i % 2})
+			Expect(hub.Create(ctx, jobs[i])).To(Succeed())
+		}
+		Eventually(latest(jobs[0])).WithContext(ctx).Should(havePhase(v1alpha1.PooledJobRunning))
+		successor, err := local.Launch(ctx, "--leader-elect")
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(successor.Stop)
+		Expect(leader.Kill()).To(Succeed())
+
+		for i, job := range jobs {
+			Eventually(latest(job)).WithContext(ctx).WithTimeout(patienceForMany).Should(endWith(i % 2))
+			Expect(seen.of(job)).To(Equal(1), job.Name)
+			Expect(hub.Delete(ctx, job)).To(Succeed())
+		}
+		for _, job := range jobs {
+			Eventually(gone(job)).WithContext(ctx).WithTimeout(patienceForMany).Should(BeTrue())
+		}
+	})
+
 	It("a target that is away is no failure, and delays no other", func(ctx context.Context) {
 		away, other := newJob(2, "away", behaviour{seconds: 3600}), newJob(1, "other", behaviour{seconds: 1})
 		Expect(hub.Create(ctx, away)).To(Succeed())

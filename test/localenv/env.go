@@ -54,7 +54,7 @@ type Env struct {
 	Root string
 
 	options Options
-	manager *process
+	manager *Manager
 }
 
 // Cluster is a cluster with what is needed to work with it.

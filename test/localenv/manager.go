@@ -21,80 +21,107 @@ const (
 	stopTimeout = 30 * time.Second
 )
 
-// process is a manager that runs.
-type process struct {
+// Manager is a manager process.
+type Manager struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	err   error // set when ended is closed
 }
 
-// StartManager starts the manager and returns when it is ready.
+// StartManager starts the manager of the environment and returns when it is ready.
 func (e *Env) StartManager(ctx context.Context) error {
-	kubeconfig, err := e.Hub.KubeconfigFor(managerUser)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(e.options.Dir, "manager.kubeconfig")
-	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
-		return fmt.Errorf("writing the manager's kubeconfig: %w", err)
-	}
-	health, err := freeAddress(ctx)
-	if err != nil {
-		return err
-	}
-	e.manager, err = startProcess(e.ManagerLog(), filepath.Join(e.Root, "bin", "manager"),
-		"--kubeconfig="+path, "--namespace="+Namespace, "--leader-elect=false",
-		"--metrics-bind-address=0", "--health-probe-bind-address="+health)
-	if err != nil {
-		return fmt.Errorf("starting the manager: %w; `make build` makes it", err)
-	}
-	return e.manager.waitReady(ctx, "http://"+health+"/readyz", e.ManagerLog())
-}
-
-// ManagerLog is the file with the manager's log, of all its starts.
-func (e *Env) ManagerLog() string { return filepath.Join(e.options.Dir, "manager.log") }
-
-// KillManager ends the manager as a crash would, with SIGKILL.
-func (e *Env) KillManager() error {
-	if e.manager == nil {
-		return nil
-	}
-	err := e.manager.cmd.Process.Kill()
-	<-e.manager.ended
-	e.manager = nil
+	var err error
+	e.manager, err = e.Launch(ctx, "--leader-elect=false")
 	return err
 }
 
-// StopManager ends the manager with SIGTERM, and reports an end that was not clean.
-func (e *Env) StopManager() error {
-	if e.manager == nil {
-		return nil
+// Launch starts a manager with further flags, and returns when it is ready. It is the
+// caller's to stop.
+func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
+	kubeconfig, err := e.Hub.KubeconfigFor(managerUser)
+	if err != nil {
+		return nil, err
 	}
+	path := filepath.Join(e.options.Dir, "manager.kubeconfig")
+	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
+		return nil, fmt.Errorf("writing the manager's kubeconfig: %w", err)
+	}
+	health, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	flags = append([]string{
+		"--kubeconfig=" + path, "--namespace=" + Namespace,
+		"--metrics-bind-address=0", "--health-probe-bind-address=" + health,
+	}, flags...)
+	m, err := startProcess(e.ManagerLog(), filepath.Join(e.Root, "bin", "manager"), flags...)
+	if err != nil {
+		return nil, fmt.Errorf("starting the manager: %w; `make build` makes it", err)
+	}
+	if err := m.waitReady(ctx, "http://"+health+"/readyz", e.ManagerLog()); err != nil {
+		return nil, errors.Join(err, m.Kill())
+	}
+	return m, nil
+}
+
+// ManagerLog is the file with the managers' log, of all their starts.
+func (e *Env) ManagerLog() string { return filepath.Join(e.options.Dir, "manager.log") }
+
+// KillManager ends the manager of the environment as a crash would.
+func (e *Env) KillManager() error {
 	manager := e.manager
 	e.manager = nil
-	if err := manager.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	return manager.Kill()
+}
+
+// StopManager ends the manager of the environment, and reports an end that was not
+// clean.
+func (e *Env) StopManager() error {
+	manager := e.manager
+	e.manager = nil
+	return manager.Stop()
+}
+
+// Kill ends a manager with SIGKILL.
+func (m *Manager) Kill() error {
+	if m == nil {
+		return nil
+	}
+	err := m.cmd.Process.Kill()
+	<-m.ended
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
+// Stop ends a manager with SIGTERM, and reports an end that was not clean.
+func (m *Manager) Stop() error {
+	if m == nil {
+		return nil
+	}
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping the manager: %w", err)
 	}
 	select {
-	case <-manager.ended:
+	case <-m.ended:
 	case <-time.After(stopTimeout):
-		_ = manager.cmd.Process.Kill()
-		<-manager.ended
+		_ = m.Kill()
 		return fmt.Errorf("the manager did not end within %s of SIGTERM", stopTimeout)
 	}
-	if manager.err != nil {
-		return fmt.Errorf("the manager ended with: %w", manager.err)
+	if m.err != nil {
+		return fmt.Errorf("the manager ended with: %w", m.err)
 	}
 	return nil
 }
 
 // startProcess starts a program that ends with this one.
-func startProcess(log, program string, args ...string) (*process, error) {
+func startProcess(log, program string, args ...string) (*Manager, error) {
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})}
+	p := &Manager{cmd: exec.Command(program, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	tieToParent(p.cmd)
 	started := make(chan error)
@@ -115,15 +142,15 @@ func startProcess(log, program string, args ...string) (*process, error) {
 }
 
 // waitReady waits until url answers 200, or the process has ended.
-func (p *process) waitReady(ctx context.Context, url, log string) error {
+func (m *Manager) waitReady(ctx context.Context, url, log string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.ended:
-			return fmt.Errorf("the manager ended at once: %w; see %s", p.err, log)
+		case <-m.ended:
+			return fmt.Errorf("the manager ended at once: %w; see %s", m.err, log)
 		case <-ctx.Done():
 			return fmt.Errorf("the manager is not ready after %s; see %s", readyTimeout, log)
 		case <-tick.C:
