@@ -68,9 +68,9 @@ type Options struct {
 	MaxInFlight int
 	// SyncTimeout bounds the first list of a session. Default 2 min.
 	SyncTimeout time.Duration
-	// MinBackoff and MaxBackoff bound the wait before a new session, which is
-	// drawn at random below a limit that doubles with each failure. Defaults
-	// 1 s and 60 s.
+	// MinBackoff and MaxBackoff shape the wait before a new session: half of
+	// MinBackoff, and a random time below a limit that doubles from MinBackoff
+	// to MaxBackoff with each failure. Defaults 1 s and 60 s.
 	MinBackoff, MaxBackoff time.Duration
 }
 

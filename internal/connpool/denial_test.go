@@ -45,6 +45,15 @@ var _ = Describe("When the target denies", func() {
 		expectClosed(ctx, lease)
 	})
 
+	It("the credentials to a probe only, it is Rejected and never Ready", func(ctx context.Context) {
+		s := newAPIServer()
+		s.answer(readyPath, answerError(apierrors.NewUnauthorized("no")))
+		r := newRig()
+		r.pool.Connect(target, s.config("token"))
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Rejected))
+		Consistently(ctx, r.transitions).Should(Equal([]State{Rejected}))
+	})
+
 	It("the credentials to a watch, the connection is Rejected", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(podsPath, answerError(apierrors.NewUnauthorized("not for Pods")))

@@ -26,8 +26,8 @@
 //
 // A stopped informer goes on answering from its last view without an error. So
 // nobody holds a client or an informer: consumers take a Lease each time they
-// need the target, and every call on a Lease whose session has ended fails with
-// ErrClosed. Lease fails at once, with the reason, while the connection is not
+// need the target, and every call that reads or asks fails with ErrClosed once the
+// session has ended. Lease fails at once, with the reason, while the connection is not
 // Ready; nobody waits for a target.
 //
 // # Locking

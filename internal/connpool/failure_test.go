@@ -8,6 +8,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -76,7 +77,8 @@ var _ = Describe("When the network fails", func() {
 			_, err := swallowed.ReadClusterUID(ctx)
 			stuck <- err
 		}()
-		for held := time.Now(); r.stateOf(target)() == Ready; {
+		held := time.Now()
+		for r.stateOf(target)() == Ready {
 			// Without probes the HTTP/2 ping would find out in 15 s.
 			Expect(time.Since(held)).To(BeNumerically("<", 10*time.Second))
 			began := time.Now()
@@ -86,6 +88,9 @@ var _ = Describe("When the network fails", func() {
 			Expect(time.Since(began)).To(BeNumerically("<", 400*time.Millisecond))
 		}
 		Expect(r.stateOf(target)()).To(Equal(Unreachable))
+		other, _ := r.pool.Status("sound")
+		Expect(other.LastContact).To(BeTemporally(">", held), "its probes were held up")
+		r.connect(ctx, "new", adminConfig(sound))
 		Eventually(ctx, stuck).Should(Receive(HaveOccurred()), "a call in flight outlives its session")
 		expectClosed(ctx, swallowed)
 		job := r.createJob(ctx)
@@ -117,6 +122,49 @@ var _ = Describe("When the network fails", func() {
 			r.pool.Connect(target, s.config("token"))
 			Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
 		}
+	})
+
+	It("a target that is not well does not become Ready", func(ctx context.Context) {
+		s := newAPIServer()
+		s.answer(readyPath, answerPage(http.StatusInternalServerError))
+		r := newRig()
+		r.pool.Connect(target, s.config("token"))
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		Consistently(ctx, r.transitions).Should(Equal([]State{Unreachable}))
+		s.answer(readyPath, func(http.ResponseWriter, *http.Request) {})
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
+	})
+
+	It("watches that are refused for a while change nothing", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig()
+		r.connect(ctx, target, s.config("token"))
+		s.answer(jobsPath, answerError(apierrors.NewResourceExpired("too old")))
+		s.answer(podsPath, answerPage(http.StatusBadGateway))
+		asked := len(s.asked(jobsPath))
+		s.CloseClientConnections()
+		Eventually(ctx, func() int { return len(s.asked(jobsPath)) }).Should(BeNumerically(">=", asked+2))
+		Consistently(ctx, r.transitions).Should(Equal([]State{Ready}))
+	})
+
+	It("a target that comes and goes is left alone longer and longer", func(ctx context.Context) {
+		s := newAPIServer()
+		sessions := func() int { return len(s.asked(versionPath)) }
+		last := 0
+		s.answer(readyPath, func(w http.ResponseWriter, q *http.Request) {
+			if now := sessions(); now != last {
+				last = now // the first probe of a session does well
+				return
+			}
+			answerPage(http.StatusBadGateway)(w, q)
+		})
+		r := newRig(func(o *Options) {
+			o.ProbeInterval, o.MinBackoff, o.MaxBackoff = 10*time.Millisecond, 20*time.Millisecond, time.Minute
+		})
+		r.connect(ctx, target, s.config("token"))
+		// With the shortest waits there would be about 18 sessions.
+		Consistently(ctx, sessions).WithTimeout(3 * time.Second).Should(BeNumerically("<", 12))
+		Expect(sessions()).To(BeNumerically(">", 2))
 	})
 
 	It("fewer failures of probes than three in a row change nothing", func(ctx context.Context) {
@@ -165,6 +213,7 @@ func expectClosed(ctx context.Context, l *Lease) {
 		"GetJob":         func() error { _, err := l.GetJob(ctx, "default", "job"); return err },
 		"LabelJob":       func() error { return l.LabelJob(ctx, "default", "job", "uid", nil) },
 		"DeleteJob":      func() error { return l.DeleteJob(ctx, "default", "job", "uid") },
+		"DeletePod":      func() error { return l.DeletePod(ctx, "default", "pod", "uid") },
 		"ListPods":       func() error { _, err := l.ListPods(ctx, metav1.NamespaceDefault, "key"); return err },
 		"ReadClusterUID": func() error { _, err := l.ReadClusterUID(ctx); return err },
 	} {

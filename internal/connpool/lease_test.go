@@ -81,6 +81,51 @@ var _ = Describe("A lease", func() {
 		Expect(lease.Job(job.Namespace, job.Name)).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
 	})
 
+	It("deletes only the Pod that is meant", func(ctx context.Context) {
+		r := newRig()
+		lease := r.connect(ctx, target, adminConfig(nil))
+		pod := r.createPod(ctx, "some-run")
+		err := lease.DeletePod(ctx, pod.Namespace, pod.Name, "another")
+		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
+		Expect(lease.ListPods(ctx, pod.Namespace, "some-run")).To(HaveExactElements(HaveField("DeletionTimestamp", BeNil())))
+		Expect(lease.DeletePod(ctx, pod.Namespace, pod.Name, pod.UID)).To(Succeed())
+		Expect(lease.ListPods(ctx, pod.Namespace, "some-run")).To(BeEmpty())
+	})
+
+	It("refuses more calls at once than the target may hold up", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.MaxInFlight, o.ProbeInterval = 3, 50*time.Millisecond })
+		lease := r.connect(ctx, target, s.config("token"))
+		release := make(chan struct{})
+		s.answer(jobPath, func(w http.ResponseWriter, _ *http.Request) {
+			<-release
+			w.WriteHeader(http.StatusNotFound)
+		})
+		ended := make(chan error, 3)
+		for range 3 {
+			go func() {
+				_, err := lease.GetJob(ctx, "default", "job")
+				ended <- err
+			}()
+		}
+		Eventually(ctx, func() []request { return s.asked(jobPath) }).Should(HaveLen(3))
+		patient, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		for range 5 {
+			Expect(lease.DeleteJob(patient, "default", "job", "uid")).To(MatchError(ErrBusy))
+		}
+		Expect(lease.Job("default", "job")).To(BeNil(), "the view needs no request")
+		probes := len(s.asked(readyPath))
+		Eventually(ctx, func() []request { return s.asked(readyPath) }).Should(HaveLen(probes+probeFailures), "probes are held up")
+		close(release)
+		for range 3 {
+			Eventually(ctx, ended).Should(Receive(Satisfy(apierrors.IsNotFound)))
+		}
+		Expect(lease.ReadClusterUID(ctx)).To(Equal("fake"))
+		Expect(s.asked(jobPath)).To(HaveLen(3), "something was sent for a call that was refused")
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+
 	It("lists the Pods of a run at the target, whole", func(ctx context.Context) {
 		r, other := newRig(), newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
@@ -99,8 +144,10 @@ var _ = Describe("A lease", func() {
 		r := newRig(func(o *Options) { o.RequestTimeout = 300 * time.Millisecond })
 		lease := r.connect(ctx, target, s.config("token"))
 		s.answer(jobPath, func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() })
+		patient, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
 		began := time.Now()
-		_, err := lease.GetJob(ctx, "default", "job")
+		_, err := lease.GetJob(patient, "default", "job")
 		Expect(err).To(MatchError(context.DeadlineExceeded))
 		Expect(time.Since(began)).To(BeNumerically("<", 5*time.Second))
 		Expect(r.transitions()).To(Equal([]State{Ready}))

@@ -55,7 +55,12 @@ func (p *Pool) Disconnect(name string) {
 }
 
 // Wait blocks until every connection has ended: after the pool's context is done.
-func (p *Pool) Wait() { p.running.Wait() }
+func (p *Pool) Wait() {
+	// A Connect that is under way has started its connection, or will start none.
+	p.mu.Lock()
+	p.mu.Unlock() //nolint:staticcheck // SA2001: waiting for the lock is all that is wanted
+	p.running.Wait()
+}
 
 // Status tells what is known of a connection; ok is false when there is none of
 // that name.

@@ -168,6 +168,35 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// TestNews: a change of the state is told at once, other words for it only when
+// they mean something, or after a while.
+func TestNews(t *testing.T) {
+	g := NewWithT(t)
+	told := 0
+	c := newConnection(t.Context(), "a", Config{}, Options{OnState: func(string) { told++ }})
+	defer c.cancel()
+	denied := func(words string) error { return apierrors.NewForbidden(batchJobs, "", errors.New(words)) }
+	lost := func(err error, want int, words string) {
+		t.Helper()
+		c.lost(err)
+		status, current := c.snapshot()
+		g.Expect(told).To(Equal(want))
+		g.Expect(status.State).To(Equal(stateAfter(err)))
+		g.Expect(status.Err).To(MatchError(ContainSubstring(words)))
+		g.Expect(current).To(BeNil())
+	}
+	lost(denied("no pods"), 1, "no pods")
+	lost(denied("no pods"), 1, "no pods")
+	lost(denied("no jobs"), 2, "no jobs")
+	lost(errors.New("refused"), 3, "refused")
+	lost(errors.New("refused"), 3, "refused")
+	lost(errors.New("reset by port 1234"), 3, "refused")
+	c.saidAt = c.saidAt.Add(-newsInterval)
+	lost(errors.New("refused"), 3, "refused")
+	lost(errors.New("reset by port 1235"), 4, "1235")
+	lost(denied("no pods"), 5, "no pods")
+}
+
 func TestRefuseLinkLocal(t *testing.T) {
 	for address, allowed := range map[string]bool{
 		"169.254.169.254:443":          false,
@@ -235,6 +264,7 @@ func TestDefaults(t *testing.T) {
 	for _, d := range []time.Duration{o.ProbeInterval, o.RequestTimeout, o.SyncTimeout, o.MinBackoff, o.MaxBackoff} {
 		g.Expect(d).To(BeNumerically(">", 0))
 	}
+	g.Expect(o.MaxInFlight).To(BeNumerically(">", 0))
 	o.OnState("nobody listens")
 	o.OnChange("nobody", "listens")
 }
