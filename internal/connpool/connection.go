@@ -100,6 +100,7 @@ func (c *connection) ready(s *session) {
 // network error vary with every attempt, and each change is written to the hub.
 func (c *connection) lost(err error) {
 	state := stateAfter(err)
+	err = redact(err, c.config.Token)
 	c.mu.Lock()
 	same := c.status.State == state && (c.status.Err.Error() == err.Error() ||
 		(state == Unreachable && time.Since(c.saidAt) < newsInterval))

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // Lease lends the client and the informers of one session. It is meant for one
@@ -62,10 +63,16 @@ func (l *Lease) Pods(key string) ([]*corev1.Pod, error) {
 func (l *Lease) EndedPods(key string) []*corev1.Pod { return l.session.gone.of(key) }
 
 // CreateJob creates a Job. A field that the target does not know is refused by it.
+// The request is sent once: by itself the client would send it up to eleven times to
+// a target that answers 429, and hold the caller meanwhile.
 func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		return l.session.transport.client.BatchV1().Jobs(job.Namespace).Create(ctx, job,
-			metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
+		created := &batchv1.Job{}
+		options := &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}
+		err := l.session.transport.client.BatchV1().RESTClient().Post().MaxRetries(0).
+			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
+			Body(job).Do(ctx).Into(created)
+		return created, err
 	})
 }
 
@@ -149,5 +156,6 @@ func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.session.options.RequestTimeout)
 	defer cancel()
-	return request(ctx)
+	answer, err := request(ctx)
+	return answer, redact(err, l.session.token)
 }

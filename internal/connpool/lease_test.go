@@ -51,6 +51,20 @@ var _ = Describe("A lease", func() {
 		Expect(sent.Name).To(Equal(job.Name))
 	})
 
+	It("asks for a Job once, also when it is told to come again", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig()
+		jobs := "/apis/batch/v1/namespaces/default/jobs"
+		s.answer(jobs, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			answerError(apierrors.NewTooManyRequests("later", 1))(w, req)
+		})
+		lease := r.connect(ctx, target, s.config("token"))
+		_, err := lease.CreateJob(ctx, r.newJob())
+		Expect(apierrors.IsTooManyRequests(err)).To(BeTrue(), "%v", err)
+		Expect(s.asked(jobs)).To(HaveLen(1))
+	})
+
 	It("deletes in the foreground, and only the Job that is meant", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))

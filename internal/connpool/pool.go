@@ -58,7 +58,7 @@ func (p *Pool) Disconnect(name string) {
 func (p *Pool) Wait() {
 	// A Connect that is under way has started its connection, or will start none.
 	p.mu.Lock()
-	p.mu.Unlock() //nolint:staticcheck // SA2001: waiting for the lock is all that is wanted
+	p.mu.Unlock() //nolint:staticcheck,gocritic // waiting for the lock is all that is wanted
 	p.running.Wait()
 }
 

@@ -2,6 +2,8 @@ package connpool
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -37,6 +39,19 @@ var _ = Describe("A credential never shows", func() {
 			s.answer(identityPath, answerError(apierrors.NewUnauthorized("who are you?")))
 			return s.config(secretToken)
 		}, Rejected),
+		Entry("401 that sends the header back", func() Config {
+			s := newAPIServer()
+			s.answer(identityPath, answerError(apierrors.NewUnauthorized("not with Bearer "+secretToken)))
+			return s.config(secretToken)
+		}, Rejected),
+		Entry("a page that sends the header back", func() Config {
+			s := newAPIServer()
+			s.answer(identityPath, func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusBadGateway)
+				fmt.Fprintln(w, r.Header)
+			})
+			return s.config(secretToken)
+		}, Unreachable),
 		Entry("403", func() Config { return userConfig(uniqueName("user")) }, Forbidden),
 		Entry("a wrong CA", func() Config {
 			config := both(adminConfig(nil))
@@ -66,7 +81,7 @@ var _ = Describe("A credential never shows", func() {
 		config := s.config(secretToken)
 		lease := r.connect(ctx, target, config)
 		for _, answer := range []*apierrors.StatusError{
-			apierrors.NewUnauthorized("no"), apierrors.NewForbidden(batchJobs, "job", nil), apierrors.NewNotFound(batchJobs, "job"),
+			apierrors.NewUnauthorized("no"), apierrors.NewBadRequest("header was " + secretToken), apierrors.NewForbidden(batchJobs, "job", nil), apierrors.NewNotFound(batchJobs, "job"),
 		} {
 			s.answer(jobPath, answerError(answer))
 			_, err := lease.GetJob(ctx, "default", "job")

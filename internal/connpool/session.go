@@ -20,6 +20,7 @@ const probeFailures = 3
 type session struct {
 	options    Options
 	transport  *transport
+	token      string // to be taken out of errors
 	version    string
 	clusterUID string
 
@@ -36,7 +37,7 @@ type session struct {
 // alone: many at once on a cold transport would each dial.
 func openSession(ctx context.Context, c *connection) (*session, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &session{options: c.options, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.options.MaxInFlight), done: make(chan struct{})}
+	s := &session{options: c.options, token: c.config.Token, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.options.MaxInFlight), done: make(chan struct{})}
 	t, err := newTransport(ctx, c.config, c.options.UserAgent)
 	if err != nil {
 		s.cancel(err)

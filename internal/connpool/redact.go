@@ -1,0 +1,32 @@
+package connpool
+
+import (
+	"errors"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+const redacted = "[redacted]"
+
+// redact takes the token out of an error: a target, or something in between, can
+// send back what it was sent, and its words end in conditions and logs. Of the
+// error's kind only that of a Status is kept, which is all that callers look at.
+func redact(err error, token string) error {
+	if err == nil || token == "" || !strings.Contains(err.Error(), token) {
+		return err
+	}
+	var status *apierrors.StatusError
+	if !errors.As(err, &status) {
+		return errors.New(strings.ReplaceAll(err.Error(), token, redacted))
+	}
+	clean := &apierrors.StatusError{ErrStatus: *status.ErrStatus.DeepCopy()}
+	clean.ErrStatus.Message = strings.ReplaceAll(clean.ErrStatus.Message, token, redacted)
+	if details := clean.ErrStatus.Details; details != nil {
+		details.Name = strings.ReplaceAll(details.Name, token, redacted)
+		for i := range details.Causes {
+			details.Causes[i].Message = strings.ReplaceAll(details.Causes[i].Message, token, redacted)
+		}
+	}
+	return clean
+}
