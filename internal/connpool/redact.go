@@ -7,13 +7,18 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-const redacted = "[redacted]"
+const (
+	redacted = "[redacted]"
+	// minSecret is the length, in bytes, from which a token is looked for: a
+	// shorter one guards nothing, and would be found in any words.
+	minSecret = 8
+)
 
 // redact takes the token out of an error: a target, or something in between, can
 // send back what it was sent, and its words end in conditions and logs. Of the
 // error's kind only that of a Status is kept, which is all that callers look at.
 func redact(err error, token string) error {
-	if err == nil || token == "" || !strings.Contains(err.Error(), token) {
+	if err == nil || len(token) < minSecret || !strings.Contains(err.Error(), token) {
 		return err
 	}
 	var status *apierrors.StatusError
