@@ -112,8 +112,7 @@ func (r *run) notAbsent(verdict absence, err error) (time.Duration, error) {
 		r.accept()
 		r.found(verdict.job)
 	case replaced, duplicate:
-		r.writer.Fail(v1alpha1.ReasonNameConflict, fmt.Sprintf(
-			"Job %s/%s exists on the cluster and does not belong to this PooledJob; it was left alone.", r.intent.Namespace, r.intent.JobName))
+		r.failNameConflict()
 	case unproven, absent:
 		r.writer.Waiting(v1alpha1.ReasonCreating, verdict.why)
 	}

@@ -69,7 +69,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("clusterconnection").
 		For(&v1alpha1.ClusterConnection{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
-		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(connectionOfJob), builder.WithPredicates(phaseChanged())).
+		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(connectionOfJob), builder.WithPredicates(predicate.Funcs{UpdateFunc: jobCountChanged})).
 		WatchesRawSource(&r.Wakeups.connections).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 8}).
 		Complete(r)
@@ -227,12 +227,11 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 	if equality.Semantic.DeepEqual(before.Status, after.Status) {
 		return nil
 	}
-	wanted := after.DeepCopy()
-	before.ResourceVersion = after.ResourceVersion
+	event, transition := readyTransition(before, after)
 	if err := r.Hub.Status().Patch(ctx, after, lockedPatch(before)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
-	if event, ok := readyTransition(before, wanted); ok {
+	if transition {
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))
 	}
 	return nil
@@ -255,11 +254,6 @@ func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret 
 
 func connectionOfJob(_ context.Context, job client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: clusterOf(job)}}}
-}
-
-// phaseChanged passes what changes the counts of a connection, or who uses it.
-func phaseChanged() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: jobCountChanged} // and every creation and deletion
 }
 
 // lockedPatch is a merge patch that fails if the object was changed by another

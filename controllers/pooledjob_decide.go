@@ -84,7 +84,7 @@ func decide(s *snapshot) action {
 
 // wasObserved tells whether the remote Job is known to have existed.
 func (s *snapshot) wasObserved() bool {
-	return s.job.Status.JobRef.UID != "" || s.memory.jobUID != ""
+	return s.observedUID() != ""
 }
 
 // observedUID is the UID of the Job that was observed; empty if none was.
@@ -118,12 +118,8 @@ func decideDeletion(s *snapshot) action {
 	case s.notReady != "":
 		return deleting(wait, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
 			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", strings.TrimSuffix(s.notReady, ".")))
-	case s.remote == nil && allBeingDeleted(s.pods):
-		if len(s.pods) == 0 {
-			return action{verb: confirmGone}
-		}
-	case s.remote == nil:
-		return action{verb: confirmGone} // and delete the Pods that it left
+	case s.remote == nil && (len(s.pods) == 0 || !allBeingDeleted(s.pods)):
+		return action{verb: confirmGone} // to let it go, or to delete the Pods that the Job left
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
 		return action{verb: deleteRemote}
 	}

@@ -61,9 +61,14 @@ func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 		r.found(existing)
 		return 0, nil
 	}
-	r.writer.Fail(v1alpha1.ReasonNameConflict, fmt.Sprintf(
-		"Job %s/%s exists on the cluster and does not belong to this PooledJob; it was left alone.", existing.Namespace, existing.Name))
+	r.failNameConflict()
 	return 0, nil
+}
+
+// failNameConflict ends the run because a Job that is not ours has its Job's name.
+func (r *run) failNameConflict() {
+	r.writer.Fail(v1alpha1.ReasonNameConflict, fmt.Sprintf(
+		"Job %s/%s exists on the cluster and does not belong to this PooledJob; it was left alone.", r.intent.Namespace, r.intent.JobName))
 }
 
 // refused acts on the target's refusal: a final one ends the run, if no earlier
@@ -80,10 +85,7 @@ func (r *run) refused(ctx context.Context, answer refusal) (time.Duration, error
 		}
 	})
 	r.writer.Waiting(answer.reason, answer.message)
-	left, ok := r.dispatchTimeLeft()
-	if !ok {
-		left = 0
-	}
+	left, _ := r.dispatchTimeLeft()
 	return earliest(r.memory.retryAt.Sub(r.now), max(left, 0)), nil
 }
 

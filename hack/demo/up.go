@@ -41,6 +41,16 @@ func openState() (state, error) {
 	return state{filepath.Join(root, ".local")}, nil
 }
 
+// openServer is openState with the process that serves; nil when none does.
+func openServer() (state, *os.Process, error) {
+	s, err := openState()
+	if err != nil {
+		return state{}, nil, err
+	}
+	process, err := s.process()
+	return s, process, err
+}
+
 func (s state) path(name string) string { return filepath.Join(s.dir, name) }
 
 // lock takes the lock that the process that serves holds for as long as it lives; it
@@ -87,11 +97,7 @@ func (s state) process() (*os.Process, error) {
 
 // up starts a process that serves, and returns when everything is ready.
 func up(ctx context.Context) error {
-	s, err := openState()
-	if err != nil {
-		return err
-	}
-	process, err := s.process()
+	s, process, err := openServer()
 	if err != nil {
 		return err
 	}
@@ -204,11 +210,7 @@ func serve(ctx context.Context) error {
 
 // down stops what up started.
 func down(ctx context.Context) error {
-	s, err := openState()
-	if err != nil {
-		return err
-	}
-	process, err := s.process()
+	s, process, err := openServer()
 	if err != nil {
 		return err
 	}
