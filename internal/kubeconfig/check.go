@@ -7,22 +7,24 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// check refuses an Identity that cannot work or would send its credential
-// somewhere unsafe.
-func (id Identity) check() error {
-	return errors.Join(checkServer(id.Server), checkCA(id.CAData), checkCredential(id))
-}
-
-func checkServer(server string) error {
+// readServer refuses a URL that cannot work or that credentials must not be sent
+// to.
+func readServer(server string) (*url.URL, error) {
 	if server == "" {
-		return errors.New("the cluster has no server; set it to the https URL of the API server")
+		return nil, errors.New("the cluster has no server; set it to the https URL of the API server")
 	}
 	u, err := url.Parse(server)
 	if err != nil {
-		return errors.New("server is not a valid URL")
+		return nil, errors.New("server is not a valid URL")
 	}
+	return u, checkServer(u)
+}
+
+func checkServer(u *url.URL) error {
 	switch {
 	case u.Scheme != "https":
 		return errors.New("server must start with https://: credentials are not sent in the clear")
@@ -48,17 +50,17 @@ func checkCA(data []byte) error {
 	return nil
 }
 
-func checkCredential(id Identity) error {
-	hasCert, hasKey := len(id.CertData) > 0, len(id.KeyData) > 0
+func checkCredential(user *clientcmdapi.AuthInfo) error {
+	hasCert, hasKey := len(user.ClientCertificateData) > 0, len(user.ClientKeyData) > 0
 	switch {
 	case hasCert != hasKey:
 		return errors.New("client-certificate-data and client-key-data must be set together")
-	case !hasCert && id.Token == "":
+	case !hasCert && user.Token == "":
 		return errors.New("the user has no credential; set token, or client-certificate-data and client-key-data")
-	case strings.ContainsAny(id.Token, " \t\r\n"):
+	case strings.ContainsAny(user.Token, " \t\r\n"):
 		return errors.New("token must not contain white space")
 	case hasCert:
-		if _, err := tls.X509KeyPair(id.CertData, id.KeyData); err != nil {
+		if _, err := tls.X509KeyPair(user.ClientCertificateData, user.ClientKeyData); err != nil {
 			// The parser's words describe the defect and quote no key material,
 			// but they are not ours to promise that for.
 			return errors.New("client-certificate-data and client-key-data are not a matching PEM certificate and key")

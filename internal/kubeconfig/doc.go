@@ -14,5 +14,26 @@
 // Contexts, clusters and users that the current context does not name are not
 // looked at: they mean nothing to the connection.
 //
+// # Canonical form
+//
+// Two kubeconfigs that mean the same give Identities with equal fields, so that
+// whoever compares or hashes them shares one connection and keeps it when a
+// Secret is only written anew:
+//
+//   - Server has a lower-case scheme and host, no port 443, a clean path without
+//     a slash at its end, and IP addresses in their short form.
+//   - TLSServerName is in lower case, and empty when it is Server's own host.
+//   - CAData holds the certificates that crypto/x509 would take, sorted and each
+//     once. What it would skip is not there.
+//   - CertData holds the chain in the order given, which matters, and KeyData
+//     the one key in use.
+//   - All PEM has standard line lengths, no headers and nothing around it. Data
+//     that are absent are nil.
+//
+// The reverse is a promise too: whatever tells one server, one trust or one
+// credential from another is kept. Where in doubt, Identities differ: the names
+// target.example and target.example. (with a dot), or a key as PKCS#1 and as
+// PKCS#8, cost a second connection and nothing else.
+//
 // Errors name the field to mend and never hold a secret value.
 package kubeconfig

@@ -14,17 +14,20 @@ const MaxSize = 1 << 20
 
 // Identity is everything a kubeconfig may say: a server, what proves that it is
 // the right one, and what proves who we are. It holds secrets; it must not be
-// printed, and its String method does not.
+// printed, and its String method does not. Parse makes it canonical: equal
+// fields are the same identity, see the package's doc.
 type Identity struct {
-	// Server is the URL of the API server: https, without user information.
+	// Server is the URL of the API server: https, without user information,
+	// query or fragment.
 	Server string
 	// TLSServerName replaces Server's host in the check of its certificate.
+	// Empty means Server's host.
 	TLSServerName string
 	// CAData are the PEM certificates that vouch for the server. Empty means
 	// the system's.
 	CAData []byte
-	// CertData and KeyData are the client certificate and its key, PEM. Both
-	// are set or none is.
+	// CertData and KeyData are the client certificate, with the chain that was
+	// given after it, and its key, PEM. Both are set or none is.
 	CertData, KeyData []byte
 	// Token is a bearer token. At least one of it and CertData is set.
 	Token string
@@ -54,18 +57,30 @@ func Parse(data []byte) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	id := Identity{
-		Server:        cluster.Server,
-		TLSServerName: cluster.TLSServerName,
-		CAData:        cluster.CertificateAuthorityData,
-		CertData:      user.ClientCertificateData,
-		KeyData:       user.ClientKeyData,
-		Token:         user.Token,
-	}
-	if err := errors.Join(checkNothingElse(cluster, user), id.check()); err != nil {
+	return identity(cluster, user)
+}
+
+// identity checks a cluster and a user and makes their Identity, in its
+// canonical form.
+func identity(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) (Identity, error) {
+	server, serverErr := readServer(cluster.Server)
+	err := errors.Join(
+		checkNothingElse(cluster, user),
+		serverErr,
+		checkCA(cluster.CertificateAuthorityData),
+		checkCredential(user),
+	)
+	if err != nil {
 		return Identity{}, err
 	}
-	return id, nil
+	return Identity{
+		Server:        canonicalServer(server),
+		TLSServerName: canonicalServerName(cluster.TLSServerName, server),
+		CAData:        canonicalCA(cluster.CertificateAuthorityData),
+		CertData:      canonicalChain(user.ClientCertificateData),
+		KeyData:       canonicalKey(user.ClientKeyData),
+		Token:         user.Token,
+	}, nil
 }
 
 // currentContext finds the cluster and the user that the current context names.
