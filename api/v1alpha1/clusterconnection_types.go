@@ -16,6 +16,7 @@ import (
 // +kubebuilder:printcolumn:name="Jobs",type=integer,JSONPath=`.status.jobs.active`,description="Unfinished PooledJobs whose remote Job exists"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.kubernetesVersion`
+// +kubebuilder:printcolumn:name="Expires",type=string,priority=1,JSONPath=`.status.credentialsExpireAt`,description="When the credential in use expires"
 type ClusterConnection struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -43,6 +44,8 @@ type ClusterConnectionList struct {
 }
 
 // ClusterConnectionSpec says how to reach a target and who may use it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.namespaces) || !has(self.access) || self.access.all(rule, !has(rule.targetNamespaces.names) || rule.targetNamespaces.names.all(name, name in self.namespaces))",message="spec.access[].targetNamespaces.names must be among spec.namespaces: no other namespace is watched"
 type ClusterConnectionSpec struct {
 	// kubeconfigSecretRef names the Secret that holds the target's kubeconfig,
 	// in the manager's own namespace. The kubeconfig may do nothing but name a
@@ -58,6 +61,49 @@ type ClusterConnectionSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	Access []AccessRule `json:"access,omitempty"`
+
+	// namespaces are those of the target that the identity may see, when it
+	// may not see all: Jobs and Pods are watched in each of them alone, and
+	// PooledJobs can only run there. Left out, they are watched in all
+	// namespaces at once, which needs the right to list and watch them
+	// cluster-wide.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=50
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespaces []string `json:"namespaces,omitempty"`
+
+	// idleTimeoutSeconds closes the connection after so many seconds without an
+	// unfinished PooledJob; the next one opens it again. 0 is never. Defaults
+	// to 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	IdleTimeoutSeconds *int32 `json:"idleTimeoutSeconds,omitempty"`
+
+	// maxInFlight bounds the requests to the target that are under way at once,
+	// without watches. Defaults to the manager's --target-max-in-flight.
+	// ClusterConnections that share a connection (see status.identityHash)
+	// share the smallest of their bounds. At most 90: with two watches and a
+	// probe that stays below the 100 streams that an API server allows on one
+	// HTTP/2 connection; the 101st would open a second. Each of
+	// spec.namespaces has two watches of its own.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=90
+	MaxInFlight int32 `json:"maxInFlight,omitempty"`
+
+	// qps bounds the requests to the target per second, without watches and
+	// probes; as many may come at once as in one second. Defaults to the
+	// manager's --target-qps, which is no bound unless it is set. Shared as
+	// maxInFlight is.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	QPS int32 `json:"qps,omitempty"`
 }
 
 // SecretKeyReference names a key of a Secret in the manager's namespace.
@@ -182,11 +228,27 @@ type ClusterConnectionStatus struct {
 	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
 
 	// clusterUID is the UID of the target's kube-system namespace at the first
-	// contact. It tells one cluster from another behind the same address.
+	// contact, or the one that a person has confirmed since (annotation
+	// pooledjob.io/confirm-cluster-uid). It tells one cluster from another
+	// behind the same address.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	ClusterUID string `json:"clusterUID,omitempty"`
+
+	// identityHash is the hash of what the kubeconfig in use says.
+	// ClusterConnections with the same hash share one connection.
+	// +optional
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
+	IdentityHash string `json:"identityHash,omitempty"`
+
+	// credentialsExpireAt is when the credential in use expires: the earlier of
+	// the client certificate's end and the token's own exp claim. Absent when
+	// neither tells.
+	// +optional
+	CredentialsExpireAt *metav1.Time `json:"credentialsExpireAt,omitempty"`
 
 	// jobs counts the unfinished PooledJobs of this connection. It is
 	// refreshed at most every 30 seconds.

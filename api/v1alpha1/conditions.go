@@ -4,7 +4,9 @@ package v1alpha1
 const (
 	// ConditionReady is True when Jobs can be sent to the target and their
 	// status comes back. It sums up the other conditions: when it is not True
-	// its reason and message are those of the first one that is not.
+	// its reason and message are those of the first one that is not. It may be
+	// True while CredentialsValid is False: with reason LastKubeconfig, when
+	// the connection goes on with an earlier kubeconfig.
 	ConditionReady = "Ready"
 	// ConditionCredentialsValid is True when the kubeconfig could be used and
 	// the target accepted its credentials.
@@ -64,6 +66,25 @@ const (
 	// ReasonNotConnected surfaces on conditions that cannot be known without a
 	// connection.
 	ReasonNotConnected = "NotConnected"
+	// ReasonIdle surfaces on every condition, with status True, when the
+	// connection is closed because there was no unfinished PooledJob for
+	// spec.idleTimeoutSeconds. The next one opens it.
+	ReasonIdle = "Idle"
+	// ReasonExpiringSoon surfaces on CredentialsValid, which stays True, when
+	// the credential in use expires soon (flag --credential-expiry-warning). The
+	// message says when.
+	ReasonExpiringSoon = "ExpiringSoon"
+	// ReasonCredentialsExpired surfaces when the credential in use has expired
+	// by what it says of itself. Nothing is dispatched.
+	ReasonCredentialsExpired = "CredentialsExpired"
+	// ReasonWatchStale surfaces on Synced when the target answers but its
+	// watches have told nothing, not even a bookmark, for 150 seconds.
+	ReasonWatchStale = "WatchStale"
+	// ReasonLastKubeconfig surfaces on Ready, with status True, when the
+	// kubeconfig in the Secret is missing, broken or not accepted and the
+	// connection goes on with the last one that worked. CredentialsValid says
+	// what is wrong with the new one.
+	ReasonLastKubeconfig = "LastKubeconfig"
 	// ReasonDeleting surfaces when a deleted ClusterConnection waits for
 	// PooledJobs that still have to clean up on the target.
 	ReasonDeleting = "Deleting"
@@ -82,6 +103,9 @@ const (
 	// ReasonNotPermitted surfaces when the ClusterConnection's access rules do
 	// not open the target namespace to the PooledJob's namespace. Final.
 	ReasonNotPermitted = "NotPermitted"
+	// ReasonNamespaceNotWatched surfaces when the target namespace is not among
+	// the ClusterConnection's spec.namespaces.
+	ReasonNamespaceNotWatched = "NamespaceNotWatched"
 	// ReasonCreating surfaces when a run should end and it is not known yet
 	// whether an earlier request created the remote Job all the same.
 	ReasonCreating = "Creating"

@@ -136,6 +136,17 @@ func TestAccepted(t *testing.T) {
 		"connection open to all, same":     {goodConnection, []change{{"spec.access", rules(map[string]any{"same": true})}}},
 		"connection with the most rules":   {goodConnection, []change{{"spec.access", repeat(rules(map[string]any{"same": true})[0], 64)}}},
 		"connection with the most targets": {goodConnection, []change{{"spec.access", rules(map[string]any{"names": numbered(64)})}}},
+		"one namespace":                    {goodConnection, []change{{"spec.namespaces", []any{"etl"}}}},
+		"the most namespaces":              {goodConnection, []change{{"spec.access", repeat(rules(map[string]any{"names": numbered(50)})[0], 64)}, {"spec.namespaces", numbered(50)}}},
+		"longest namespace":                {goodConnection, []change{{"spec.namespaces", []any{"etl", long(63)}}}},
+		"namespaces, open to nobody":       {goodConnection, []change{{"spec.access", nil}, {"spec.namespaces", []any{"etl"}}}},
+		"namespaces, same":                 {goodConnection, []change{{"spec.access", rules(map[string]any{"same": true})}, {"spec.namespaces", []any{"etl"}}}},
+		"never idle":                       {goodConnection, []change{{"spec.idleTimeoutSeconds", int64(0)}}},
+		"longest idle timeout":             {goodConnection, []change{{"spec.idleTimeoutSeconds", int64(2592000)}}},
+		"least in flight":                  {goodConnection, []change{{"spec.maxInFlight", int64(1)}}},
+		"most in flight":                   {goodConnection, []change{{"spec.maxInFlight", int64(90)}}},
+		"least qps":                        {goodConnection, []change{{"spec.qps", int64(1)}}},
+		"most qps":                         {goodConnection, []change{{"spec.qps", int64(10000)}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -216,6 +227,19 @@ func TestRefused(t *testing.T) {
 		"selector with a bad key":  {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a b", "operator": "Exists"}}})}, "key in body should match"},
 		"selector, bad value":      {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "In", "values": []any{"b c"}}}})}, "values[0] in body should match"},
 		"bad target name":          {goodConnection, change{"spec.access", rules(map[string]any{"names": []any{"Team_A"}})}, "names[0] in body should match"},
+		"empty namespaces":         {goodConnection, change{"spec.namespaces", []any{}}, "spec.namespaces in body should have at least 1 items"},
+		"too many namespaces":      {goodConnection, change{"spec.namespaces", append(numbered(50), "etl")}, "spec.namespaces: Too many"},
+		"a namespace twice":        {goodConnection, change{"spec.namespaces", []any{"etl", "etl"}}, "spec.namespaces[1]: Duplicate value"},
+		"bad namespace":            {goodConnection, change{"spec.namespaces", []any{"etl", "Team_A"}}, "spec.namespaces[1] in body should match"},
+		"empty namespace":          {goodConnection, change{"spec.namespaces", []any{"etl", ""}}, "spec.namespaces[1]"},
+		"long namespace":           {goodConnection, change{"spec.namespaces", []any{"etl", long(64)}}, "spec.namespaces[1]: Too long"},
+		"access beyond namespaces": {goodConnection, change{"spec.namespaces", []any{"batch"}}, "spec.access[].targetNamespaces.names must be among spec.namespaces"},
+		"negative idle timeout":    {goodConnection, change{"spec.idleTimeoutSeconds", int64(-1)}, "greater than or equal to 0"},
+		"long idle timeout":        {goodConnection, change{"spec.idleTimeoutSeconds", int64(2592001)}, "less than or equal to 2592000"},
+		"nothing in flight":        {goodConnection, change{"spec.maxInFlight", int64(0)}, "spec.maxInFlight in body should be greater than or equal to 1"},
+		"too much in flight":       {goodConnection, change{"spec.maxInFlight", int64(91)}, "less than or equal to 90"},
+		"no qps":                   {goodConnection, change{"spec.qps", int64(0)}, "spec.qps in body should be greater than or equal to 1"},
+		"too many qps":             {goodConnection, change{"spec.qps", int64(10001)}, "less than or equal to 10000"},
 		"selector without values":  {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "In"}}})}, "values must be given for In and NotIn"},
 	}
 	for name, test := range tests {
@@ -230,6 +254,38 @@ func expectRefusal(t *testing.T, err error, want string) {
 	}
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("refused with %q, want %q", err, want)
+	}
+}
+
+func TestStatusOfConnection(t *testing.T) {
+	obj := object(t, goodConnection)
+	if err := create(obj); err != nil {
+		t.Fatal(err)
+	}
+	update := func(changes ...change) error {
+		changed := obj.DeepCopy()
+		apply(t, changed, changes...)
+		return hub.Status().Update(context.Background(), changed, client.FieldValidation("Strict"))
+	}
+	refused := map[string]struct {
+		change change
+		want   string
+	}{
+		"hash of another kind":    {change{"status.identityHash", "sha512:" + long(64)}, "identityHash in body should match"},
+		"hash that is not hex":    {change{"status.identityHash", "sha256:" + strings.Repeat("G", 64)}, "identityHash in body should match"},
+		"short hash":              {change{"status.identityHash", "sha256:" + long(63)}, "status.identityHash"},
+		"long hash":               {change{"status.identityHash", "sha256:" + long(65)}, "status.identityHash: Too long"},
+		"expiry that is no time":  {change{"status.credentialsExpireAt", "tomorrow"}, "status.credentialsExpireAt"},
+		"expiry that is a number": {change{"status.credentialsExpireAt", int64(1700000000)}, "status.credentialsExpireAt"},
+	}
+	for name, test := range refused {
+		t.Run(name, func(t *testing.T) { expectRefusal(t, update(test.change), test.want) })
+	}
+	err := update(
+		change{"status.identityHash", "sha256:" + strings.Repeat("0123456789abcdef", 4)},
+		change{"status.credentialsExpireAt", "2026-03-04T10:20:30Z"})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -24,4 +24,8 @@ const (
 	// AnnotationIntent records, as JSON, where a PooledJob's remote Job is about
 	// to be created. It is written once, before the Job is.
 	AnnotationIntent = "pooledjob.io/intent"
+	// AnnotationConfirmClusterUID is set on a ClusterConnection by a person, to
+	// the UID of the cluster that answers now. It accepts that cluster after
+	// IdentityChanged.
+	AnnotationConfirmClusterUID = "pooledjob.io/confirm-cluster-uid"
 )
