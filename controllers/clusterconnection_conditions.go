@@ -3,6 +3,7 @@ package controllers
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,8 +27,12 @@ var connectionConditions = []struct{ kind, well string }{
 type connectionWriter struct {
 	connection *v1alpha1.ClusterConnection
 	now        metav1.Time
+	// warning is how long before its end a credential is warned about.
+	warning time.Duration
 	// users are the PooledJobs that a deleted connection is kept for.
 	users []string
+	// again is when to look again although nothing happens; 0 is never.
+	again time.Duration
 }
 
 // finding is what is known of one condition.
@@ -41,6 +46,7 @@ var (
 	works    = finding{metav1.ConditionTrue, v1alpha1.ReasonConnected, "Jobs can be sent, and their status comes back."}
 	notKnown = finding{metav1.ConditionUnknown, v1alpha1.ReasonNotConnected, "Not known without a connection."}
 	connects = finding{metav1.ConditionUnknown, v1alpha1.ReasonConnecting, "The first contact is under way."}
+	idles    = finding{metav1.ConditionTrue, v1alpha1.ReasonIdle, "Closed, because no unfinished PooledJob needs it; the next one opens it."}
 )
 
 // maxWords bounds a condition's message, in bytes: it may hold a target's words, or
@@ -49,35 +55,128 @@ const maxWords = 4096
 
 // notConnected records why there is nothing to connect with.
 func (w *connectionWriter) notConnected(reason, message string) {
-	w.write(finding{metav1.ConditionFalse, reason, message}, notKnown, notKnown, notKnown)
+	findings := []finding{{metav1.ConditionFalse, reason, message}, notKnown, notKnown, notKnown}
+	w.write(findings, rollUp(findings))
 }
 
-// observe records the pool's view of the connection.
-func (w *connectionWriter) observe(status connpool.Status) {
+// observe records the pool's view of the connection. broken says what is wrong with
+// the Secret, if anything: the pool then goes on with the kubeconfig before.
+func (w *connectionWriter) observe(status connpool.Status, broken *finding) {
+	w.observeTarget(status)
+	if status.State == connpool.Connecting && broken == nil && w.saysEnough() {
+		return // what was written before may still be true
+	}
+	findings := findingsOf(status)
+	credential := &findings[0]
+	if expiry := w.expiry(status.ExpiresAt); expiry != nil && (expiry.status == metav1.ConditionFalse || credential.status == metav1.ConditionTrue) {
+		*credential = *expiry
+	}
+	ready := rollUp(findings)
+	if newest := newestProblem(status.Next, broken); newest != nil {
+		*credential = *newest
+		if ready.status == metav1.ConditionTrue {
+			ready = finding{metav1.ConditionTrue, v1alpha1.ReasonLastKubeconfig,
+				"Jobs can be sent, and their status comes back, with the last kubeconfig that worked. " + newest.message}
+		} else {
+			ready = rollUp(findings) // with the credential's
+		}
+	}
+	w.write(findings, ready)
+}
+
+// observeTarget records what the target told of itself, and what is used there.
+func (w *connectionWriter) observeTarget(status connpool.Status) {
+	recorded := &w.connection.Status
+	recorded.Server = jobstatus.Truncate(status.Server, maxServer)
+	recorded.IdentityHash = status.IdentityHash
+	recorded.CredentialsExpireAt = nil
+	if !status.ExpiresAt.IsZero() {
+		recorded.CredentialsExpireAt = &metav1.Time{Time: status.ExpiresAt}
+	}
 	if status.KubernetesVersion != "" {
-		w.connection.Status.KubernetesVersion = jobstatus.Truncate(status.KubernetesVersion, maxVersion)
+		recorded.KubernetesVersion = jobstatus.Truncate(status.KubernetesVersion, maxVersion)
 	}
-	if w.connection.Status.ClusterUID == "" {
-		w.connection.Status.ClusterUID = status.ClusterUID
+	if recorded.ClusterUID == "" {
+		recorded.ClusterUID = status.ClusterUID
 	}
-	var words string
-	if status.Err != nil {
-		words = status.Err.Error()
+}
+
+// saysEnough tells whether the conditions may stay as they are while the connection
+// is being made: after a restart of the manager, or when it was idle, most are true.
+func (w *connectionWriter) saysEnough() bool {
+	ready := meta.FindStatusCondition(w.connection.Status.Conditions, v1alpha1.ConditionReady)
+	return ready != nil && ready.Reason != v1alpha1.ReasonSecretNotFound && ready.Reason != v1alpha1.ReasonInvalidKubeconfig
+}
+
+// findingsOf are what a state of the pool means for connectionConditions.
+func findingsOf(status connpool.Status) []finding {
+	no := func(reason, advice string) finding {
+		return finding{metav1.ConditionFalse, reason, words(status.Err) + advice}
 	}
-	no := func(reason string) finding { return finding{metav1.ConditionFalse, reason, words} }
 	switch status.State {
-	case connpool.Connecting:
-		w.write(connects, connects, connects, connects)
 	case connpool.Ready:
-		w.write(works, works, works, works)
+		return []finding{works, works, works, works}
+	case connpool.Idle:
+		return []finding{idles, idles, idles, idles}
 	case connpool.Unreachable:
-		w.write(notKnown, no(v1alpha1.ReasonUnreachable), notKnown, notKnown)
+		return []finding{notKnown, no(v1alpha1.ReasonUnreachable, ""), notKnown, notKnown}
 	case connpool.Rejected:
-		w.write(no(v1alpha1.ReasonCredentialsRejected), works, notKnown, notKnown)
+		return []finding{no(v1alpha1.ReasonCredentialsRejected, ""), works, notKnown, notKnown}
 	case connpool.Forbidden:
-		w.write(works, works, no(v1alpha1.ReasonForbidden), notKnown)
+		return []finding{works, works, no(v1alpha1.ReasonForbidden, adviceForbidden), notKnown}
+	case connpool.Stale:
+		return []finding{works, works, works, no(v1alpha1.ReasonWatchStale, "")}
 	case connpool.IdentityChanged:
-		w.write(works, works, notKnown, no(v1alpha1.ReasonIdentityChanged))
+		return []finding{works, works, notKnown, no(v1alpha1.ReasonIdentityChanged, adviceIdentity)}
+	case connpool.Connecting:
+	}
+	return []finding{connects, connects, connects, connects}
+}
+
+const (
+	adviceForbidden = ". Grant what is missing on the target (config/target/role.yaml has all rights); if the identity may see some namespaces only, list them in spec.namespaces."
+	adviceIdentity  = ". Nothing is sent there. If that is the cluster that is meant, confirm it with the annotation " +
+		v1alpha1.AnnotationConfirmClusterUID + " and that UID."
+)
+
+func words(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// newestProblem is what is wrong with the kubeconfig in the Secret, if another is in
+// use because of that.
+func newestProblem(next *connpool.Attempt, broken *finding) *finding {
+	switch {
+	case broken != nil:
+		return &finding{metav1.ConditionFalse, broken.reason, broken.message + ". The last kubeconfig that worked goes on."}
+	case next == nil || next.State == connpool.Connecting:
+		return nil
+	}
+	problem := rollUp(findingsOf(connpool.Status{State: next.State, Err: next.Err}))
+	problem.message = "The new kubeconfig does not work, and the last one goes on: " + problem.message
+	return &problem
+}
+
+// expiry is what is to be said of a credential that ends; nil if it is nothing.
+func (w *connectionWriter) expiry(at time.Time) *finding {
+	if at.IsZero() {
+		return nil
+	}
+	left, when := at.Sub(w.now.Time), at.UTC().Format(time.RFC3339)
+	switch {
+	case left <= 0:
+		return &finding{metav1.ConditionFalse, v1alpha1.ReasonCredentialsExpired,
+			"The credentials expired at " + when + ". No Job is sent until the Secret has new ones."}
+	case left <= w.warning:
+		w.again = left
+		return &finding{metav1.ConditionTrue, v1alpha1.ReasonExpiringSoon,
+			"The target accepts the credentials. They expire at " + when + "; put new ones into the Secret before."}
+	default:
+		w.again = left - w.warning
+		return nil
 	}
 }
 
@@ -92,8 +191,8 @@ func (w *connectionWriter) deleting() finding {
 		"Deleted, but kept for %d PooledJobs that still have to clean up on the target: %s. Delete them first.", len(w.users), names)}
 }
 
-// write records a finding for each of connectionConditions, and sums them up.
-func (w *connectionWriter) write(findings ...finding) {
+// write records a finding for each of connectionConditions, and what they sum up to.
+func (w *connectionWriter) write(findings []finding, ready finding) {
 	for i, condition := range connectionConditions {
 		f := findings[i]
 		if f == works {
@@ -101,8 +200,7 @@ func (w *connectionWriter) write(findings ...finding) {
 		}
 		w.set(condition.kind, f)
 	}
-	ready := rollUp(findings)
-	if ready == works && len(w.users) > 0 {
+	if ready.status == metav1.ConditionTrue && len(w.users) > 0 {
 		ready = w.deleting()
 	}
 	w.set(v1alpha1.ConditionReady, ready)
@@ -118,6 +216,9 @@ func rollUp(findings []finding) finding {
 			}
 		}
 	}
+	if findings[0] == idles || findings[1] == idles {
+		return idles
+	}
 	return works
 }
 
@@ -131,15 +232,31 @@ func (w *connectionWriter) set(kind string, f finding) {
 // notice is an Event to emit.
 type notice struct{ kind, reason, message string }
 
-// readyTransition is the Event for a change of Ready, if it changed.
-func readyTransition(before, after *v1alpha1.ClusterConnection) (notice, bool) {
-	was := meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReady)
-	is := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
+// transitions are the Events for what changed of the connection.
+func transitions(before, after *v1alpha1.ClusterConnection) []notice {
+	var notices []notice
+	if is := changed(before, after, v1alpha1.ConditionReady); is != nil {
+		switch is.Reason {
+		case v1alpha1.ReasonConnected:
+			notices = append(notices, notice{corev1.EventTypeNormal, is.Reason, "Connected to " + after.Status.Server})
+		case v1alpha1.ReasonIdle:
+			notices = append(notices, notice{corev1.EventTypeNormal, is.Reason, is.Message})
+		default:
+			notices = append(notices, notice{corev1.EventTypeWarning, is.Reason, is.Message})
+		}
+	}
+	if is := changed(before, after, v1alpha1.ConditionCredentialsValid); is != nil && is.Reason == v1alpha1.ReasonExpiringSoon {
+		notices = append(notices, notice{corev1.EventTypeWarning, is.Reason, is.Message})
+	}
+	return notices
+}
+
+// changed is a condition whose status or reason changed, unless it is not known now.
+func changed(before, after *v1alpha1.ClusterConnection, kind string) *metav1.Condition {
+	was := meta.FindStatusCondition(before.Status.Conditions, kind)
+	is := meta.FindStatusCondition(after.Status.Conditions, kind)
 	if is == nil || is.Status == metav1.ConditionUnknown || (was != nil && was.Status == is.Status && was.Reason == is.Reason) {
-		return notice{}, false
+		return nil
 	}
-	if is.Status == metav1.ConditionTrue {
-		return notice{corev1.EventTypeNormal, is.Reason, "Connected to " + after.Status.Server}, true
-	}
-	return notice{corev1.EventTypeWarning, is.Reason, is.Message}, true
+	return is
 }

@@ -20,14 +20,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
-	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
 
 const (
-	// defaultSecretKey is spec.kubeconfigSecretRef.key when it is left out.
-	defaultSecretKey = "kubeconfig"
 	// countInterval is the shortest time between two refreshes of status.jobs:
 	// a counter must not cost a write per job.
 	countInterval = 30 * time.Second
@@ -54,8 +50,11 @@ type ClusterConnectionReconciler struct {
 	Recorder events.EventRecorder
 	// Now is the clock.
 	Now func() time.Time
+	// ExpiryWarning is how long before its end a credential is warned about.
+	ExpiryWarning time.Duration
 
 	counted countTimes
+	idle    idleTimes
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -82,6 +81,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		if apierrors.IsNotFound(err) {
 			r.Connections.Disconnect(req.Name)
 			r.counted.forget(req.Name)
+			r.idle.update(req.Name, true, time.Time{})
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -98,15 +98,26 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		return asResult(0, r.finalize(ctx, connection))
 	}
 	before := connection.DeepCopy()
-	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), users: users}
+	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), warning: r.ExpiryWarning, users: users}
 	if err := r.connect(ctx, connection, writer); err != nil {
 		return ctrl.Result{}, err
 	}
-	after, err := r.countJobs(ctx, connection)
+	again, err := r.count(ctx, connection)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return asResult(after, r.patchStatus(ctx, before, connection))
+	return asResult(earliest(again, writer.again), r.patchStatus(ctx, before, connection))
+}
+
+// count looks at the PooledJobs of the connection: how many there are, and whether
+// any needs it. It returns when to look again.
+func (r *ClusterConnectionReconciler) count(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+	countAgain, err := r.countJobs(ctx, connection)
+	if err != nil {
+		return 0, err
+	}
+	restAgain, err := r.rest(ctx, connection)
+	return earliest(countAgain, restAgain), err
 }
 
 func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
@@ -118,63 +129,6 @@ func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connecti
 		return fmt.Errorf("adding the finalizer: %w", err)
 	}
 	return nil
-}
-
-// connect hands the kubeconfig to the pool and records the connection's state.
-func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, writer *connectionWriter) error {
-	identity, reason, err := r.readKubeconfig(ctx, connection)
-	if reason != "" {
-		r.Connections.Disconnect(connection.Name)
-		writer.notConnected(reason, err.Error())
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	connection.Status.Server = jobstatus.Truncate(identity.Server, maxServer)
-	r.Connections.Connect(connection.Name, connpool.Config{
-		Server:        identity.Server,
-		TLSServerName: identity.TLSServerName,
-		CAData:        identity.CAData,
-		CertData:      identity.CertData,
-		KeyData:       identity.KeyData,
-		Token:         identity.Token,
-		ClusterUID:    connection.Status.ClusterUID,
-	})
-	if status, ok := r.Connections.Status(connection.Name); ok {
-		writer.observe(status)
-	}
-	return nil
-}
-
-// readKubeconfig reads the kubeconfig's identity from its Secret. An error with a
-// reason is for the user to mend; one without may pass.
-func (r *ClusterConnectionReconciler) readKubeconfig(ctx context.Context, connection *v1alpha1.ClusterConnection) (kubeconfig.Identity, string, error) {
-	ref := connection.Spec.KubeconfigSecretRef
-	secretKey := ref.Key
-	if secretKey == "" {
-		secretKey = defaultSecretKey
-	}
-	secret := &corev1.Secret{}
-	err := r.Hub.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: ref.Name}, secret)
-	if apierrors.IsNotFound(err) {
-		return kubeconfig.Identity{}, v1alpha1.ReasonSecretNotFound,
-			fmt.Errorf("Secret %s/%s does not exist; create it with the kubeconfig under key %q", r.Namespace, ref.Name, secretKey)
-	}
-	if err != nil {
-		return kubeconfig.Identity{}, "", fmt.Errorf("reading the kubeconfig Secret: %w", err)
-	}
-	data, ok := secret.Data[secretKey]
-	if !ok {
-		return kubeconfig.Identity{}, v1alpha1.ReasonSecretNotFound,
-			fmt.Errorf("Secret %s/%s has no key %q; put the kubeconfig there", r.Namespace, ref.Name, secretKey)
-	}
-	identity, err := kubeconfig.Parse(data)
-	if err != nil {
-		return kubeconfig.Identity{}, v1alpha1.ReasonInvalidKubeconfig,
-			fmt.Errorf("Secret %s/%s, key %q: %w", r.Namespace, ref.Name, secretKey, err)
-	}
-	return identity, "", nil
 }
 
 // finalize lets a deleted ClusterConnection go.
@@ -227,11 +181,10 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 	if equality.Semantic.DeepEqual(before.Status, after.Status) {
 		return nil
 	}
-	event, transition := readyTransition(before, after)
 	if err := r.Hub.Status().Patch(ctx, after, lockedPatch(before)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
-	if transition {
+	for _, event := range transitions(before, after) {
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))
 	}
 	return nil

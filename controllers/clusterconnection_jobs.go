@@ -48,7 +48,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 		return wait, nil
 	}
 	var jobs v1alpha1.PooledJobList
-	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsInNeed: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return 0, fmt.Errorf("counting PooledJobs of the connection: %w", err)
 	}
 	var pending, active int32
@@ -75,5 +75,53 @@ func jobCountChanged(e event.UpdateEvent) bool {
 	}
 	return jobstatus.Finished(&before.Status) != jobstatus.Finished(&after.Status) ||
 		jobstatus.Dispatched(&before.Status) != jobstatus.Dispatched(&after.Status) ||
+		needsConnection(before) != needsConnection(after) ||
 		controllerutil.ContainsFinalizer(before, v1alpha1.FinalizerPooledJob) != controllerutil.ContainsFinalizer(after, v1alpha1.FinalizerPooledJob)
+}
+
+// idleTimes remembers since when each connection has no job that needs it.
+type idleTimes struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+// update notes whether name is needed, and returns since when it is not.
+func (i *idleTimes) update(name string, needed bool, now time.Time) time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if needed {
+		delete(i.since, name)
+		return now
+	}
+	if i.since == nil {
+		i.since = map[string]time.Time{}
+	}
+	if _, ok := i.since[name]; !ok {
+		i.since[name] = now
+	}
+	return i.since[name]
+}
+
+// rest puts a connection to sleep that no job has needed for as long as its spec
+// says. It returns the time until then, if that has not passed.
+func (r *ClusterConnectionReconciler) rest(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+	timeout := connection.Spec.IdleTimeoutSeconds
+	if timeout == nil || *timeout == 0 {
+		r.idle.update(connection.Name, true, time.Time{})
+		return 0, nil
+	}
+	var jobs v1alpha1.PooledJobList
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsInNeed: connection.Name}, client.Limit(1), client.UnsafeDisableDeepCopy); err != nil {
+		return 0, fmt.Errorf("looking for unfinished PooledJobs of the connection: %w", err)
+	}
+	now, needed := r.Now(), len(jobs.Items) > 0
+	since := r.idle.update(connection.Name, needed, now)
+	if needed {
+		return 0, nil
+	}
+	left := since.Add(time.Duration(*timeout) * time.Second).Sub(now)
+	if left <= 0 {
+		r.Connections.Sleep(connection.Name)
+	}
+	return max(left, 0), nil
 }

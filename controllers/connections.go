@@ -6,10 +6,13 @@ import "github.com/pooledjob/pooledjob/internal/connpool"
 type Connections interface {
 	// Connect makes the named connection use config.
 	Connect(name string, config connpool.Config)
+	// Sleep closes the named connection, if it is Ready, until it is leased again.
+	Sleep(name string)
 	// Disconnect closes the named connection.
 	Disconnect(name string)
 	// Status tells what is known of the named connection.
 	Status(name string) (status connpool.Status, ok bool)
-	// Lease lends the named connection, or says at once why it cannot.
-	Lease(name string) (*connpool.Lease, error)
+	// Lease lends the named connection to the run of that key, or says at once why
+	// it cannot.
+	Lease(name, key string) (*connpool.Lease, error)
 }

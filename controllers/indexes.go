@@ -5,8 +5,10 @@ import (
 	"fmt"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 // Indexes of the hub's caches.
@@ -15,6 +17,9 @@ const (
 	jobsByUID = "metadata.uid"
 	// jobsByCluster finds the PooledJobs of a ClusterConnection.
 	jobsByCluster = "spec.clusterName"
+	// jobsInNeed finds the PooledJobs of a ClusterConnection that still need it:
+	// those that are not finished, and those that have something to clean up.
+	jobsInNeed = "unfinished"
 	// connectionsBySecret finds the ClusterConnections that use a Secret.
 	connectionsBySecret = "spec.kubeconfigSecretRef.name"
 )
@@ -29,11 +34,15 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	}{
 		{&v1alpha1.PooledJob{}, jobsByUID, func(o client.Object) string { return string(o.GetUID()) }},
 		{&v1alpha1.PooledJob{}, jobsByCluster, clusterOf},
+		{&v1alpha1.PooledJob{}, jobsInNeed, clusterInNeed},
 		{&v1alpha1.ClusterConnection{}, connectionsBySecret, secretOf},
 	}
 	for _, index := range indexes {
 		err := indexer.IndexField(ctx, index.object, index.field, func(o client.Object) []string {
-			return []string{index.extract(o)}
+			if value := index.extract(o); value != "" {
+				return []string{value}
+			}
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("adding index %s: %w", index.field, err)
@@ -48,6 +57,22 @@ func clusterOf(o client.Object) string {
 		return ""
 	}
 	return job.Spec.ClusterName
+}
+
+// clusterInNeed is the ClusterConnection that a PooledJob still needs, if it does.
+func clusterInNeed(o client.Object) string {
+	job, ok := o.(*v1alpha1.PooledJob)
+	if !ok || !needsConnection(job) {
+		return ""
+	}
+	return job.Spec.ClusterName
+}
+
+func needsConnection(job *v1alpha1.PooledJob) bool {
+	if !job.DeletionTimestamp.IsZero() {
+		return controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
+	}
+	return !jobstatus.Finished(&job.Status)
 }
 
 func secretOf(o client.Object) string {

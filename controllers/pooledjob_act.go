@@ -21,7 +21,8 @@ import (
 )
 
 // busyPause is the wait when as many requests to the target are under way as may be.
-const busyPause = time.Second
+// The pool wakes us when there is room; this is for when that goes by unused.
+const busyPause = 5 * time.Second
 
 // run is one reconcile of one PooledJob.
 type run struct {
@@ -165,7 +166,7 @@ func (r *run) resume(ctx context.Context) (time.Duration, error) {
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	pods := append(append([]*corev1.Pod(nil), r.pods...), r.endedPods...)
 	if !jobstatus.ResultKnown(remote, pods) {
-		listed, err := r.lease.ListPods(ctx, r.intent.Namespace, string(r.job.UID))
+		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		if err != nil {
 			return &targetError{"reading the Pods of the ended Job", err}
 		}

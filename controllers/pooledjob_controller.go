@@ -91,6 +91,9 @@ func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if job.DeletionTimestamp.IsZero() && jobstatus.Finished(&job.Status) {
+		return ctrl.Result{}, nil // also: it must not wake a connection that is idle
+	}
 	s, lease, err := r.gather(ctx, job)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -153,7 +156,7 @@ func (r *run) announceFailure() {
 }
 
 func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, connection client.Object) []reconcile.Request {
-	return findJobs(ctx, r.Hub, client.MatchingFields{jobsByCluster: connection.GetName()})
+	return findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: connection.GetName()})
 }
 
 // usabilityChanged passes what may let waiting PooledJobs go on, or changes what

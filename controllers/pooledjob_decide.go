@@ -116,7 +116,7 @@ func decideDeletion(s *snapshot) action {
 		return deleting(wait, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
 			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again, or set spec.deletionPolicy to Orphan.", s.job.Spec.ClusterName))
 	case s.notReady != "":
-		return deleting(wait, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
+		return deleting(wait, s.notReadyReason, fmt.Sprintf(
 			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", strings.TrimSuffix(s.notReady, ".")))
 	case s.remote == nil && (len(s.pods) == 0 || !allBeingDeleted(s.pods)):
 		return action{verb: confirmGone} // to let it go, or to delete the Pods that the Job left
@@ -172,6 +172,8 @@ func decideDispatch(s *snapshot) action {
 		return action{verb: settle, after: left}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return waitForConnection(s, v1alpha1.ConditionDispatched)
+	case !s.expiredAt.IsZero():
+		return s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonClusterNotReady, s.whyExpired())
 	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
 		a := s.waiting(v1alpha1.ConditionDispatched, s.memory.refusal.reason, s.memory.refusal.message)
 		a.after = earliest(a.after, s.memory.retryAt.Sub(s.now))
@@ -202,8 +204,13 @@ func waitForConnection(s *snapshot, condition string) action {
 		return s.waiting(condition, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
 			"ClusterConnection %q is being deleted.", s.connection.Name))
 	default:
-		return s.waiting(condition, v1alpha1.ReasonClusterNotReady, s.notReady)
+		return s.waiting(condition, s.notReadyReason, s.notReady)
 	}
+}
+
+func (s *snapshot) whyExpired() string {
+	return fmt.Sprintf("the credentials of connection %s expired at %s; a new kubeconfig in its Secret lets the run go on",
+		s.job.Spec.ClusterName, s.expiredAt.UTC().Format(time.RFC3339))
 }
 
 // waiting waits, but not beyond the dispatch deadline.
@@ -232,6 +239,8 @@ func lastObstacle(s *snapshot) string {
 		return fmt.Sprintf("ClusterConnection %q does not exist.", s.job.Spec.ClusterName)
 	case s.notReady != "":
 		return s.notReady
+	case !s.expiredAt.IsZero():
+		return s.whyExpired()
 	case s.memory.refusal != nil:
 		return s.memory.refusal.message
 	default:

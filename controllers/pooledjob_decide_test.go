@@ -48,8 +48,16 @@ func podLeft(s *snapshot) {
 	s.pods = []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: decisionTime}}}}
 }
 func podOrphaned(s *snapshot) { s.pods = []*corev1.Pod{{}} }
-func notReady(s *snapshot)    { s.notReady = "connection prod is Unreachable" }
-func connecting(s *snapshot)  { s.notReady, s.connecting = "connection prod is not open yet", true }
+func notReady(s *snapshot) {
+	s.notReady, s.notReadyReason = "connection prod is Unreachable", v1alpha1.ReasonClusterNotReady
+}
+func notWatched(s *snapshot) {
+	s.notReady, s.notReadyReason = "not in its spec.namespaces", v1alpha1.ReasonNamespaceNotWatched
+}
+func connecting(s *snapshot) {
+	s.notReady, s.notReadyReason, s.connecting = "connection prod is not open yet", v1alpha1.ReasonClusterNotReady, true
+}
+func expired(s *snapshot) { s.expiredAt = decisionTime }
 func noConnection(s *snapshot) {
 	s.connection, s.access.permitted, s.notReady = nil, false, "no connection"
 }
@@ -83,6 +91,10 @@ func TestDecide(t *testing.T) {
 		"not permitted":              {changes{denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: `hub namespace "team-a"`}},
 		"not permitted, not ready":   {changes{denied, notReady}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
 		"connection not ready":       {changes{notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
+		"namespace not watched":      {changes{notWatched}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
+		"expired":                    {changes{expired}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "expired at"}},
+		"expired, bound":             {changes{expired, bound}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
+		"expired, deadline passed":   {changes{expired, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "expired at"}},
 		"first contact":              {changes{connecting}, action{verb: settle}},
 		"first contact, seen":        {changes{seenJob, connecting}, action{verb: settle}},
 		"first contact, deadline":    {changes{deadline, connecting}, action{verb: settle, after: 30 * time.Second}},
@@ -100,6 +112,7 @@ func TestDecide(t *testing.T) {
 		"in view, first time":          {changes{bound, inView}, action{verb: observe}},
 		"in view":                      {changes{seenJob, inView}, action{verb: observe}},
 		"in view, no longer permitted": {changes{seenJob, inView, denied}, action{verb: observe}},
+		"in view, expired":             {changes{seenJob, inView, expired}, action{verb: observe}},
 		"another in view":              {changes{seenJob, anotherInView}, action{verb: confirmLoss}},
 		"seen, out of view":            {changes{seenJob}, action{verb: confirmLoss}},
 		"seen, unreachable":            {changes{seenJob, notReady}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
@@ -113,6 +126,7 @@ func TestDecide(t *testing.T) {
 		"deleted, orphan":                {changes{bound, deleted, orphan, notReady}, action{verb: release}},
 		"deleted, no ClusterConnection":  {changes{bound, deleted, noConnection}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotFound, message: "Orphan"}},
 		"deleted, unreachable":           {changes{bound, deleted, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
+		"deleted, not watched":           {changes{bound, deleted, notWatched}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
 		"deleted, in view":               {changes{seenJob, inView, deleted}, action{verb: deleteRemote}},
 		"deleted, finished, in view":     {changes{ended, inView, deleted}, action{verb: deleteRemote}},
 		"deleted, no longer permitted":   {changes{seenJob, inView, deleted, denied}, action{verb: deleteRemote}},
@@ -140,7 +154,7 @@ func TestDecide(t *testing.T) {
 // Whatever comes together, nothing is ever created for a run that was seen, has
 // ended or is being deleted, and nothing deleted for one that is not.
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
-	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, podOrphaned, notReady, connecting, noConnection, denied, deleted,
+	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, podOrphaned, notReady, connecting, noConnection, expired, denied, deleted,
 		orphan, minuteLater, deadline, justCreated, refusedUntilLater, ended}
 	for mask := range 1 << len(all) {
 		var some changes
@@ -153,7 +167,7 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 		isDeleted := s.job.DeletionTimestamp != nil
 		switch got := decide(s).verb; got {
 		case bind, create:
-			if s.wasObserved() || isDeleted || !s.access.permitted || s.notReady != "" {
+			if s.wasObserved() || isDeleted || !s.access.permitted || s.notReady != "" || !s.expiredAt.IsZero() {
 				t.Fatalf("%b: %d for %+v", mask, got, s)
 			}
 		case deleteRemote, confirmGone, awaitDeletion, release:

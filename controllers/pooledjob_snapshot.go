@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -34,10 +33,15 @@ type snapshot struct {
 	connection *v1alpha1.ClusterConnection
 	// access is what its access rules say.
 	access access
-	// notReady says why there is no lease; empty when there is one. connecting
-	// tells that this is because the first contact is still under way.
-	notReady   string
-	connecting bool
+	// notReady says why there is no lease, and notReadyReason in one word; both are
+	// empty when there is one. connecting tells that this is because the contact is
+	// still under way.
+	notReady       string
+	notReadyReason string
+	connecting     bool
+	// expiredAt is when the credential ended that the connection uses; zero if it
+	// has not.
+	expiredAt time.Time
 
 	// remote is the Job in the connection's view, and pods its Pods; nil when
 	// there is none of ours.
@@ -59,16 +63,21 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	if err := r.gatherConnection(ctx, s); err != nil {
 		return nil, nil, err
 	}
-	lease, err := r.Connections.Lease(job.Spec.ClusterName)
+	lease, err := r.Connections.Lease(job.Spec.ClusterName, string(job.UID))
 	if err == nil {
 		err = r.gatherRemote(s, lease)
 	}
 	if err != nil {
-		s.notReady, s.connecting = r.whyNotReady(s, err)
+		s.notReadyReason = v1alpha1.ReasonClusterNotReady
+		r.whyNotReady(s, err)
 		return s, nil, nil
+	}
+	if at := lease.ExpiresAt(); !at.IsZero() && !s.now.Before(at) {
+		s.expiredAt = at
 	}
 	if s.bound && s.intent.ClusterUID != lease.ClusterUID() {
 		// Whatever is seen there says nothing about this run.
+		s.notReadyReason = v1alpha1.ReasonClusterNotReady
 		s.notReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
 			s.intent.ClusterUID, job.Spec.ClusterName, lease.ClusterUID())
 		s.remote, s.pods, s.endedPods = nil, nil, nil
@@ -102,19 +111,9 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 	if remote != nil && jobspec.Owns(r.HubID, s.job, remote.Labels) {
 		s.remote = remote
 	}
-	key := string(s.job.UID)
-	pods, err := lease.Pods(key)
-	if err != nil {
-		return err
-	}
-	s.pods = inNamespace(pods, s.intent.Namespace)
-	s.endedPods = inNamespace(lease.EndedPods(key), s.intent.Namespace)
-	return nil
-}
-
-// inNamespace leaves out Pods that carry our labels where none of ours can be.
-func inNamespace(pods []*corev1.Pod, namespace string) []*corev1.Pod {
-	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return pod.Namespace != namespace })
+	s.pods, err = lease.Pods(s.intent.Namespace)
+	s.endedPods = lease.EndedPods(s.intent.Namespace)
+	return err
 }
 
 // checkAccess applies the access rules to the labels of the PooledJob's
@@ -132,25 +131,32 @@ func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Rea
 	return access{permitted: permitted, problem: err}, nil
 }
 
-// whyNotReady says why a connection cannot be used, and whether that is because the
-// first contact is still under way. The words are the same for as long as the state
-// is, so that they are written once.
-func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) (why string, connecting bool) {
+// whyNotReady records why a connection cannot be used, and whether that is because
+// the contact is still under way. The words are the same for as long as the state is,
+// so that they are written once.
+func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) {
 	name := s.job.Spec.ClusterName
+	if errors.Is(err, connpool.ErrNotWatched) {
+		s.notReadyReason = v1alpha1.ReasonNamespaceNotWatched
+		s.notReady = fmt.Sprintf("ClusterConnection %q does not watch namespace %q: it is not in its spec.namespaces", name, s.intent.Namespace)
+		return
+	}
 	var notReady *connpool.NotReadyError
 	if errors.As(err, &notReady) {
-		why = notReady.Error()
+		s.notReady = notReady.Error()
 		if last := notReady.Status.LastContact; !last.IsZero() {
-			why += "; last contact at " + last.UTC().Format(time.RFC3339)
+			s.notReady += "; last contact at " + last.UTC().Format(time.RFC3339)
 		}
-		return why, notReady.Status.State == connpool.Connecting
+		s.connecting = notReady.Status.State == connpool.Connecting || notReady.Status.State == connpool.Idle
+		return
 	}
 	if s.connection != nil {
 		ready := meta.FindStatusCondition(s.connection.Status.Conditions, v1alpha1.ConditionReady)
 		// Nothing else keeps the reconciler from opening the connection.
 		if ready != nil && (ready.Reason == v1alpha1.ReasonSecretNotFound || ready.Reason == v1alpha1.ReasonInvalidKubeconfig) {
-			return fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message), false
+			s.notReady = fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
+			return
 		}
 	}
-	return fmt.Sprintf("connection %s is not open yet", name), true
+	s.notReady, s.connecting = fmt.Sprintf("connection %s is not open yet", name), true
 }

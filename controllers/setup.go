@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -26,6 +27,10 @@ type Options struct {
 	// Pool are the pool's settings; what news it brings, and of what, is set
 	// by Setup.
 	Pool connpool.Options
+	// ExpiryWarning is how long before its end a credential is warned about.
+	ExpiryWarning time.Duration
+	// Metrics is where the pool's figures are registered; nil is nowhere.
+	Metrics prometheus.Registerer
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
 }
@@ -45,11 +50,16 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	options.Pool.OnState = wakeups.connectionChanged
 	options.Pool.OnChange = wakeups.remoteChanged
 	pool := connpool.New(ctx, options.Pool)
+	if options.Metrics != nil {
+		if err := options.Metrics.Register(pool); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
 	recorder := mgr.GetEventRecorder("pooledjob")
 
 	connections := &ClusterConnectionReconciler{
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
-		Namespace: options.Namespace, Recorder: recorder, Now: options.Now,
+		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
 	}
 	if err := connections.SetupWithManager(mgr); err != nil {
 		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)

@@ -24,14 +24,14 @@ type Wakeups struct {
 	jobs        queue
 }
 
-// connectionChanged wakes a ClusterConnection and exactly its PooledJobs.
+// connectionChanged wakes a ClusterConnection and exactly its PooledJobs that need it.
 func (w *Wakeups) connectionChanged(name string) {
 	w.connections.add(types.NamespacedName{Name: name})
-	w.wakeJobs(client.MatchingFields{jobsByCluster: name})
+	w.wakeJobs(client.MatchingFields{jobsInNeed: name})
 }
 
 // remoteChanged wakes the PooledJob of that UID.
-func (w *Wakeups) remoteChanged(_, uid string) {
+func (w *Wakeups) remoteChanged(uid string) {
 	if uid != "" {
 		w.wakeJobs(client.MatchingFields{jobsByUID: uid})
 	}

@@ -13,6 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
+
+	"github.com/pooledjob/pooledjob/internal/connpool"
 )
 
 // version is the version of the manager; set with -ldflags -X.
@@ -35,6 +37,11 @@ type Options struct {
 	Workers int
 	// ShutdownTimeout bounds the time for reconciles to end after a signal.
 	ShutdownTimeout time.Duration
+	// CredentialExpiryWarning is how long before its end a credential is warned
+	// about.
+	CredentialExpiryWarning time.Duration
+	// Target are the settings of the connections to the targets.
+	Target connpool.Options
 
 	logging zap.Options
 }
@@ -47,7 +54,34 @@ func (o *Options) addFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "Let one of several managers act at a time. Needed with more than one replica.")
 	flags.IntVar(&o.Workers, "workers", 256, "How many PooledJobs are reconciled at once.")
 	flags.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "How long reconciles may take to end after a signal.")
+	flags.DurationVar(&o.CredentialExpiryWarning, "credential-expiry-warning", 7*24*time.Hour,
+		"How long before its end a credential is warned about.")
+	o.addTargetFlags(flags)
 	o.logging.BindFlags(flags)
+}
+
+// addTargetFlags adds the settings of connections, with the pool's defaults; why
+// those are what they are is said at connpool.Options.
+func (o *Options) addTargetFlags(flags *flag.FlagSet) {
+	o.Target = connpool.Options{}.WithDefaults()
+	for _, f := range []struct {
+		value       *time.Duration
+		name, usage string
+	}{
+		{&o.Target.DialTimeout, "target-dial-timeout", "How long making a TCP connection to a target may take."},
+		{&o.Target.TLSHandshakeTimeout, "target-tls-handshake-timeout", "How long the TLS handshake with a target may take."},
+		{&o.Target.PingInterval, "target-ping-interval", "How long a connection may be silent before it is pinged."},
+		{&o.Target.PingTimeout, "target-ping-timeout", "How long the answer to a ping may take before the connection is closed."},
+		{&o.Target.ProbeInterval, "target-probe-interval", "The time between two probes of a target's /readyz."},
+		{&o.Target.ProbeTimeout, "target-probe-timeout", "How long a probe may take. After three failures in a row the target is Unreachable."},
+		{&o.Target.RequestTimeout, "target-request-timeout", "How long a request to a target other than a watch may take."},
+	} {
+		flags.DurationVar(f.value, f.name, *f.value, f.usage)
+	}
+	flags.IntVar(&o.Target.MaxInFlight, "target-max-in-flight", o.Target.MaxInFlight,
+		"How many requests to one target may be under way at once, at most 90. spec.maxInFlight of a ClusterConnection wins.")
+	flags.IntVar(&o.Target.QPS, "target-qps", o.Target.QPS,
+		"How many requests may be sent to one target per second; 0 is no bound. spec.qps of a ClusterConnection wins.")
 }
 
 func (o *Options) validate() error {
@@ -56,6 +90,12 @@ func (o *Options) validate() error {
 	}
 	if o.Workers < 1 {
 		return fmt.Errorf("--workers is %d; it must be at least 1", o.Workers)
+	}
+	if o.CredentialExpiryWarning < 0 {
+		return fmt.Errorf("--credential-expiry-warning is %s; it must not be negative", o.CredentialExpiryWarning)
+	}
+	if err := o.Target.Validate(); err != nil {
+		return fmt.Errorf("the --target flags: %w", err)
 	}
 	return nil
 }

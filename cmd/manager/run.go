@@ -13,11 +13,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 )
 
 // +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=events,verbs=create;patch
@@ -44,14 +44,15 @@ func run(ctx context.Context, options Options) error {
 	// what became of its requests.
 	poolCtx, closePool := context.WithCancel(context.WithoutCancel(ctx))
 	defer closePool()
+	pool := options.Target
+	pool.UserAgent, pool.Log = "pooledjob-manager/"+version, log.Log.WithName("connpool")
 	wait, err := controllers.Setup(poolCtx, mgr, controllers.Options{
-		Namespace: options.Namespace,
-		HubID:     hubID,
-		Workers:   options.Workers,
-		Pool: connpool.Options{
-			UserAgent: "pooledjob-manager/" + version,
-			Log:       log.Log.WithName("connpool"),
-		},
+		Namespace:     options.Namespace,
+		HubID:         hubID,
+		Workers:       options.Workers,
+		Pool:          pool,
+		ExpiryWarning: options.CredentialExpiryWarning,
+		Metrics:       metrics.Registry,
 	})
 	if err != nil {
 		return err
@@ -73,6 +74,7 @@ func newManager(options Options) (ctrl.Manager, error) {
 		return nil, fmt.Errorf("finding the hub's API server: %w", err)
 	}
 	config.QPS = -1 // the hub's own priority and fairness decides
+	countOnly(config.Host)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {

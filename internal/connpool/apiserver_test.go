@@ -58,7 +58,7 @@ func newAPIServer() *apiserver {
 			ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: "fake"},
 		}),
 		versionPath: answerJSON(map[string]string{"gitVersion": "v1.99.0"}),
-		readyPath:   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") },
+		readyPath:   answerOK,
 		jobsPath:    answerNone("batch/v1", "Job", &batchv1.JobList{TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "JobList"}}),
 		podsPath:    answerNone("v1", "Pod", &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}),
 	}}
@@ -72,7 +72,7 @@ func newAPIServer() *apiserver {
 
 // config reaches the server with a bearer token.
 func (s *apiserver) config(token string) Config {
-	return Config{Server: s.URL, CAData: caOf(s.Certificate()), Token: token}
+	return Config{Identity: Identity{Server: s.URL, CAData: caOf(s.Certificate()), Token: token}}
 }
 
 // answer sets what a path is answered with.
@@ -100,6 +100,9 @@ func (s *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, r)
 }
+
+// answerOK answers as a healthy API server's /readyz does.
+func answerOK(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }
 
 // answerJSON answers 200 with an object.
 func answerJSON(object any) http.HandlerFunc { return answerCode(http.StatusOK, object) }

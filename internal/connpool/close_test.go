@@ -10,6 +10,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 var _ = Describe("A connection that is closed", func() {
@@ -21,7 +22,7 @@ var _ = Describe("A connection that is closed", func() {
 		expectClosed(ctx, lease)
 		_, ok := r.pool.Status(target)
 		Expect(ok).To(BeFalse())
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		Expect(err).To(MatchError(ErrClosed))
 		job := r.createJob(ctx)
 		Consistently(ctx, r.changesOf(job.Name)).Should(BeZero())
@@ -41,7 +42,7 @@ var _ = Describe("A connection that is closed", func() {
 		Expect(r.lease(target).ReadClusterUID(ctx)).To(Equal(clusterUID))
 	})
 
-	It("ends a call that is under way", func(ctx context.Context) {
+	It("lets a call end that is under way, and starts no other", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		p.hold()
@@ -52,7 +53,24 @@ var _ = Describe("A connection that is closed", func() {
 		}()
 		Consistently(ctx, ended).WithTimeout(200 * time.Millisecond).ShouldNot(Receive())
 		r.pool.Disconnect(target)
-		Eventually(ctx, ended).WithTimeout(2 * time.Second).Should(Receive(HaveOccurred()))
+		expectClosed(ctx, lease)
+		Consistently(ctx, ended).WithTimeout(200 * time.Millisecond).ShouldNot(Receive())
+		p.release()
+		Eventually(ctx, ended).Should(Receive(Satisfy(apierrors.IsNotFound)), "what the target said is lost")
+		Eventually(ctx, p.open).Should(BeZero())
+	})
+
+	It("does not let a call take for ever", func(ctx context.Context) {
+		p, r := newProxy(cluster.Config().Host), newRig(func(o *Options) { o.RequestTimeout = time.Second })
+		lease := r.connect(ctx, target, adminConfig(p))
+		p.hold()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := lease.GetJob(ctx, "default", "job")
+			ended <- err
+		}()
+		r.pool.Disconnect(target)
+		Eventually(ctx, ended).Should(Receive(HaveOccurred()))
 		Eventually(ctx, p.open).Should(BeZero())
 	})
 
@@ -81,7 +99,7 @@ var _ = Describe("A connection that is closed", func() {
 	It("when the pool's context ends, has ended when Wait returns", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
-		r.pool.Connect("gone", Config{Server: "https://" + closedAddress()})
+		r.pool.Connect("gone", Config{Identity: Identity{Server: "https://" + closedAddress()}})
 		Eventually(ctx, r.stateOf("gone")).Should(Equal(Unreachable))
 		waited := make(chan struct{})
 		go func() {

@@ -1,17 +1,22 @@
 package connpool
 
 import (
-	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
 )
 
-// Config says how to reach one target and what to present there. It holds
-// secrets.
-type Config struct {
+// Identity says which server to reach and what to present there. It holds
+// secrets. Connections whose identities are equal, byte by byte, share one TCP
+// connection, one client and one set of informers.
+type Identity struct {
 	// Server is the https URL of the API server.
 	Server string
 	// TLSServerName replaces Server's host in the check of its certificate.
@@ -23,78 +28,169 @@ type Config struct {
 	CertData, KeyData []byte
 	// Token is the bearer token, if any.
 	Token string
+}
+
+// hash is the key of an identity: "sha256:" and 64 hexadecimal digits. Each field
+// is preceded by its length, so that no two identities have the same bytes.
+func (id Identity) hash() string {
+	digest := sha256.New()
+	for _, field := range [][]byte{
+		[]byte(id.Server), []byte(id.TLSServerName), id.CAData, id.CertData, id.KeyData, []byte(id.Token),
+	} {
+		digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(field))))
+		digest.Write(field)
+	}
+	return "sha256:" + hex.EncodeToString(digest.Sum(nil))
+}
+
+// String names the server only.
+func (id Identity) String() string { return id.Server }
+
+// GoString is String, so that %#v prints no secret either.
+func (id Identity) GoString() string { return id.Server }
+
+// Config is what one connection asks of the pool.
+type Config struct {
+	Identity
+	// ExpiresAt is when the credential ends; zero if that is not known. The
+	// pool hands it back and does nothing about it.
+	ExpiresAt time.Time
 	// ClusterUID is the UID of the kube-system namespace that must be found at
 	// the target; empty at the first contact.
 	ClusterUID string
+	// Namespaces are those to watch; none means all at once.
+	Namespaces []string
+	// MaxInFlight and QPS replace the numbers of Options, if not 0. Connections
+	// that share one identity share the smallest of theirs.
+	MaxInFlight, QPS int
 }
 
-// sameIdentity tells whether two Configs reach the same server as the same
-// identity, whatever cluster is expected there.
-func (c Config) sameIdentity(o Config) bool {
-	return c.Server == o.Server && c.TLSServerName == o.TLSServerName && c.Token == o.Token &&
-		bytes.Equal(c.CAData, o.CAData) && bytes.Equal(c.CertData, o.CertData) && bytes.Equal(c.KeyData, o.KeyData)
+// scopes are the namespaces to watch, each of which has a view of its own.
+func (c Config) scopes() []string {
+	if len(c.Namespaces) == 0 {
+		return []string{allNamespaces}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(c.Namespaces)))
 }
 
-// Options configure a Pool. The zero value of a duration or a
-// number means its default.
+// Options configure a Pool. The zero value of a duration or a number means its
+// default.
 type Options struct {
 	// Selector is the label selector of the objects to watch.
 	Selector string
 	// KeyLabel is the label whose value groups Jobs and Pods: the objects of
 	// one run have the same.
 	KeyLabel string
-	// OnState is called after the state of a connection changed. It must not
+	// OnState is called after the status of a connection changed. It must not
 	// block.
 	OnState func(connection string)
 	// OnChange is called after a watched object with the given value of
-	// KeyLabel changed. It must not block.
-	OnChange func(connection, key string)
+	// KeyLabel changed, and when there is room again for a call on its behalf
+	// that ended with ErrBusy. It must not block.
+	OnChange func(key string)
 	// UserAgent names this program to the targets.
 	UserAgent string
 	Log       logr.Logger
 
+	// DialTimeout bounds the making of a TCP connection. Default 5 s: within it
+	// a SYN is repeated twice.
+	DialTimeout time.Duration
+	// TLSHandshakeTimeout bounds the TLS handshake. Default 5 s: several round
+	// trips around the globe, and the work of a busy server.
+	TLSHandshakeTimeout time.Duration
+	// PingInterval is how long a TCP connection may be silent before a ping is
+	// sent over it, PingTimeout how long the answer may take before the
+	// connection is closed. Defaults 10 s and 5 s: a dead peer is found in 15 s,
+	// where the defaults of client-go take 44 s.
+	PingInterval, PingTimeout time.Duration
 	// ProbeInterval is the time between two probes of a Ready connection,
-	// jittered by a tenth. Default 10 s: with three failures needed, a dead
-	// target is known in about half a minute, at six requests a minute.
+	// jittered by a tenth. Default 6 s: with three failures needed and a second
+	// between them a black hole is known within 6.6 + 3 x 4 + 1.2 s, which is less than 20 s, at
+	// ten requests a minute.
 	ProbeInterval time.Duration
-	// ProbeTimeout bounds one probe. Default 5 s.
+	// ProbeTimeout bounds one probe. Default 4 s.
 	ProbeTimeout time.Duration
 	// RequestTimeout bounds one request to the target other than a watch.
 	// Default 30 s: below the API server's own limit of 60 s.
 	RequestTimeout time.Duration
 	// MaxInFlight bounds the requests to one target that are under way at once,
-	// without the watches. Default 64: above it throughput falls, and a target
-	// that answers slowly must not hold every worker of the caller.
+	// without watches and probes. Default 64: above it throughput falls, and with
+	// the watches it stays below the 100 streams that an API server allows in
+	// one TCP connection.
 	MaxInFlight int
+	// QPS bounds the requests to one target per second, without watches and
+	// probes. Default 0, no bound: the API server's own priority and fairness
+	// knows better how much it can take.
+	QPS int
 	// SyncTimeout bounds the first list of a session. Default 2 min.
 	SyncTimeout time.Duration
+	// WatchRenewal is how long a watch may tell nothing, not even a bookmark,
+	// before it is ended and made anew. Default 100 s: an API server sends a
+	// bookmark about once a minute.
+	WatchRenewal time.Duration
+	// WatchStaleness is how long a watch may tell nothing before its view does
+	// not count as up to date. Default 150 s: one renewal must have failed.
+	WatchStaleness time.Duration
+	// ReviewInterval is the time after which a watch that was denied is tried
+	// again. Default 60 s.
+	ReviewInterval time.Duration
 	// MinBackoff and MaxBackoff shape the wait before a new session: half of
 	// MinBackoff, and a random time below a limit that doubles from MinBackoff
 	// to MaxBackoff with each failure. Defaults 1 s and 60 s.
 	MinBackoff, MaxBackoff time.Duration
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults are the options with each zero value replaced by its default.
+func (o Options) WithDefaults() Options {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
-	defaultTo(&o.ProbeInterval, 10*time.Second)
-	defaultTo(&o.ProbeTimeout, 5*time.Second)
-	defaultTo(&o.RequestTimeout, 30*time.Second)
-	defaultTo(&o.SyncTimeout, 2*time.Minute)
-	defaultTo(&o.MinBackoff, time.Second)
-	defaultTo(&o.MaxBackoff, time.Minute)
+	for duration, value := range map[*time.Duration]time.Duration{
+		&o.DialTimeout:         5 * time.Second,
+		&o.TLSHandshakeTimeout: 5 * time.Second,
+		&o.PingInterval:        10 * time.Second,
+		&o.PingTimeout:         5 * time.Second,
+		&o.ProbeInterval:       6 * time.Second,
+		&o.ProbeTimeout:        4 * time.Second,
+		&o.RequestTimeout:      30 * time.Second,
+		&o.SyncTimeout:         2 * time.Minute,
+		&o.WatchRenewal:        100 * time.Second,
+		&o.WatchStaleness:      150 * time.Second,
+		&o.ReviewInterval:      time.Minute,
+		&o.MinBackoff:          time.Second,
+		&o.MaxBackoff:          time.Minute,
+	} {
+		*duration = cmp.Or(*duration, value)
+	}
 	if o.OnState == nil {
 		o.OnState = func(string) {}
 	}
 	if o.OnChange == nil {
-		o.OnChange = func(string, string) {}
+		o.OnChange = func(string) {}
 	}
 	return o
 }
 
-func defaultTo(d *time.Duration, value time.Duration) {
-	if *d == 0 {
-		*d = value
+// maxInFlight is the most that Options.MaxInFlight may be: with two watches and a
+// probe it stays below the 100 streams of a TCP connection.
+const maxInFlight = 90
+
+// Validate tells what of the options cannot work.
+func (o Options) Validate() error {
+	for name, d := range map[string]time.Duration{
+		"dial-timeout": o.DialTimeout, "tls-handshake-timeout": o.TLSHandshakeTimeout,
+		"ping-interval": o.PingInterval, "ping-timeout": o.PingTimeout,
+		"probe-interval": o.ProbeInterval, "probe-timeout": o.ProbeTimeout, "request-timeout": o.RequestTimeout,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s is %s; it must not be negative", name, d)
+		}
 	}
+	switch {
+	case o.MaxInFlight < 0 || o.MaxInFlight > maxInFlight:
+		return fmt.Errorf("max-in-flight is %d; it must be from 1 to %d", o.MaxInFlight, maxInFlight)
+	case o.QPS < 0:
+		return fmt.Errorf("qps is %d; it must not be negative", o.QPS)
+	}
+	return nil
 }
 
 // sleep waits for d or until ctx is done; it tells whether the time has passed.

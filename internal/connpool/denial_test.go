@@ -23,7 +23,7 @@ var _ = Describe("When the target denies", func() {
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Rejected))
 		Expect(apierrors.IsUnauthorized(r.status().Err)).To(BeTrue())
 		Consistently(ctx, r.transitions).Should(Equal([]State{Rejected}), "attempts that fail as the last are no news")
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		var notReady *NotReadyError
 		Expect(errors.As(err, &notReady)).To(BeTrue(), "%v", err)
 	})
@@ -74,7 +74,7 @@ var _ = Describe("When the target denies", func() {
 		grant(ctx, user, "batch", "jobs", "get", "list", "watch")
 		Eventually(ctx, func() error { return r.status().Err }).Should(MatchError(ContainSubstring(`cannot list resource "pods"`)))
 		Expect(r.stateOf(target)()).To(Equal(Forbidden))
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		Expect(err).To(MatchError(And(ContainSubstring("is Forbidden"), ContainSubstring(user))))
 
 		grant(ctx, user, "", "pods", "list", "watch")
@@ -101,7 +101,7 @@ var _ = Describe("When another cluster answers", func() {
 		r.pool.Connect(target, config)
 		Eventually(ctx, r.stateOf(target)).Should(Equal(IdentityChanged))
 		Expect(r.status().Err).To(MatchError(And(ContainSubstring(clusterUID), ContainSubstring("not another"))))
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		Expect(err).To(MatchError(ContainSubstring("is IdentityChanged")))
 		Consistently(ctx, r.transitions).Should(Equal([]State{IdentityChanged}))
 	})
@@ -115,8 +115,9 @@ var _ = Describe("When another cluster answers", func() {
 			ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: "rebuilt"},
 		}))
 		Expect(lease.ReadClusterUID(ctx)).To(Equal("rebuilt"))
-		s.answer(readyPath, answerPage(http.StatusBadGateway)) // which ends the session
+		s.CloseClientConnections()
 		Eventually(ctx, r.stateOf(target)).Should(Equal(IdentityChanged))
+		Expect(r.transitions()).NotTo(ContainElement(Unreachable))
 		Expect(r.status().Err).To(MatchError(ContainSubstring("rebuilt")))
 		expectClosed(ctx, lease)
 	})
@@ -151,7 +152,7 @@ var _ = Describe("Nobody but the named server gets the credential", func() {
 
 	It("not at a link-local address", func(ctx context.Context) {
 		r := newRig()
-		r.pool.Connect(target, Config{Server: "https://169.254.169.254", Token: "token"})
+		r.pool.Connect(target, Config{Identity: Identity{Server: "https://169.254.169.254", Token: "token"}})
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
 		Expect(r.status().Err).To(MatchError(ContainSubstring("169.254.169.254 is link-local and is never dialled")))
 	})

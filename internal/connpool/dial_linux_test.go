@@ -16,7 +16,7 @@ var _ = Describe("A connection that is closed while it dials", func() {
 	It("ends a dial that is under way", func(ctx context.Context) {
 		address := deafAddress()
 		r := newRig()
-		r.pool.Connect(target, Config{Server: "https://" + address, Token: "token"})
+		r.pool.Connect(target, Config{Identity: Identity{Server: "https://" + address, Token: "token"}})
 		Eventually(ctx, goroutines).Should(ContainSubstring("net.(*sysDialer)"))
 		r.stop()
 		r.pool.Wait()

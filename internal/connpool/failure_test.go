@@ -25,7 +25,7 @@ var _ = Describe("When the network fails", func() {
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(lease.Job(after.Namespace, after.Name)).NotTo(BeNil())
 			g.Expect(lease.Job(before.Namespace, before.Name)).To(BeNil())
-			g.Expect(lease.Pods(pod.Labels[keyLabel])).To(HaveLen(1))
+			g.Expect(keyed(lease, pod.Labels[keyLabel]).Pods(metav1.NamespaceDefault)).To(HaveLen(1))
 		}).Should(Succeed())
 		Expect(lease.GetJob(ctx, after.Namespace, after.Name)).NotTo(BeNil())
 		Consistently(ctx, r.transitions).Should(Equal([]State{Ready}))
@@ -46,7 +46,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(status.Err).To(HaveOccurred())
 		Expect(status.ClusterUID).To(Equal(clusterUID), "what was known is kept")
 		Expect(status.LastContact).To(BeTemporally(">=", contact))
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		var notReady *NotReadyError
 		Expect(errors.As(err, &notReady)).To(BeTrue(), "%v", err)
 		Expect(notReady.Connection).To(Equal(target))
@@ -59,7 +59,7 @@ var _ = Describe("When the network fails", func() {
 		created := r.createJob(ctx)
 		p.up(ctx)
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
-		Expect(r.lease(target).session.jobs.GetIndexer().ListKeys()).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
+		Expect(r.lease(target).views[allNamespaces].jobs.GetIndexer().ListKeys()).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
 		Expect(r.status().Err).NotTo(HaveOccurred())
 		Expect(r.transitions()).To(Equal([]State{Ready, Unreachable, Ready}))
 		expectClosed(ctx, old)
@@ -83,7 +83,7 @@ var _ = Describe("When the network fails", func() {
 			Expect(time.Since(held)).To(BeNumerically("<", 10*time.Second))
 			began := time.Now()
 			Expect(r.lease("sound").ReadClusterUID(ctx)).To(Equal(clusterUID))
-			Expect(lease.Pods("none")).To(BeEmpty())
+			Expect(keyed(lease, "none").Pods(metav1.NamespaceDefault)).To(BeEmpty())
 			r.pool.Connect("sound", adminConfig(sound))
 			Expect(time.Since(began)).To(BeNumerically("<", 400*time.Millisecond))
 		}
@@ -107,7 +107,7 @@ var _ = Describe("When the network fails", func() {
 		began := time.Now()
 		r.pool.Connect(target, adminConfig(p))
 		Eventually(ctx, p.open).Should(Equal(1))
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		Expect(err).To(MatchError("connection target is Connecting"))
 		r.pool.Disconnect(target)
 		Eventually(ctx, p.open).Should(BeZero())
@@ -131,7 +131,7 @@ var _ = Describe("When the network fails", func() {
 		r.pool.Connect(target, s.config("token"))
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
 		Consistently(ctx, r.transitions).Should(Equal([]State{Unreachable}))
-		s.answer(readyPath, func(http.ResponseWriter, *http.Request) {})
+		s.answer(readyPath, answerOK)
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
 	})
 
@@ -154,6 +154,7 @@ var _ = Describe("When the network fails", func() {
 		s.answer(readyPath, func(w http.ResponseWriter, q *http.Request) {
 			if now := sessions(); now != last {
 				last = now // the first probe of a session does well
+				answerOK(w, q)
 				return
 			}
 			answerPage(http.StatusBadGateway)(w, q)
@@ -175,7 +176,9 @@ var _ = Describe("When the network fails", func() {
 		s.answer(readyPath, func(w http.ResponseWriter, q *http.Request) {
 			if probes++; probes%probeFailures != 0 {
 				answerPage(http.StatusInternalServerError)(w, q)
+				return
 			}
+			answerOK(w, q)
 		})
 		Eventually(ctx, func() int { return len(s.asked(readyPath)) }).Should(BeNumerically(">", 4*probeFailures))
 		Expect(r.transitions()).To(Equal([]State{Ready}))
@@ -208,13 +211,13 @@ var _ = Describe("When the network fails", func() {
 func expectClosed(ctx context.Context, l *Lease) {
 	for name, call := range map[string]func() error{
 		"Job":            func() error { _, err := l.Job("default", "job"); return err },
-		"Pods":           func() error { _, err := l.Pods("key"); return err },
+		"Pods":           func() error { _, err := keyed(l, "key").Pods(metav1.NamespaceDefault); return err },
 		"CreateJob":      func() error { _, err := l.CreateJob(ctx, (&rig{run: "none"}).newJob()); return err },
 		"GetJob":         func() error { _, err := l.GetJob(ctx, "default", "job"); return err },
 		"LabelJob":       func() error { return l.LabelJob(ctx, "default", "job", "uid", nil) },
 		"DeleteJob":      func() error { return l.DeleteJob(ctx, "default", "job", "uid") },
 		"DeletePod":      func() error { return l.DeletePod(ctx, "default", "pod", "uid") },
-		"ListPods":       func() error { _, err := l.ListPods(ctx, metav1.NamespaceDefault, "key"); return err },
+		"ListPods":       func() error { _, err := keyed(l, "key").ListPods(ctx, metav1.NamespaceDefault); return err },
 		"ReadClusterUID": func() error { _, err := l.ReadClusterUID(ctx); return err },
 	} {
 		ExpectWithOffset(1, call()).To(BeIdenticalTo(ErrClosed), name)

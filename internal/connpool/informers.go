@@ -4,87 +4,127 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
 
 // byKey is the index of watched objects by their value of Options.KeyLabel.
 const byKey = "key"
 
-// startInformers starts the two informers of a session. A right that is missing,
-// or credentials that are rejected, end the session; any other trouble of a watch
-// is the reflector's to mend and the probe's to judge.
-func (s *session) startInformers(connection string) error {
-	client := s.transport.client
-	selector := func(o *metav1.ListOptions) { o.LabelSelector = s.options.Selector }
-	s.jobs = s.informer(&batchv1.Job{}, cache.NewFilteredListWatchFromClient(
-		client.BatchV1().RESTClient(), "jobs", metav1.NamespaceAll, selector))
-	s.pods = s.informer(&corev1.Pod{}, cache.NewFilteredListWatchFromClient(
-		client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, selector))
-	s.gone = newGonePods(s.hasJobs)
+// informers are the two of a view.
+type informers struct {
+	options Options
+	ctx     context.Context // done when they have been told to end
+	jobs    cache.SharedIndexInformer
+	pods    cache.SharedIndexInformer
+	gone    *gonePods
+	// heardOfJobs and heardOfPods are when the two watches last told something,
+	// Unix nanoseconds.
+	heardOfJobs, heardOfPods atomic.Int64
+}
 
-	notify := func(key string) { s.options.OnChange(connection, key) }
+// newInformers makes the informers of a view. A right that is missing ends them, by
+// denied; any other trouble of a watch is the reflector's to mend and the probe's to
+// judge.
+func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) (*informers, error) {
+	client := v.session.transport.client
+	i := &informers{options: v.session.options, ctx: ctx}
+	i.jobs = i.informer(v, &batchv1.Job{}, client.BatchV1().RESTClient(), "jobs", &i.heardOfJobs)
+	i.pods = i.informer(v, &corev1.Pod{}, client.CoreV1().RESTClient(), "pods", &i.heardOfPods)
+	i.gone = newGonePods(i.hasJobs)
 	handlers := []struct {
 		informer cache.SharedIndexInformer
 		onDelete func(key string, obj any)
 	}{
-		{s.jobs, func(key string, _ any) { s.gone.forget(key) }},
-		{s.pods, s.gone.remember},
+		{i.jobs, func(key string, _ any) { i.gone.forget(key) }},
+		{i.pods, i.gone.remember},
+	}
+	onError := func(_ context.Context, _ *cache.Reflector, err error) {
+		v.session.unauthorized(err)
+		if isForbidden(err) {
+			denied(err)
+		}
 	}
 	for _, h := range handlers {
 		if err := h.informer.SetTransform(slim); err != nil {
-			return fmt.Errorf("informer: %w", err)
+			return nil, fmt.Errorf("informer: %w", err)
 		}
-		if err := h.informer.SetWatchErrorHandlerWithContext(s.watchError); err != nil {
-			return fmt.Errorf("informer: %w", err)
+		if err := h.informer.SetWatchErrorHandlerWithContext(onError); err != nil {
+			return nil, fmt.Errorf("informer: %w", err)
 		}
-		if _, err := h.informer.AddEventHandler(s.handler(notify, h.onDelete)); err != nil {
-			return fmt.Errorf("informer: %w", err)
+		if _, err := h.informer.AddEventHandler(i.handler(h.onDelete)); err != nil {
+			return nil, fmt.Errorf("informer: %w", err)
 		}
 	}
+	return i, nil
+}
+
+// run runs both informers until their context is done.
+func (i *informers) run() {
 	var running sync.WaitGroup
-	running.Go(func() { s.jobs.RunWithContext(s.ctx) })
-	running.Go(func() { s.pods.RunWithContext(s.ctx) })
-	go func() {
-		defer close(s.done)
-		running.Wait()
-	}()
-	return nil
+	running.Go(func() { i.jobs.RunWithContext(i.ctx) })
+	running.Go(func() { i.pods.RunWithContext(i.ctx) })
+	running.Wait()
 }
 
-func (s *session) informer(example runtime.Object, lw cache.ListerWatcher) cache.SharedIndexInformer {
-	return cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{byKey: s.indexByKey})
+// lastWords is when the more silent of the two watches told something.
+func (i *informers) lastWords() int64 { return min(i.heardOfJobs.Load(), i.heardOfPods.Load()) }
+
+func (i *informers) informer(v *view, example runtime.Object, client rest.Interface, resource string, heard *atomic.Int64) cache.SharedIndexInformer {
+	plain := cache.NewFilteredListWatchFromClient(client, resource, v.scope,
+		func(o *metav1.ListOptions) { o.LabelSelector = i.options.Selector })
+	guarded := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := plain.ListWithContext(ctx, o)
+			if err == nil {
+				heard.Store(time.Now().UnixNano())
+			}
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			inner, err := plain.WatchWithContext(ctx, o)
+			if err != nil {
+				return nil, err
+			}
+			return guard(inner, heard, &v.session.entry.watches, i.options.WatchRenewal), nil
+		},
+	}
+	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(guarded, client), example, 0, cache.Indexers{byKey: i.indexByKey})
 }
 
-func (s *session) indexByKey(obj any) ([]string, error) {
-	if key := s.key(obj); key != "" {
+func (i *informers) indexByKey(obj any) ([]string, error) {
+	if key := i.key(obj); key != "" {
 		return []string{key}, nil
 	}
 	return nil, nil
 }
 
 // key is an object's value of Options.KeyLabel.
-func (s *session) key(obj any) string {
+func (i *informers) key(obj any) string {
 	accessor, err := meta.Accessor(obj)
 	if err != nil {
 		return ""
 	}
-	return accessor.GetLabels()[s.options.KeyLabel]
+	return accessor.GetLabels()[i.options.KeyLabel]
 }
 
-func (s *session) handler(notify func(key string), onDelete func(key string, obj any)) cache.ResourceEventHandler {
+func (i *informers) handler(onDelete func(key string, obj any)) cache.ResourceEventHandler {
+	notify := i.options.OnChange
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { notify(s.key(obj)) },
+		AddFunc: func(obj any) { notify(i.key(obj)) },
 		UpdateFunc: func(old, obj any) {
-			key := s.key(obj)
+			key := i.key(obj)
 			notify(key)
-			if before := s.key(old); before != key {
+			if before := i.key(old); before != key {
 				notify(before) // whose object it is no more
 			}
 		},
@@ -92,21 +132,14 @@ func (s *session) handler(notify func(key string), onDelete func(key string, obj
 			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = last.Obj
 			}
-			key := s.key(obj)
+			key := i.key(obj)
 			onDelete(key, obj)
 			notify(key)
 		},
 	}
 }
 
-func (s *session) hasJobs(key string) bool {
-	jobs, err := s.jobs.GetIndexer().ByIndex(byKey, key)
+func (i *informers) hasJobs(key string) bool {
+	jobs, err := i.jobs.GetIndexer().ByIndex(byKey, key)
 	return err == nil && len(jobs) > 0
-}
-
-// watchError ends the session when no retry of the same watch can succeed.
-func (s *session) watchError(_ context.Context, _ *cache.Reflector, err error) {
-	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) {
-		s.cancel(err)
-	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -12,23 +14,52 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// Lease lends the client and the informers of one session. It is meant for one
-// piece of work, not to be kept: after the session has ended every call fails
-// with ErrClosed.
+// Lease lends the client and the informers of one session to one run. It is meant
+// for one piece of work, not to be kept: after the session has ended every call
+// fails with ErrClosed.
 //
 // Errors of calls to the target are those of client-go, as they came.
-type Lease struct{ session *session }
+type Lease struct {
+	session   *session
+	key       string                // of the run
+	views     map[string]*informers // by scope
+	expiresAt time.Time
+}
+
+// newLease lends what a Ready hold has. Pool.mu is held.
+func newLease(h *hold, key string) *Lease {
+	return &Lease{session: h.entry.session, key: key, views: h.views(), expiresAt: h.config.ExpiresAt}
+}
 
 // ClusterUID is the UID of the cluster that the session is connected to.
 func (l *Lease) ClusterUID() string { return l.session.clusterUID }
 
+// ExpiresAt is when the credential ends, as its Config said; zero if it did not.
+func (l *Lease) ExpiresAt() time.Time { return l.expiresAt }
+
+// view is the one that shows a namespace.
+func (l *Lease) view(namespace string) (*informers, error) {
+	i := l.views[allNamespaces]
+	if i == nil {
+		i = l.views[namespace]
+	}
+	switch {
+	case i == nil:
+		return nil, ErrNotWatched
+	case i.ctx.Err() != nil:
+		return nil, ErrClosed
+	}
+	return i, nil
+}
+
 // Job is the watched Job of that name, cut down to metadata, backoffLimit and
 // status; nil when the informer has none. The object is shared: do not change it.
 func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
-	if l.session.ctx.Err() != nil {
-		return nil, ErrClosed
+	view, err := l.view(namespace)
+	if err != nil {
+		return nil, err
 	}
-	obj, ok, err := l.session.jobs.GetIndexer().GetByKey(namespace + "/" + name)
+	obj, ok, err := view.jobs.GetIndexer().GetByKey(namespace + "/" + name)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -39,28 +70,35 @@ func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 	return job, nil
 }
 
-// Pods are the Pods with that value of Options.KeyLabel that the target has, cut
-// down to metadata and how they ended. The objects are shared: do not change them.
-func (l *Lease) Pods(key string) ([]*corev1.Pod, error) {
-	if l.session.ctx.Err() != nil {
-		return nil, ErrClosed
+// Pods are the Pods of the run that the target has in a namespace, cut down to
+// metadata and how they ended. The objects are shared: do not change them.
+func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
+	view, err := l.view(namespace)
+	if err != nil {
+		return nil, err
 	}
-	objects, err := l.session.pods.GetIndexer().ByIndex(byKey, key)
+	objects, err := view.pods.GetIndexer().ByIndex(byKey, l.key)
 	if err != nil {
 		return nil, err
 	}
 	pods := make([]*corev1.Pod, 0, len(objects))
 	for _, obj := range objects {
-		if pod, ok := obj.(*corev1.Pod); ok {
+		if pod, ok := obj.(*corev1.Pod); ok && pod.Namespace == namespace {
 			pods = append(pods, pod)
 		}
 	}
 	return pods, nil
 }
 
-// EndedPods are Pods that had ended and were deleted since, while their Job was
-// there: what is remembered of them.
-func (l *Lease) EndedPods(key string) []*corev1.Pod { return l.session.gone.of(key) }
+// EndedPods are Pods of the run that had ended and were deleted since, while their
+// Job was there: what is remembered of them.
+func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
+	view, err := l.view(namespace)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(view.gone.of(l.key), func(pod *corev1.Pod) bool { return pod.Namespace != namespace })
+}
 
 // CreateJob creates a Job. A field that the target does not know is refused by it.
 // The request is sent once: by itself the client would send it up to eleven times to
@@ -115,13 +153,13 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 	return err
 }
 
-// ListPods reads from the target itself the Pods with that value of
-// Options.KeyLabel, which Options.Selector picks too.
-func (l *Lease) ListPods(ctx context.Context, namespace, key string) ([]*corev1.Pod, error) {
+// ListPods reads from the target itself the Pods of the run that Options.Selector
+// picks.
+func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	list, err := call(ctx, l, func(ctx context.Context) (*corev1.PodList, error) {
 		options := l.session.options
 		return l.session.transport.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{
-			LabelSelector: options.Selector + "," + options.KeyLabel + "=" + key,
+			LabelSelector: options.Selector + "," + options.KeyLabel + "=" + l.key,
 		})
 	})
 	if err != nil {
@@ -140,22 +178,17 @@ func (l *Lease) ReadClusterUID(ctx context.Context) (string, error) {
 	return call(ctx, l, l.session.readClusterUID)
 }
 
-// call makes one bounded request, if the session lives and not too many are under
-// way already.
-func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T, error)) (T, error) {
-	if l.session.ctx.Err() != nil {
-		var zero T
-		return zero, ErrClosed
+// call makes one bounded request, if the session lives and there is room for it.
+func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T, error)) (answer T, err error) {
+	pool := l.session.entry.pool
+	if err := pool.begin(l.session, l.key); err != nil {
+		return answer, err
 	}
-	select {
-	case l.session.slots <- struct{}{}:
-		defer func() { <-l.session.slots }()
-	default:
-		var zero T
-		return zero, ErrBusy
-	}
+	defer pool.end(l.session)
 	ctx, cancel := context.WithTimeout(ctx, l.session.options.RequestTimeout)
 	defer cancel()
-	answer, err := request(ctx)
-	return answer, redact(err, l.session.token)
+	defer context.AfterFunc(l.session.ctx, cancel)()
+	answer, err = request(ctx)
+	l.session.unauthorized(err)
+	return answer, redact(err, l.session.entry.identity.Token)
 }

@@ -101,9 +101,9 @@ var _ = Describe("A lease", func() {
 		pod := r.createPod(ctx, "some-run")
 		err := lease.DeletePod(ctx, pod.Namespace, pod.Name, "another")
 		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
-		Expect(lease.ListPods(ctx, pod.Namespace, "some-run")).To(HaveExactElements(HaveField("DeletionTimestamp", BeNil())))
+		Expect(keyed(lease, "some-run").ListPods(ctx, pod.Namespace)).To(HaveExactElements(HaveField("DeletionTimestamp", BeNil())))
 		Expect(lease.DeletePod(ctx, pod.Namespace, pod.Name, pod.UID)).To(Succeed())
-		Expect(lease.ListPods(ctx, pod.Namespace, "some-run")).To(BeEmpty())
+		Expect(keyed(lease, "some-run").ListPods(ctx, pod.Namespace)).To(BeEmpty())
 	})
 
 	It("refuses more calls at once than the target may hold up", func(ctx context.Context) {
@@ -146,7 +146,7 @@ var _ = Describe("A lease", func() {
 		pod := r.createPod(ctx, "some-run")
 		r.createPod(ctx, "another-run")
 		other.createPod(ctx, "some-run")
-		pods, err := lease.ListPods(ctx, pod.Namespace, "some-run")
+		pods, err := keyed(lease, "some-run").ListPods(ctx, pod.Namespace)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(pods).To(HaveLen(1))
 		Expect(pods[0].Name).To(Equal(pod.Name))
@@ -169,7 +169,7 @@ var _ = Describe("A lease", func() {
 
 	It("of a connection that nobody made is refused", func() {
 		r := newRig()
-		_, err := r.pool.Lease("unknown")
+		_, err := r.pool.Lease("unknown", "")
 		Expect(err).To(MatchError(ErrClosed))
 		r.pool.Disconnect("unknown")
 	})

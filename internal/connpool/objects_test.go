@@ -87,7 +87,7 @@ func patchJob(ctx context.Context, job *batchv1.Job, patch string) {
 // inView tells whether the connection's view holds the Job now.
 func (r *rig) inView(name string, job *batchv1.Job) func() (bool, error) {
 	return func() (bool, error) {
-		lease, err := r.pool.Lease(name)
+		lease, err := r.pool.Lease(name, "")
 		if err != nil {
 			return false, err
 		}

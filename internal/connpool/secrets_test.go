@@ -30,7 +30,7 @@ var _ = Describe("A credential never shows", func() {
 			config := makeConfig()
 			r.pool.Connect(target, config)
 			Eventually(ctx, r.stateOf(target)).Should(Equal(state))
-			_, err := r.pool.Lease(target)
+			_, err := r.pool.Lease(target, "")
 			r.expectNoSecret(config, err, r.status().Err)
 		},
 		Entry("401", tokenOnly, Rejected),
@@ -90,7 +90,7 @@ var _ = Describe("A credential never shows", func() {
 		s.CloseClientConnections()
 		s.Listener.Close()
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
-		_, err := r.pool.Lease(target)
+		_, err := r.pool.Lease(target, "")
 		r.expectNoSecret(config, err, r.status().Err)
 	})
 })

@@ -3,155 +3,239 @@ package connpool
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
-	"k8s.io/client-go/tools/cache"
 )
 
 // probeFailures is how many probes in a row must fail to end a session.
 const probeFailures = 3
 
-// session is one unbroken use of a target: a transport and the informers on it.
+// session is one use of a target without interruption: a transport, who answers
+// there, and the views on it.
 type session struct {
-	options    Options
-	transport  *transport
-	token      string // to be taken out of errors
+	entry     *entry
+	options   Options
+	transport *transport
+	// ctx ends everything, calls too; its cause says why.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// version and clusterUID are set by the first proof, before anybody else
+	// has the session.
 	version    string
 	clusterUID string
 
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	jobs   cache.SharedIndexInformer
-	pods   cache.SharedIndexInformer
-	gone   *gonePods
-	slots  chan struct{} // holds one element for each request under way
-	done   chan struct{} // closed when the informers have ended
+	// Guarded by Pool.mu.
+	views   map[string]*view // by scope
+	calls   int              // under way
+	retired bool             // no further call may start
+	drained chan struct{}    // closed when retired and no call is under way
+	running sync.WaitGroup   // the views, also those that nobody wants any more
 }
 
-// openSession dials the target and proves who answers. The first request goes
-// alone: many at once on a cold transport would each dial.
-func openSession(ctx context.Context, c *connection) (*session, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	s := &session{options: c.options, token: c.config.Token, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.options.MaxInFlight), done: make(chan struct{})}
-	t, err := newTransport(ctx, c.config, c.options.UserAgent)
-	if err != nil {
-		s.cancel(err)
-		return nil, err
+// openSession dials the target and proves who answers.
+func openSession(ctx context.Context, e *entry) (*session, error) {
+	s := &session{
+		entry: e, options: e.pool.options,
+		views: map[string]*view{}, drained: make(chan struct{}),
 	}
-	s.transport = t
-	err = s.identify(c.expected())
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	t, err := newTransport(s.ctx, e.identity, e.pool.options, &e.sockets)
 	if err == nil {
-		err = s.startInformers(c.name)
+		s.transport, t.wire.prove = t, s.prove
+		s.version, err = s.readVersion(s.ctx) // dials, and so proves
 	}
 	if err != nil {
 		s.cancel(err)
-		t.close()
-		return nil, err
+		s.cut()
+		return nil, s.causeOf(err)
 	}
 	return s, nil
 }
 
-// identify asks the target for its version and its identity.
-func (s *session) identify(expected string) error {
-	uid, err := s.readClusterUID(s.ctx)
-	if err != nil {
+// causeOf is why the session ended, if it did: better than what a call says that was
+// cut by the end.
+func (s *session) causeOf(err error) error {
+	if cause := context.Cause(s.ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// prove makes sure that the cluster behind a new TCP connection is the one behind
+// those before.
+func (s *session) prove(ctx context.Context) error {
+	uid, err := s.readClusterUID(ctx)
+	switch {
+	case err != nil:
 		return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
+	case s.clusterUID == "":
+		s.clusterUID = uid
+	case s.clusterUID != uid:
+		s.cancel(errOtherCluster)
+		return errOtherCluster
 	}
-	if expected != "" && uid != expected {
-		return &identityError{want: expected, got: uid}
-	}
-	version, err := s.readVersion(s.ctx)
-	if err != nil {
-		return fmt.Errorf("reading the version: %w", err)
-	}
-	s.clusterUID, s.version = uid, version
+	s.entry.contact()
 	return nil
 }
 
 func (s *session) readVersion(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
-	body, err := s.transport.client.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
+	body, err := s.get(ctx, "/version")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("reading the version: %w", err)
 	}
 	var info version.Info
 	if err := json.Unmarshal(body, &info); err != nil {
-		return "", fmt.Errorf("the answer is not that of a Kubernetes API server: %w", err)
+		return "", fmt.Errorf("reading the version: %w: %w", errNotKube, err)
 	}
 	return info.GitVersion, nil
+}
+
+// get asks for a path as text or JSON. It asks once: by itself the client would
+// repeat it up to ten times to a target that answers 429.
+func (s *session) get(ctx context.Context, path string) ([]byte, error) {
+	result := s.transport.client.Discovery().RESTClient().Get().AbsPath(path).
+		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
+	body, err := result.Raw()
+	if err != nil {
+		return nil, result.Error() // the target's own words, where it has some
+	}
+	return body, nil
 }
 
 func (s *session) readClusterUID(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
-	namespace, err := s.transport.client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	namespace := &metav1.PartialObjectMetadata{}
+	body, err := s.get(ctx, "/api/v1/namespaces/"+metav1.NamespaceSystem)
 	if err != nil {
 		return "", err
 	}
-	if namespace.UID == "" {
-		return "", errors.New("the answer is not a namespace of a Kubernetes API server")
+	if err := json.Unmarshal(body, namespace); err != nil || namespace.Kind != "Namespace" || namespace.UID == "" {
+		return "", errNotKube
 	}
 	return string(namespace.UID), nil
 }
 
-// sync waits until both informers have listed everything.
-func (s *session) sync() error {
-	ctx, cancel := context.WithTimeoutCause(s.ctx, s.options.SyncTimeout, errors.New("the first list of Jobs and Pods took too long"))
+// settle waits until every view has come to a first result.
+func (s *session) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.options.SyncTimeout, errSlowList)
 	defer cancel()
-	if !cache.WaitForCacheSync(ctx.Done(), s.jobs.HasSynced, s.pods.HasSynced) {
-		return context.Cause(ctx)
+	for _, v := range s.entry.pool.viewsOf(s) {
+		select {
+		case <-v.settled:
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	// What would end the session at its first probe must not begin it.
-	return s.probe()
+	return s.probe(ctx)
 }
 
 // serve probes the target until the session ends, and returns why.
-func (s *session) serve(contact func()) error {
+func (s *session) serve(ctx context.Context) error {
 	failures := 0
 	for {
 		pause := s.options.ProbeInterval*9/10 + rand.N(s.options.ProbeInterval/5)
 		if failures > 0 {
 			pause /= 10 // a doubt is settled soon
 		}
-		if !sleep(s.ctx, pause) {
+		select {
+		case <-time.After(pause):
+		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		err := s.probe()
+		err := s.probe(ctx)
 		if err == nil {
 			failures = 0
-			contact()
+			s.transport.wire.tidy()
+			s.entry.pool.judgeViews(s)
 			continue
 		}
 		failures++
 		if apierrors.IsUnauthorized(err) || failures == probeFailures {
-			return err
+			return s.causeOf(err)
 		}
 	}
 }
 
 // probe asks for the target's readiness over the same transport as everything.
-func (s *session) probe() error {
-	ctx, cancel := context.WithTimeout(s.ctx, s.options.ProbeTimeout)
+func (s *session) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.ProbeTimeout)
 	defer cancel()
-	err := s.transport.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	if apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
-		return nil // the API server, no proxy's page; it knows us, and the right to /readyz is not needed
-	}
-	if err != nil {
+	begin := time.Now()
+	body, err := s.get(ctx, "/readyz")
+	switch {
+	case isForbidden(err):
+		// It knows us, and the right to /readyz is not needed.
+	case err != nil:
 		return fmt.Errorf("probing /readyz: %w", err)
+	case strings.TrimSpace(string(body)) != "ok":
+		return fmt.Errorf("probing /readyz: %w", errNotKube)
 	}
+	s.entry.probed(time.Since(begin))
 	return nil
 }
 
-// close ends the session and waits for its informers.
-func (s *session) close() {
+// close ends the session: the views and the start of calls at once, and everything
+// when the calls under way have ended or have had their time. Without grace it does
+// not wait for them.
+func (s *session) close(grace bool) {
+	s.entry.pool.retire(s)
+	if grace {
+		select {
+		case <-s.drained:
+		case <-s.ctx.Done():
+		case <-time.After(s.options.RequestTimeout):
+		}
+	}
 	s.cancel(ErrClosed)
-	s.transport.close()
-	<-s.done
+	s.running.Wait()
+	s.cut()
+}
+
+// retire lets no further call start, and ends the views. Pool.mu is held.
+func (s *session) retire() {
+	if s.retired {
+		return
+	}
+	s.retired = true
+	for _, v := range s.views {
+		v.cancel()
+	}
+	s.drain()
+}
+
+// drain notes when the last call of a retired session has ended. Pool.mu is held.
+func (s *session) drain() {
+	if s.retired && s.calls == 0 {
+		close(s.drained)
+	}
+}
+
+func (s *session) cut() {
+	if s.transport != nil {
+		s.transport.sockets.close()
+	}
+}
+
+// unauthorized ends the session if the target rejects its credentials: of what it
+// says next nothing can be expected.
+func (s *session) unauthorized(err error) {
+	if apierrors.IsUnauthorized(err) {
+		s.cancel(err)
+	}
 }

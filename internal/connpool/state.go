@@ -6,6 +6,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // State is the state of a connection.
@@ -13,38 +14,69 @@ type State string
 
 // The states of a connection.
 const (
-	// Connecting: the first session has not come to a result.
+	// Connecting: the first session has not come to a result, or one that was
+	// Idle is wanted again.
 	Connecting State = "Connecting"
 	// Ready: the informers have the whole view and requests can be made.
 	Ready State = "Ready"
+	// Idle: nobody needs it, and it is closed. A call of Lease wakes it.
+	Idle State = "Idle"
 	// Unreachable: the target does not answer, or not as an API server would.
 	Unreachable State = "Unreachable"
 	// Rejected: the target does not accept the credentials.
 	Rejected State = "Rejected"
 	// Forbidden: the target denies a right that watching needs.
 	Forbidden State = "Forbidden"
+	// Stale: the target answers, but its watches tell nothing.
+	Stale State = "Stale"
 	// IdentityChanged: another cluster answers than the expected one.
 	IdentityChanged State = "IdentityChanged"
 )
+
+var states = []State{Connecting, Ready, Idle, Unreachable, Rejected, Forbidden, Stale, IdentityChanged}
 
 // Status is what is known of a connection.
 type Status struct {
 	State State
 	// Err says why the connection is not Ready; nil when it is.
 	Err error
+	// IdentityHash is the key of the identity in use. Connections with the same
+	// one share everything.
+	IdentityHash string
+	// Server is the address in use.
+	Server string
+	// ExpiresAt is when the credential in use ends, as its Config said.
+	ExpiresAt time.Time
 	// KubernetesVersion and ClusterUID are what the target last told of
 	// itself; empty before.
 	KubernetesVersion, ClusterUID string
 	// LastContact is when the target last answered; zero if it never has.
 	LastContact time.Time
+	// Next is what is known of the identity that the last Connect brought, while
+	// the one before it is in use.
+	Next *Attempt
+}
+
+// Attempt is what is known of an identity that is not in use yet.
+type Attempt struct {
+	State State
+	// Err says why it is not in use; nil while that is being tried.
+	Err error
+	// ClusterUID is that of the cluster that it reaches; empty if it does not.
+	ClusterUID string
 }
 
 // ErrClosed is the error of every call on a Lease whose session has ended.
 var ErrClosed = errors.New("the connection was closed")
 
-// ErrBusy is the error of a call on a Lease while Options.MaxInFlight others are
-// under way to the same target. Nothing was sent.
+// ErrBusy is the error of a call on a Lease while as many others are under way to
+// the same target, or were made within the last second, as may be. Nothing was sent.
+// OnChange tells when there is room.
 var ErrBusy = errors.New("too many requests to the target are under way")
+
+// ErrNotWatched is the error of a question about objects in a namespace that the
+// connection does not watch.
+var ErrNotWatched = errors.New("the connection does not watch the namespace")
 
 // NotReadyError is the error of Pool.Lease for a connection that is not Ready.
 type NotReadyError struct {
@@ -61,24 +93,42 @@ func (e *NotReadyError) Error() string {
 
 func (e *NotReadyError) Unwrap() error { return e.Status.Err }
 
-// identityError is the end of a session that met another cluster.
+// identityError is why a target is not the expected cluster.
 type identityError struct{ want, got string }
 
 func (e *identityError) Error() string {
 	return fmt.Sprintf("the cluster at this address has the UID %s (of its namespace kube-system), not %s as before", e.got, e.want)
 }
 
+var (
+	// errIdle ends the session of a connection that nobody needs.
+	errIdle = errors.New("nobody needs the connection")
+	// errOtherCluster ends a session over whose new TCP connection another
+	// cluster answers. The next session finds out what that means.
+	errOtherCluster = errors.New("another cluster answers over a new TCP connection than over the one before")
+	errSlowList     = errors.New("the first list of Jobs and Pods took too long")
+	errStale        = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
+	errNotKube      = errors.New("the answer is not that of a Kubernetes API server")
+)
+
 // stateAfter is the state of a connection whose session ended with err.
 func stateAfter(err error) State {
-	var identity *identityError
 	switch {
-	case errors.As(err, &identity):
-		return IdentityChanged
+	case errors.Is(err, errIdle):
+		return Idle
+	case errors.Is(err, errOtherCluster):
+		return Connecting
 	case apierrors.IsUnauthorized(err):
 		return Rejected
-	case apierrors.IsForbidden(err):
+	case isForbidden(err):
 		return Forbidden
 	default:
 		return Unreachable
 	}
+}
+
+// isForbidden tells whether an API server denied a right; a proxy's page with the
+// same code says nothing about rights.
+func isForbidden(err error) bool {
+	return apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }

@@ -100,7 +100,7 @@ func newRig(changes ...func(*Options)) *rig {
 		Selector: runLabel + "=" + r.run, KeyLabel: keyLabel, UserAgent: "connpool-test", Log: log,
 		OnState: r.onState, OnChange: r.onChange,
 		ProbeInterval: 300 * time.Millisecond, ProbeTimeout: 3 * time.Second, RequestTimeout: patience,
-		MinBackoff: 50 * time.Millisecond, MaxBackoff: 300 * time.Millisecond,
+		MinBackoff: 50 * time.Millisecond, MaxBackoff: 300 * time.Millisecond, ReviewInterval: 300 * time.Millisecond,
 	}
 	for _, change := range changes {
 		change(&options)
@@ -122,7 +122,7 @@ func (r *rig) onState(name string) {
 	r.states = append(r.states, status.State)
 }
 
-func (r *rig) onChange(_, key string) {
+func (r *rig) onChange(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changes[key]++
@@ -172,16 +172,23 @@ func (r *rig) connect(ctx context.Context, name string, config Config) *Lease {
 }
 
 func (r *rig) lease(name string) *Lease {
-	lease, err := r.pool.Lease(name)
+	lease, err := r.pool.Lease(name, "")
 	ExpectWithOffset(1, err).NotTo(HaveOccurred())
 	return lease
+}
+
+// keyed is the lease as another run has it.
+func keyed(l *Lease, key string) *Lease {
+	other := *l
+	other.key = key
+	return &other
 }
 
 // adminConfig reaches the cluster as its administrator, through the proxy.
 func adminConfig(through *proxy) Config { return configOf(cluster.Config(), through) }
 
 func configOf(c *rest.Config, through *proxy) Config {
-	config := Config{Server: c.Host, CAData: c.CAData, CertData: c.CertData, KeyData: c.KeyData}
+	config := Config{Identity: Identity{Server: c.Host, CAData: c.CAData, CertData: c.CertData, KeyData: c.KeyData}}
 	if through != nil {
 		config.Server = "https://" + through.address
 	}

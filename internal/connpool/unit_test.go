@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -132,7 +133,9 @@ func TestStateAfter(t *testing.T) {
 		err   error
 		state State
 	}{
-		"another cluster":        {&identityError{want: "a", got: "b"}, IdentityChanged},
+		"nobody needs it":        {errIdle, Idle},
+		"another cluster":        {errOtherCluster, Connecting},
+		"403 of a proxy":         {apierrors.NewGenericServerResponse(http.StatusForbidden, "get", batchJobs, "x", "", 0, true), Unreachable},
 		"401":                    {apierrors.NewUnauthorized("no"), Rejected},
 		"403":                    {apierrors.NewForbidden(batchJobs, "", errors.New("no")), Forbidden},
 		"404":                    {apierrors.NewNotFound(batchJobs, "x"), Unreachable},
@@ -153,13 +156,13 @@ func TestStateAfter(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	g := NewWithT(t)
 	const least, most = time.Second, time.Minute
-	c := &connection{options: Options{MinBackoff: least, MaxBackoff: most}}
+	options := Options{MinBackoff: least, MaxBackoff: most}
 	for failures, limit := range map[int]time.Duration{
 		0: least, 1: 2 * least, 2: 4 * least, 5: 32 * least, 6: most, 7: most, 15: most, 16: most, 64: most, 1 << 20: most,
 	} {
 		low, high := time.Hour, time.Duration(0)
 		for range 1000 {
-			wait := c.backoff(failures)
+			wait := backoff(options, failures)
 			low, high = min(low, wait), max(high, wait)
 		}
 		g.Expect(low).To(BeNumerically(">=", least/2), "after %d failures", failures)
@@ -173,17 +176,20 @@ func TestBackoff(t *testing.T) {
 func TestNews(t *testing.T) {
 	g := NewWithT(t)
 	told := 0
-	c := newConnection(t.Context(), "a", Config{}, Options{OnState: func(string) { told++ }})
-	defer c.cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := New(ctx, Options{OnState: func(string) { told++ }})
+	m := &member{name: "a", told: news{state: Connecting}}
+	e := &entry{pool: p, state: Connecting, ended: map[State]int64{}}
+	m.current = &hold{member: m, entry: e}
+	e.holds = map[*hold]struct{}{m.current: {}}
+	defer cancel()
 	denied := func(words string) error { return apierrors.NewForbidden(batchJobs, "", errors.New(words)) }
 	lost := func(err error, want int, words string) {
 		t.Helper()
-		c.lost(err)
-		status, current := c.snapshot()
+		p.lost(e, err)
 		g.Expect(told).To(Equal(want))
-		g.Expect(status.State).To(Equal(stateAfter(err)))
-		g.Expect(status.Err).To(MatchError(ContainSubstring(words)))
-		g.Expect(current).To(BeNil())
+		g.Expect(m.status().State).To(Equal(stateAfter(err)))
+		g.Expect(m.status().Err).To(MatchError(ContainSubstring(words)))
 	}
 	lost(denied("no pods"), 1, "no pods")
 	lost(denied("no pods"), 1, "no pods")
@@ -191,13 +197,14 @@ func TestNews(t *testing.T) {
 	lost(errors.New("refused"), 3, "refused")
 	lost(errors.New("refused"), 3, "refused")
 	lost(errors.New("reset by port 1234"), 3, "refused")
-	c.saidAt = c.saidAt.Add(-newsInterval)
+	e.saidAt = e.saidAt.Add(-newsInterval)
 	lost(errors.New("refused"), 3, "refused")
 	lost(errors.New("reset by port 1235"), 4, "1235")
 	lost(denied("no pods"), 5, "no pods")
+	g.Expect(e.ended).To(Equal(map[State]int64{Forbidden: 4, Unreachable: 5}))
 }
 
-func TestRefuseLinkLocal(t *testing.T) {
+func TestRefuseMetadata(t *testing.T) {
 	for address, allowed := range map[string]bool{
 		"169.254.169.254:443":          false,
 		"169.254.0.1:6443":             false,
@@ -215,58 +222,49 @@ func TestRefuseLinkLocal(t *testing.T) {
 		"[::ffff:10.0.0.1]:443":        true,
 	} {
 		t.Run(address, func(t *testing.T) {
-			NewWithT(t).Expect(refuseLinkLocal(t.Context(), "tcp", address, nil) == nil).To(Equal(allowed))
+			NewWithT(t).Expect(refuseMetadata(t.Context(), "tcp", address, nil) == nil).To(Equal(allowed))
 		})
 	}
 }
 
-// TestSameIdentity changes every field there is, so that one that is added later
-// is not forgotten.
-func TestSameIdentity(t *testing.T) {
+// TestHash changes every field there is, so that one that is added later is not
+// forgotten.
+func TestHash(t *testing.T) {
 	g := NewWithT(t)
-	full := func() Config {
-		return Config{
+	full := func() Identity {
+		return Identity{
 			Server: "https://a", TLSServerName: "a", CAData: []byte("ca"), CertData: []byte("cert"),
-			KeyData: []byte("key"), Token: "token", ClusterUID: "uid",
+			KeyData: []byte("key"), Token: "token",
 		}
 	}
-	g.Expect(full().sameIdentity(full())).To(BeTrue())
-	g.Expect(Config{CAData: []byte{}}.sameIdentity(Config{})).To(BeTrue(), "empty is absent")
-	fields := reflect.TypeFor[Config]()
+	g.Expect(full().hash()).To(MatchRegexp("^sha256:[0-9a-f]{64}$"))
+	g.Expect(full().hash()).To(Equal(full().hash()))
+	g.Expect(Identity{CAData: []byte{}}.hash()).To(Equal(Identity{}.hash()), "empty is absent")
+	g.Expect(Identity{Server: "ab", TLSServerName: "c"}.hash()).NotTo(Equal(Identity{Server: "a", TLSServerName: "bc"}.hash()))
+	seen := map[string]string{full().hash(): "unchanged"}
+	fields := reflect.TypeFor[Identity]()
 	for i := range fields.NumField() {
 		field := fields.Field(i)
 		for kind, value := range map[string]string{"changed": "other", "taken away": ""} {
 			changed := full()
 			reflect.ValueOf(&changed).Elem().Field(i).Set(reflect.ValueOf(value).Convert(field.Type))
-			same := field.Name == "ClusterUID"
-			g.Expect(full().sameIdentity(changed)).To(Equal(same), "%s %s", field.Name, kind)
-			g.Expect(changed.sameIdentity(full())).To(Equal(same), "%s %s", field.Name, kind)
+			what := field.Name + " " + kind
+			g.Expect(seen).NotTo(HaveKey(changed.hash()), what)
+			seen[changed.hash()] = what
 		}
 	}
 }
 
-func TestTheFirstKnownClusterIsExpected(t *testing.T) {
-	g := NewWithT(t)
-	c := newConnection(t.Context(), "a", Config{}, Options{})
-	defer c.cancel()
-	g.Expect(c.expected()).To(BeEmpty())
-	c.expect("")
-	c.expect("first")
-	c.expect("second")
-	c.expect("")
-	g.Expect(c.expected()).To(Equal("first"))
-}
-
 func TestDefaults(t *testing.T) {
 	g := NewWithT(t)
-	o := Options{ProbeTimeout: time.Minute}.withDefaults()
+	o := Options{ProbeTimeout: time.Minute}.WithDefaults()
 	g.Expect(o.ProbeTimeout).To(Equal(time.Minute))
 	for _, d := range []time.Duration{o.ProbeInterval, o.RequestTimeout, o.SyncTimeout, o.MinBackoff, o.MaxBackoff} {
 		g.Expect(d).To(BeNumerically(">", 0))
 	}
 	g.Expect(o.MaxInFlight).To(BeNumerically(">", 0))
 	o.OnState("nobody listens")
-	o.OnChange("nobody", "listens")
+	o.OnChange("nobody listens")
 }
 
 func TestRedactLeavesOrdinaryWordsAlone(t *testing.T) {

@@ -74,12 +74,12 @@ var _ = Describe("A connection that is Ready", func() {
 		failPod(ctx, pod, 3)
 
 		lease := r.connect(ctx, target, adminConfig(nil))
-		Expect(lease.session.jobs.GetIndexer().ListKeys()).To(ConsistOf("default/" + job.Name))
-		Expect(lease.session.pods.GetIndexer().ListKeys()).To(ConsistOf("default/" + pod.Name))
+		Expect(lease.views[allNamespaces].jobs.GetIndexer().ListKeys()).To(ConsistOf("default/" + job.Name))
+		Expect(lease.views[allNamespaces].pods.GetIndexer().ListKeys()).To(ConsistOf("default/" + pod.Name))
 		for _, name := range []string{foreignJob.Name, unlabelled.Name} {
 			Expect(lease.Job(metav1.NamespaceDefault, name)).To(BeNil())
 		}
-		Expect(lease.Pods(foreignPod.Labels[keyLabel])).To(BeEmpty())
+		Expect(keyed(lease, foreignPod.Labels[keyLabel]).Pods(metav1.NamespaceDefault)).To(BeEmpty())
 
 		slimJob, err := lease.Job(job.Namespace, job.Name)
 		Expect(err).NotTo(HaveOccurred())
@@ -89,7 +89,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(slimJob.Status.Active).To(BeEquivalentTo(1))
 		Expect(slimJob.Spec).To(Equal(batchv1.JobSpec{BackoffLimit: job.Spec.BackoffLimit}))
 		Expect(slimJob.ManagedFields).To(BeEmpty())
-		pods, err := lease.Pods(job.Name)
+		pods, err := keyed(lease, job.Name).Pods(metav1.NamespaceDefault)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(pods).To(HaveLen(1))
 		Expect(pods[0].Spec).To(Equal(corev1.PodSpec{}))
@@ -130,7 +130,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Eventually(ctx, r.changesOf("some-run")).Should(Equal(2))
 		deletePod(ctx, pod)
 		Eventually(ctx, r.changesOf("some-run")).Should(Equal(4), "a Pod is marked before it goes")
-		Expect(r.lease(target).Pods("some-run")).To(BeEmpty())
+		Expect(keyed(r.lease(target), "some-run").Pods(metav1.NamespaceDefault)).To(BeEmpty())
 	})
 
 	It("reports a change of the key to both runs", func(ctx context.Context) {
@@ -150,17 +150,17 @@ var _ = Describe("A connection that is Ready", func() {
 		ended, running := r.createPod(ctx, job.Name), r.createPod(ctx, job.Name)
 		failPod(ctx, ended, 137)
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(4))
-		Expect(lease.EndedPods(job.Name)).To(BeEmpty(), "it was not deleted yet")
+		Expect(keyed(lease, job.Name).EndedPods(metav1.NamespaceDefault)).To(BeEmpty(), "it was not deleted yet")
 		deletePod(ctx, ended)
 		deletePod(ctx, running)
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(8), "a Pod is marked before it goes")
-		Expect(lease.Pods(job.Name)).To(BeEmpty())
-		remembered := lease.EndedPods(job.Name)
+		Expect(keyed(lease, job.Name).Pods(metav1.NamespaceDefault)).To(BeEmpty())
+		remembered := keyed(lease, job.Name).EndedPods(metav1.NamespaceDefault)
 		Expect(remembered).To(HaveLen(1))
 		Expect(remembered[0].Name).To(Equal(ended.Name))
 		Expect(remembered[0].Status.ContainerStatuses[0].State.Terminated.ExitCode).To(BeEquivalentTo(137))
 
 		deleteJob(ctx, job)
-		Eventually(ctx, func() []*corev1.Pod { return lease.EndedPods(job.Name) }).Should(BeEmpty())
+		Eventually(ctx, func() []*corev1.Pod { return keyed(lease, job.Name).EndedPods(metav1.NamespaceDefault) }).Should(BeEmpty())
 	})
 })

@@ -1,0 +1,232 @@
+package connpool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// newsInterval is the shortest time between two texts for an unreachable target.
+const newsInterval = 5 * time.Minute
+
+const (
+	// streams is how many requests an API server lets be under way in one TCP
+	// connection (its default; one more opens a second connection), and reserve
+	// what probes and proofs need of them. Each scope takes two, for its watches.
+	streams = 100
+	reserve = 4
+	// leastInFlight is what is left for calls however many scopes there are: with
+	// more than 40 there is a second connection when there is much to do.
+	leastInFlight = 16
+)
+
+// entry is one identity: it runs the sessions to its target, one after the other,
+// until nobody holds it any more.
+type entry struct {
+	pool     *Pool
+	identity Identity
+	hash     string
+	ctx      context.Context // ends sessions, but lets calls under way end
+	cancel   context.CancelFunc
+	wake     chan struct{} // holds one element when it may be needed again
+
+	sockets     atomic.Int64 // open TCP connections
+	watches     atomic.Int64 // open watches
+	lastContact atomic.Int64 // Unix nanoseconds; 0 is never
+	probeTook   atomic.Int64 // the last one that was answered, in nanoseconds
+
+	// Guarded by Pool.mu.
+	holds   map[*hold]struct{}
+	state   State // of the sessions; those of the views are beside it
+	err     error
+	saidAt  time.Time // when err last changed
+	session *session  // the live one, which is in use exactly while state is Ready
+	pause   context.CancelCauseFunc
+	version string
+	uid     string // of the cluster
+	gate    gate
+	ended   map[State]int64 // sessions, by the state they led to
+}
+
+// run opens sessions until nobody holds the entry.
+func (e *entry) run() {
+	for failures := 0; e.awaitNeed(); failures++ {
+		begin := time.Now()
+		err := e.runSession()
+		if e.ctx.Err() != nil {
+			return
+		}
+		if time.Since(begin) > e.pool.options.MaxBackoff {
+			failures = 0 // a session that lasted, not one that comes and goes
+		}
+		e.pool.lost(e, redact(err, e.identity.Token))
+		if errors.Is(err, errIdle) {
+			failures = -1
+			continue
+		}
+		if !sleep(e.ctx, backoff(e.pool.options, failures)) {
+			return
+		}
+	}
+}
+
+// awaitNeed waits until somebody needs a session; false is the end of the entry.
+func (e *entry) awaitNeed() bool {
+	for e.ctx.Err() == nil {
+		if e.pool.needed(e) {
+			return true
+		}
+		select {
+		case <-e.wake:
+		case <-e.ctx.Done():
+		}
+	}
+	return false
+}
+
+// runSession opens one session, serves it until it ends, and returns why it did.
+func (e *entry) runSession() error {
+	ctx, pause := context.WithCancelCause(e.ctx)
+	defer pause(nil)
+	s, err := e.open(ctx)
+	if err != nil {
+		return err
+	}
+	grace := false
+	defer func() { s.close(grace) }()
+	e.pool.opened(e, s, pause)
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	e.pool.ready(e, s)
+	err = s.serve(ctx)
+	grace = ctx.Err() != nil // it was not the target that ended it
+	return err
+}
+
+// open opens a session, unless ctx ends before.
+func (e *entry) open(ctx context.Context) (*session, error) {
+	whole, cancel := context.WithCancelCause(e.pool.ctx)
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	s, err := openSession(whole, e)
+	if !stop() && err == nil {
+		s.close(false)
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
+	context.AfterFunc(s.ctx, func() { cancel(nil) })
+	return s, nil
+}
+
+// backoff is a random time below a limit that doubles with every failure, so that
+// the connections of many targets that went down together do not come back at the
+// same moment.
+func backoff(o Options, failures int) time.Duration {
+	limit := o.MaxBackoff
+	if failures < 16 {
+		limit = min(limit, o.MinBackoff<<failures)
+	}
+	return o.MinBackoff/2 + rand.N(limit)
+}
+
+// contact notes that the target has answered.
+func (e *entry) contact() { e.lastContact.Store(time.Now().UnixNano()) }
+
+// probed notes how long it took.
+func (e *entry) probed(took time.Duration) {
+	e.contact()
+	e.probeTook.Store(int64(took))
+}
+
+// apply makes the entry match those who hold it: what its session watches, how much
+// it may ask, and whether it is needed at all. Pool.mu is held.
+func (e *entry) apply() {
+	o := e.pool.options
+	limit, qps := 0, 0
+	for h := range e.holds {
+		limit = smallest(limit, h.config.MaxInFlight)
+		qps = smallest(qps, h.config.QPS)
+	}
+	room := max(streams-reserve-2*len(e.scopes()), leastInFlight)
+	e.gate.set(min(cmp.Or(limit, o.MaxInFlight), room), cmp.Or(qps, o.QPS))
+	switch needed := e.needed(); {
+	case needed && e.state == Idle:
+		e.state, e.err = Connecting, nil
+		e.signal()
+	case !needed && e.session != nil:
+		e.pause(errIdle)
+	}
+	e.watchScopes()
+}
+
+// scopes are all that are wanted. Pool.mu is held.
+func (e *entry) scopes() map[string]bool {
+	wanted := map[string]bool{}
+	for h := range e.holds {
+		for _, scope := range h.config.scopes() {
+			wanted[scope] = true
+		}
+	}
+	return wanted
+}
+
+// needed tells whether anybody needs a session. Pool.mu is held.
+func (e *entry) needed() bool {
+	for h := range e.holds {
+		if h.needed() {
+			return true
+		}
+	}
+	return false
+}
+
+// touch has the pool look at all whose status may have changed with the entry's.
+// Pool.mu is held.
+func (e *entry) touch() {
+	for h := range e.holds {
+		e.pool.dirty[h.member] = struct{}{}
+	}
+}
+
+// smallest is the smaller of two numbers, of which 0 means none.
+func smallest(a, b int) int {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+func (e *entry) signal() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watchScopes gives the session a view for each scope that is wanted, and ends the
+// others. Pool.mu is held.
+func (e *entry) watchScopes() {
+	if e.session == nil || e.session.retired {
+		return
+	}
+	wanted := e.scopes()
+	views := e.session.views
+	for scope, v := range views {
+		if !wanted[scope] {
+			v.cancel()
+			delete(views, scope)
+		}
+	}
+	for scope := range wanted {
+		if views[scope] == nil {
+			views[scope] = newView(e.session, scope)
+			e.session.running.Go(views[scope].run)
+		}
+	}
+}

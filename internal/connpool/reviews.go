@@ -1,0 +1,106 @@
+package connpool
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// right is one that a connection needs.
+type right struct{ group, resource, name, verb string }
+
+// neededEverywhere is needed once, neededInScope in each namespace of a connection.
+var (
+	neededEverywhere = []right{{"", "namespaces", metav1.NamespaceSystem, "get"}}
+	neededInScope    = []right{
+		{"batch", "jobs", "", "list"},
+		{"batch", "jobs", "", "watch"},
+		{"batch", "jobs", "", "get"},
+		{"batch", "jobs", "", "create"},
+		{"batch", "jobs", "", "patch"},
+		{"batch", "jobs", "", "delete"},
+		{"", "pods", "", "list"},
+		{"", "pods", "", "watch"},
+		{"", "pods", "", "delete"},
+	}
+)
+
+func (r right) String() string {
+	words := r.verb + " " + r.resource
+	if r.group != "" {
+		words += "." + r.group
+	}
+	if r.name != "" {
+		words += fmt.Sprintf(" %q", r.name)
+	}
+	return words
+}
+
+// deniedError is a target's denial and what the identity may not do there.
+type deniedError struct {
+	denial  error
+	missing []string
+}
+
+func (e *deniedError) Error() string {
+	return "missing rights: " + strings.Join(e.missing, "; ") + ". " + e.denial.Error()
+}
+
+func (e *deniedError) Unwrap() error { return e.denial }
+
+// explain asks the target which of the rights that are needed in the scopes the
+// identity does not have. The target tells only of the first that it met. What it
+// says of the others decides nothing: it explains. Without an answer the denial stays
+// as it is.
+func (s *session) explain(ctx context.Context, scopes []string, denial error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
+	defer cancel()
+	missing, err := s.missingOf(ctx, neededEverywhere, "")
+	if err != nil {
+		return denial
+	}
+	for _, scope := range scopes {
+		lacks, err := s.missingOf(ctx, neededInScope, scope)
+		if err != nil {
+			return denial
+		}
+		missing = append(missing, lacks...)
+	}
+	if len(missing) == 0 {
+		return denial
+	}
+	return &deniedError{denial: denial, missing: missing}
+}
+
+// missingOf are those rights that the identity does not have in one scope, in words.
+func (s *session) missingOf(ctx context.Context, rights []right, scope string) ([]string, error) {
+	var missing []string
+	for _, r := range rights {
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: scope, Group: r.group, Resource: r.resource, Name: r.name, Verb: r.verb,
+			},
+		}}
+		answer, err := s.transport.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		if err != nil {
+			return nil, err
+		}
+		if !answer.Status.Allowed {
+			missing = append(missing, r.String())
+		}
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	where := ""
+	switch {
+	case scope != allNamespaces:
+		where = fmt.Sprintf(" in namespace %q", scope)
+	case rights[0].name == "":
+		where = " in all namespaces"
+	}
+	return []string{strings.Join(missing, ", ") + where}, nil
+}

@@ -1,0 +1,100 @@
+package connpool
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// allNamespaces is the scope of a view that shows every namespace.
+const allNamespaces = metav1.NamespaceAll
+
+// view shows the Jobs and Pods of one scope: a namespace, or all. A view that is
+// denied is tried again by itself, and does not disturb the others of its session.
+type view struct {
+	session *session
+	scope   string
+	ctx     context.Context
+	cancel  context.CancelFunc
+	settled chan struct{} // closed at the first result: synced or denied
+
+	// Guarded by Pool.mu.
+	state   State // Connecting, Ready, Forbidden or Stale
+	err     error // unless Ready or Connecting
+	current *informers
+}
+
+func newView(s *session, scope string) *view {
+	v := &view{
+		session: s, scope: scope, state: Connecting,
+		settled: make(chan struct{}),
+	}
+	v.ctx, v.cancel = context.WithCancel(s.ctx)
+	return v
+}
+
+// run keeps informers running until the view or its session ends.
+func (v *view) run() {
+	var once sync.Once
+	result := func(state State, err error, current *informers) {
+		v.session.entry.pool.viewChanged(v, state, err, current)
+		once.Do(func() { close(v.settled) })
+	}
+	for v.ctx.Err() == nil {
+		denied := v.watch(result)
+		if v.ctx.Err() != nil {
+			return
+		}
+		result(Forbidden, v.session.explain(v.ctx, []string{v.scope}, denied), nil)
+		interval := v.session.options.ReviewInterval
+		if !sleep(v.ctx, interval*9/10+rand.N(interval/5)) {
+			return
+		}
+	}
+}
+
+// watch runs informers until they are denied or the view ends, and returns the
+// denial.
+func (v *view) watch(result func(State, error, *informers)) error {
+	ctx, cancel := context.WithCancelCause(v.ctx)
+	defer cancel(nil)
+	running, err := newInformers(ctx, v, cancel)
+	if err != nil {
+		return err
+	}
+	var ended sync.WaitGroup
+	ended.Go(running.run)
+	defer ended.Wait()
+	defer cancel(nil) // before the wait
+	for _, informer := range []cache.SharedIndexInformer{running.jobs, running.pods} {
+		select {
+		case <-informer.HasSyncedChecker().Done():
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	result(Ready, nil, running)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// judge tells whether the watches of a view that was up to date still are.
+func (v *view) judge(now time.Time) (State, error) {
+	silence := now.Sub(time.Unix(0, v.current.lastWords()))
+	if silence > v.session.options.WatchStaleness {
+		return Stale, errStale
+	}
+	return Ready, nil
+}
+
+func (v *view) String() string {
+	if v.scope == allNamespaces {
+		return "all namespaces"
+	}
+	return fmt.Sprintf("namespace %q", v.scope)
+}
