@@ -59,6 +59,7 @@ type PooledJobReconciler struct {
 	Workers int
 
 	memories memories
+	offload  *offload
 	begun    sync.Once
 	started  time.Time // of the first reconcile: no other process acts since
 }
@@ -69,6 +70,10 @@ type PooledJobReconciler struct {
 
 // SetupWithManager registers the reconciler.
 func (r *PooledJobReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.offload = newOffload(&r.Wakeups.jobs)
+	if err := mgr.Add(r.offload); err != nil {
+		return fmt.Errorf("adding what waits for reconciles: %w", err)
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("pooledjob").
 		For(&v1alpha1.PooledJob{}).
@@ -82,7 +87,11 @@ func (r *PooledJobReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 // Reconcile brings one PooledJob a step further.
-func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
+func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	return r.offload.do(ctx, req, r.reconcile)
+}
+
+func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	r.begun.Do(func() { r.started = r.Now() })
 	job := &v1alpha1.PooledJob{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, job); err != nil {

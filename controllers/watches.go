@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -72,5 +73,20 @@ func (q *queue) Start(_ context.Context, target workqueue.TypedRateLimitingInter
 func (q *queue) add(name types.NamespacedName) {
 	if target := q.target.Load(); target != nil {
 		(*target).Add(reconcile.Request{NamespacedName: name})
+	}
+}
+
+// settle puts an object back as a worker does after a reconcile.
+func (q *queue) settle(request reconcile.Request, after time.Duration, failed bool) {
+	target := q.target.Load()
+	switch {
+	case target == nil:
+	case failed:
+		(*target).AddRateLimited(request)
+	default:
+		(*target).Forget(request)
+		if after > 0 {
+			(*target).AddAfter(request, after)
+		}
 	}
 }

@@ -1,26 +1,53 @@
-// Package connpool keeps one connection to each target cluster: one transport,
-// one client and two shared informers, one for Jobs and one for Pods, which hold
-// only the objects that a label selector picks and of those only the fields that a
-// run needs.
+// Package connpool keeps one connection to each target cluster and identity: one
+// TCP connection, one client, and shared informers of Jobs and Pods, which hold only
+// the objects that a label selector picks and of those only the fields that a run
+// needs.
 //
-// # Life cycle
+// # Who is who
 //
-// Connect starts a connection and returns at once. A goroutine per connection
-// then runs sessions, one after the other, until Disconnect or the end of the
-// pool's context:
+//	member ──hold──▶ entry ──▶ session ──▶ transport ──▶ wire ──▶ TCP connection
+//	(a name)     (an identity)    │
+//	                              └─▶ view ──▶ two informers   (one view per namespace, or one for all)
 //
-//	Connecting ──▶ Ready ──▶ Unreachable | Rejected | Forbidden | IdentityChanged
-//	     ▲                          │
-//	     └──── after a back-off ◀───┘
+// A member is a connection as its user knows it, by its name. An entry is one
+// Identity: server, CA and the whole credential. Members whose identities are equal
+// hold the same entry; the last one that lets go closes it. Different identities
+// share nothing, also not behind the same address.
 //
-// A session opens a transport, proves who answers (the version, and the UID of
-// the namespace kube-system, which tells clusters apart), starts the informers and
-// becomes Ready when both have listed everything. It ends when its probe has
-// failed three times in a row, when the target rejects the credentials or denies
-// a right, and when the connection is closed. Nothing of a session outlives it:
-// the next one dials anew and lists anew, so a Ready connection never shows what
-// an older one saw. Watches that end by themselves are no such event: the
-// informers resume them.
+// # Life cycle of an entry
+//
+// A goroutine per entry runs sessions, one after the other, as long as somebody holds
+// the entry and needs it:
+//
+//	Connecting ──▶ Ready ──▶ Unreachable | Rejected | Forbidden
+//	     ▲           │                │
+//	     │           └──▶ Idle        │
+//	     └── when leased ──┘          │
+//	     └──────── after a back-off ──┘
+//
+// A session opens a transport, starts the views, and is put in use when every view
+// has come to a first result and a probe was answered. It ends when its probe has
+// failed three times in a row, when the target rejects the credentials (to whatever
+// request), when another cluster answers, when nobody needs it, and when the entry is
+// closed. Nothing of a session outlives it: the next one dials anew and lists anew.
+// Watches that end by themselves are no such event, nor is a TCP connection that
+// breaks: the wire makes another, and the informers resume where they were.
+//
+// Behind one address another cluster may answer from one TCP connection to the next.
+// So the wire sends nothing over a new one but the question for the UID of the
+// namespace kube-system, until that is answered as before.
+//
+// A view that is denied a right does not end the session: it stops, the target is
+// asked which rights are missing, and it is tried again after a while. A watch that
+// tells nothing for long is made anew; when that brings nothing either, the view is
+// Stale.
+//
+// # Rotation
+//
+// An entry never changes its identity. When a member is connected with another one,
+// it holds two entries: the current goes on, the next has to become Ready. Then they
+// are swapped, and the member lets go of the former: calls under way may end, watches
+// end at once, for a watch outlives the credential that it was opened with.
 //
 // # Leases
 //
@@ -28,12 +55,16 @@
 // nobody holds a client or an informer: consumers take a Lease each time they
 // need the target, and every call that reads or asks fails with ErrClosed once the
 // session has ended. Lease fails at once, with the reason, while the connection is not
-// Ready; nobody waits for a target.
+// Ready; nobody waits for a target. Nor does anybody wait in front of a busy one:
+// the gate turns away what is too much, and tells when there is room.
 //
 // # Locking
 //
-// Pool.mu guards the map of connections and connection.mu the state of one. Both
-// are held for a few assignments only: never while dialling, calling or waiting,
-// and never while calling OnState or OnChange. Those callbacks come from the
-// connection's goroutines and must not block.
+// Pool.mu guards everything that is marked so: members, entries, and of sessions and
+// views what is not fixed or atomic. It is held for assignments only: never while
+// dialling, calling or waiting, and never while calling OnState or OnChange. The locks
+// of wire and sockets are leaves, as those inside of informers are. OnState and
+// OnChange come from the pool's goroutines and must not block.
+//
+// Contexts descend from the pool's, never from a caller's.
 package connpool

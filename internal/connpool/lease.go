@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -101,13 +102,11 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 }
 
 // CreateJob creates a Job. A field that the target does not know is refused by it.
-// The request is sent once: by itself the client would send it up to eleven times to
-// a target that answers 429, and hold the caller meanwhile.
 func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
 		created := &batchv1.Job{}
 		options := &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}
-		err := l.session.transport.client.BatchV1().RESTClient().Post().MaxRetries(0).
+		err := l.session.transport.client.BatchV1().RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
 			Body(job).Do(ctx).Into(created)
 		return created, err
@@ -185,10 +184,25 @@ func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T
 		return answer, err
 	}
 	defer pool.end(l.session)
+	if waiting, ok := ctx.Value(waitingKey{}).(*atomic.Bool); ok {
+		waiting.Store(true)
+		defer waiting.Store(false)
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.session.options.RequestTimeout)
 	defer cancel()
 	defer context.AfterFunc(l.session.ctx, cancel)()
 	answer, err = request(ctx)
+	if err != nil && l.session.ctx.Err() != nil {
+		err = fmt.Errorf("the connection was lost before the target answered: %w", err)
+	}
 	l.session.unauthorized(err)
 	return answer, redact(err, l.session.entry.identity.Token)
+}
+
+// waitingKey is the context key of WithWaiting.
+type waitingKey struct{}
+
+// WithWaiting has waiting be true while a call with the context waits for a target.
+func WithWaiting(ctx context.Context, waiting *atomic.Bool) context.Context {
+	return context.WithValue(ctx, waitingKey{}, waiting)
 }

@@ -26,7 +26,7 @@ var (
 	figureWatches    = newFigure("watches", "Open watches on the target.", prometheus.GaugeValue)
 	figureInFlight   = newFigure("requests_in_flight", "Requests under way, without watches and probes.", prometheus.GaugeValue)
 	figureQueued     = newFigure("requests_queued", "Runs that wait until there is room for their request.", prometheus.GaugeValue)
-	figureReconnects = newFigure("reconnects_total", "Sessions that ended, by the state that followed.", prometheus.CounterValue, "cause")
+	figureReconnects = newFigure("reconnects_total", "Sessions that ended or could not be opened, by the state that followed.", prometheus.CounterValue, "cause")
 	figureProbe      = newFigure("probe_duration_seconds", "How long the last probe took that was answered.", prometheus.GaugeValue)
 	figureSilence    = newFigure("watch_silence_seconds", "Time since the last event or bookmark of the watch that has been silent longest.", prometheus.GaugeValue)
 	figureExpiry     = newFigure("credential_expiry_timestamp_seconds", "When the credential in use ends, if it says so.", prometheus.GaugeValue)

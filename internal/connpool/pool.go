@@ -141,18 +141,24 @@ func (p *Pool) Lease(name, key string) (lease *Lease, err error) {
 // or before, it moves those whose next identity has proven itself, and it tells of
 // those whose status changed.
 func (p *Pool) update(change func()) {
+	changed := map[string]Status{}
 	p.mu.Lock()
 	change()
-	var changed []string
 	for m := range p.dirty {
 		p.promote(m)
-		if p.isNews(m) {
-			changed = append(changed, m.name)
+		status := m.status()
+		if status.State == Ready && m.expects == "" {
+			m.expects = status.ClusterUID
+		}
+		if current := newsOf(status); current != m.told {
+			m.told = current
+			changed[m.name] = status
 		}
 	}
 	clear(p.dirty)
 	p.mu.Unlock()
-	for _, name := range changed {
+	for name, status := range changed {
+		p.logStatus(name, status)
 		p.options.OnState(name)
 	}
 }
@@ -171,30 +177,18 @@ func (p *Pool) promote(m *member) {
 	m.current.entry.apply()
 }
 
-// isNews tells whether something changed that was not told yet. A first contact that
-// is under way is no news.
-func (p *Pool) isNews(m *member) bool {
-	status := m.status()
-	if status.State == Ready && m.expects == "" {
-		m.expects = status.ClusterUID
-	}
-	current := newsOf(status)
-	if current == m.told {
-		return false
-	}
-	m.told = current
-	log := p.options.Log.WithValues("connection", m.name, "server", status.Server)
+func (p *Pool) logStatus(name string, status Status) {
+	log := p.options.Log.WithValues("connection", name, "server", status.Server)
 	switch {
-	case status.State == Ready && status.Next == nil:
-		log.Info("Connected", "version", status.KubernetesVersion, "clusterUID", status.ClusterUID)
+	case status.State == Ready && status.Next != nil && status.Next.Err != nil:
+		log.Info("Connected, but not with the newest credentials", "state", status.Next.State, "reason", status.Next.Err.Error())
 	case status.State == Ready:
-		log.Info("Connected, but not with the newest credentials", "state", status.Next.State, "reason", text(status.Next.Err))
+		log.Info("Connected", "version", status.KubernetesVersion, "clusterUID", status.ClusterUID)
 	case status.Err == nil:
 		log.Info("Not connected", "state", status.State)
 	default:
 		log.Info("Not connected", "state", status.State, "reason", status.Err.Error())
 	}
-	return true
 }
 
 // acquire takes a share in the entry of an identity, and makes it if it is the

@@ -72,7 +72,9 @@ func (s *session) causeOf(err error) error {
 // prove makes sure that the cluster behind a new TCP connection is the one behind
 // those before.
 func (s *session) prove(ctx context.Context) error {
-	uid, err := s.readClusterUID(ctx)
+	timed, cancel := context.WithTimeout(ctx, s.options.ProbeTimeout)
+	defer cancel()
+	uid, err := s.readClusterUID(timed)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
@@ -100,11 +102,10 @@ func (s *session) readVersion(ctx context.Context) (string, error) {
 	return info.GitVersion, nil
 }
 
-// get asks for a path as text or JSON. It asks once: by itself the client would
-// repeat it up to ten times to a target that answers 429.
+// get asks for a path as text or JSON.
 func (s *session) get(ctx context.Context, path string) ([]byte, error) {
 	result := s.transport.client.Discovery().RESTClient().Get().AbsPath(path).
-		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
+		SetHeader("Accept", "application/json").Do(ctx)
 	body, err := result.Raw()
 	if err != nil {
 		return nil, result.Error() // the target's own words, where it has some

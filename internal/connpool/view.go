@@ -21,7 +21,7 @@ type view struct {
 	scope   string
 	ctx     context.Context
 	cancel  context.CancelFunc
-	settled chan struct{} // closed at the first result: synced or denied
+	settled chan struct{} // closed at the first result, synced or denied, or at the end
 
 	// Guarded by Pool.mu.
 	state   State // Connecting, Ready, Forbidden or Stale
@@ -40,10 +40,11 @@ func newView(s *session, scope string) *view {
 
 // run keeps informers running until the view or its session ends.
 func (v *view) run() {
-	var once sync.Once
+	settle := sync.OnceFunc(func() { close(v.settled) })
+	defer settle()
 	result := func(state State, err error, current *informers) {
 		v.session.entry.pool.viewChanged(v, state, err, current)
-		once.Do(func() { close(v.settled) })
+		settle()
 	}
 	for v.ctx.Err() == nil {
 		denied := v.watch(result)

@@ -55,7 +55,13 @@ func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	return conn.RoundTrip(request)
+	response, err := conn.RoundTrip(request)
+	if err == nil {
+		// To this header the client answers by sending the request again, up to ten
+		// times, while the caller waits. Our callers know better when to come back.
+		response.Header.Del("Retry-After")
+	}
+	return response, err
 }
 
 // reserve returns a connection that has room for one more request.

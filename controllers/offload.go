@@ -1,0 +1,136 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/pooledjob/pooledjob/internal/connpool"
+)
+
+// offloadAfter is how long a worker waits for a target. Most answer in a fraction of
+// it.
+const offloadAfter = 500 * time.Millisecond
+
+// offload frees workers from targets that do not answer. All targets share the
+// workers; a few that fall silent together would hold them all until they are known
+// to be unreachable, and nothing would go on elsewhere. So a reconcile that waits for
+// a target for longer than offloadAfter goes on without its worker. The pool bounds
+// how many there can be for one target.
+//
+// No PooledJob is reconciled twice at the same time: one that comes up again
+// meanwhile is put back when the first has ended.
+type offload struct {
+	queue *queue
+	after time.Duration
+
+	mu      sync.Mutex
+	running map[reconcile.Request]*reconcileTask
+	all     sync.WaitGroup
+}
+
+// reconcileTask is a reconcile that is under way.
+type reconcileTask struct {
+	request reconcile.Request
+	done    chan struct{}
+	waiting atomic.Bool // for a target
+	result  ctrl.Result
+	err     error
+	// Guarded by offload.mu.
+	detached bool // no worker waits for it
+	again    bool // its object came up meanwhile
+}
+
+func newOffload(queue *queue) *offload {
+	return &offload{queue: queue, after: offloadAfter, running: map[reconcile.Request]*reconcileTask{}}
+}
+
+// do reconciles, or leaves that to the reconcile of the same object that is under
+// way.
+func (o *offload) do(ctx context.Context, request reconcile.Request, f reconcile.Func) (ctrl.Result, error) {
+	task := o.start(request)
+	if task == nil {
+		return ctrl.Result{}, nil
+	}
+	o.all.Go(func() {
+		task.run(ctx, f)
+		o.finish(ctx, task)
+	})
+	patience := time.NewTicker(o.after)
+	defer patience.Stop()
+	for {
+		select {
+		case <-task.done:
+			return task.result, task.err
+		case <-patience.C:
+			if task.waiting.Load() && o.detach(task) {
+				return ctrl.Result{}, nil
+			}
+		}
+	}
+}
+
+// start registers a reconcile; it is nil if there is one of the same object.
+func (o *offload) start(request reconcile.Request) *reconcileTask {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if other := o.running[request]; other != nil {
+		other.again = true
+		return nil
+	}
+	task := &reconcileTask{request: request, done: make(chan struct{})}
+	o.running[request] = task
+	return task
+}
+
+func (t *reconcileTask) run(ctx context.Context, f reconcile.Func) {
+	defer func() {
+		// As a worker does; here it would end the process.
+		if p := recover(); p != nil {
+			t.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	t.result, t.err = f(connpool.WithWaiting(ctx, &t.waiting), t.request)
+}
+
+// detach lets the worker of a task go, unless the task has ended.
+func (o *offload) detach(task *reconcileTask) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	task.detached = o.running[task.request] == task
+	return task.detached
+}
+
+// finish hands the outcome to the worker or, if it is gone, to the queue.
+func (o *offload) finish(ctx context.Context, task *reconcileTask) {
+	o.mu.Lock()
+	delete(o.running, task.request)
+	detached, again := task.detached, task.again
+	o.mu.Unlock()
+	close(task.done)
+	if !detached {
+		return // nobody else could start meanwhile: the worker holds the object
+	}
+	if task.err != nil {
+		logf.FromContext(ctx).Error(task.err, "Reconciler error")
+	}
+	o.queue.settle(task.request, task.result.RequeueAfter, task.err != nil)
+	if again {
+		o.queue.add(task.request.NamespacedName)
+	}
+}
+
+// Start waits for the reconciles that are under way when the manager stops. It
+// implements manager.Runnable.
+func (o *offload) Start(ctx context.Context) error {
+	<-ctx.Done()
+	o.all.Wait()
+	return nil
+}

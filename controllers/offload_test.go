@@ -1,0 +1,137 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// offloadRig is an offload whose reconcile the test holds in its hands.
+type offloadRig struct {
+	*offload
+	work    workqueue.TypedRateLimitingInterface[reconcile.Request]
+	started chan *reconcileTask
+	release chan struct{}
+	result  ctrl.Result
+	err     error
+}
+
+var offloadRequest = reconcile.Request{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}}
+
+func newOffloadRig(t *testing.T) *offloadRig {
+	r := &offloadRig{started: make(chan *reconcileTask, 10), release: make(chan struct{})}
+	r.work = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond))
+	t.Cleanup(r.work.ShutDown)
+	q := &queue{}
+	if err := q.Start(t.Context(), r.work); err != nil {
+		t.Fatal(err)
+	}
+	r.offload = newOffload(q)
+	r.after = 10 * time.Millisecond
+	return r
+}
+
+// reconcile waits for the test, for a target if it is told so.
+func (r *offloadRig) reconcile(forTarget bool) reconcile.Func {
+	return func(_ context.Context, request reconcile.Request) (ctrl.Result, error) {
+		r.mu.Lock()
+		task := r.running[request]
+		r.mu.Unlock()
+		task.waiting.Store(forTarget)
+		r.started <- task
+		<-r.release
+		task.waiting.Store(false)
+		return r.result, r.err
+	}
+}
+
+func (r *offloadRig) begin(forTarget bool) chan error {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.do(context.Background(), offloadRequest, r.reconcile(forTarget))
+		ended <- err
+	}()
+	return ended
+}
+
+func TestOffloadKeepsAWorkerThatDoesNotWaitForATarget(t *testing.T) {
+	g, r := NewWithT(t), newOffloadRig(t)
+	r.err = errors.New("as it came")
+	ended := r.begin(false)
+	g.Eventually(r.started).Should(Receive())
+	g.Consistently(ended, 200*time.Millisecond).ShouldNot(Receive())
+	close(r.release)
+	g.Eventually(ended).Should(Receive(MatchError("as it came")))
+	g.Expect(r.work.Len()).To(BeZero(), "the worker puts it back, nobody else")
+	g.Expect(r.running).To(BeEmpty())
+}
+
+func TestOffloadFreesAWorkerThatWaitsForATarget(t *testing.T) {
+	g, r := NewWithT(t), newOffloadRig(t)
+	ended := r.begin(true)
+	g.Eventually(ended).Should(Receive(BeNil()), "a silent target holds the worker")
+	g.Eventually(r.started).Should(Receive())
+
+	// The object comes up again: it must not be reconciled twice at a time.
+	g.Eventually(r.begin(true)).Should(Receive(BeNil()))
+	g.Consistently(r.started, 100*time.Millisecond).ShouldNot(Receive())
+	g.Expect(r.work.Len()).To(BeZero())
+	close(r.release)
+	g.Eventually(r.work.Len).Should(Equal(1), "what came up meanwhile is lost")
+	r.all.Wait()
+	g.Expect(r.running).To(BeEmpty())
+}
+
+func TestOffloadHandsTheOutcomeToTheQueue(t *testing.T) {
+	for name, test := range map[string]struct {
+		result  ctrl.Result
+		err     error
+		again   bool
+		retries int
+	}{
+		"done":         {},
+		"look again":   {result: ctrl.Result{RequeueAfter: time.Millisecond}, again: true},
+		"failed":       {err: errors.New("no"), again: true, retries: 1},
+		"both at once": {result: ctrl.Result{RequeueAfter: time.Hour}, err: errors.New("no"), again: true, retries: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, r := NewWithT(t), newOffloadRig(t)
+			r.result, r.err = test.result, test.err
+			g.Eventually(r.begin(true)).Should(Receive(BeNil()))
+			close(r.release)
+			r.all.Wait()
+			if test.again {
+				g.Eventually(r.work.Len).Should(Equal(1))
+			} else {
+				g.Consistently(r.work.Len, 50*time.Millisecond).Should(BeZero())
+			}
+			g.Expect(r.work.NumRequeues(offloadRequest)).To(Equal(test.retries))
+		})
+	}
+}
+
+func TestOffloadSurvivesAPanic(t *testing.T) {
+	g, r := NewWithT(t), newOffloadRig(t)
+	_, err := r.do(t.Context(), offloadRequest, func(context.Context, reconcile.Request) (ctrl.Result, error) { panic("oh") })
+	g.Expect(err).To(MatchError(ContainSubstring("panic: oh")))
+	g.Expect(r.running).To(BeEmpty())
+}
+
+func TestOffloadEndsWithTheManager(t *testing.T) {
+	g, r := NewWithT(t), newOffloadRig(t)
+	g.Eventually(r.begin(true)).Should(Receive(BeNil()))
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.Start(ctx) }()
+	cancel()
+	g.Consistently(stopped, 100*time.Millisecond).ShouldNot(Receive(), "a reconcile that is under way is left behind")
+	close(r.release)
+	g.Eventually(stopped).Should(Receive(BeNil()))
+}
