@@ -5,6 +5,8 @@ SHELL := /usr/bin/env bash -o pipefail -e
 TOOL := go tool -modfile=hack/tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= pooledjob/manager:$(VERSION)
+# The race detector needs a C compiler.
+RACE := $(if $(shell command -v $$(go env CC)),-race)
 BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
@@ -30,8 +32,17 @@ down: ## Stop what `make up` started.
 ## Test
 
 .PHONY: test
-test: localkube build build-installer ## Run every test.
-	go test -p 1 ./... -timeout 30m
+test: localkube build build-installer test-pool ## Run every test.
+	go test -p 1 $$(go list ./... | grep -v /internal/connpool) -timeout 30m
+
+.PHONY: test-pool
+test-pool: localkube ## Run the pool's tests, with the race detector where there is a C compiler.
+	go test $(RACE) ./internal/connpool -timeout 15m
+
+.PHONY: test-soak
+test-soak: localkube ## Look for leaks of the pool in SOAK_CYCLES cycles, or for SOAK_DURATION (such as 24h).
+	SOAK_CYCLES=$(or $(SOAK_CYCLES),500) SOAK_DURATION=$(SOAK_DURATION) \
+	  go test ./internal/connpool -timeout 0 -v -ginkgo.v -ginkgo.focus 'soak'
 
 .PHONY: test-e2e
 test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).

@@ -63,6 +63,11 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	if err := r.gatherConnection(ctx, s); err != nil {
 		return nil, nil, err
 	}
+	if s.connection != nil && !s.access.permitted && !s.bound && job.DeletionTimestamp.IsZero() {
+		// It is refused, and must not wake a connection that is idle.
+		s.notReady = "not asked for"
+		return s, nil, nil
+	}
 	lease, err := r.Connections.Lease(job.Spec.ClusterName, string(job.UID))
 	if err == nil {
 		err = r.gatherRemote(s, lease)
