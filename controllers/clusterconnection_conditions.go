@@ -76,7 +76,7 @@ func (w *connectionWriter) observe(status connpool.Status, broken *finding) {
 		*credential = *newest
 		if ready.status == metav1.ConditionTrue {
 			ready = finding{metav1.ConditionTrue, v1alpha1.ReasonLastKubeconfig,
-				"Jobs can be sent, and their status comes back, with the last kubeconfig that worked. " + newest.message}
+				"Jobs can be sent, and their status comes back. " + newest.message}
 		} else {
 			ready = rollUp(findings) // with the credential's
 		}
