@@ -3,6 +3,7 @@ package controllers
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -63,7 +64,7 @@ func (w *connectionWriter) notConnected(reason, message string) {
 // the Secret, if anything: the pool then goes on with the kubeconfig before.
 func (w *connectionWriter) observe(status connpool.Status, broken *finding) {
 	w.observeTarget(status)
-	if status.State == connpool.Connecting && broken == nil && w.saysEnough() {
+	if status.State == connpool.Connecting && w.saysEnough() {
 		return // what was written before may still be true
 	}
 	findings := findingsOf(status)
@@ -73,6 +74,9 @@ func (w *connectionWriter) observe(status connpool.Status, broken *finding) {
 	}
 	ready := rollUp(findings)
 	if newest := newestProblem(status.Next, broken); newest != nil {
+		if credential.reason == v1alpha1.ReasonCredentialsExpired {
+			newest = &finding{credential.status, credential.reason, credential.message + " " + newest.message}
+		}
 		*credential = *newest
 		if ready.status == metav1.ConditionTrue {
 			ready = finding{metav1.ConditionTrue, v1alpha1.ReasonLastKubeconfig,
@@ -259,4 +263,31 @@ func changed(before, after *v1alpha1.ClusterConnection, kind string) *metav1.Con
 		return nil
 	}
 	return is
+}
+
+// warnings remembers of which expiry of each connection an Event has told: while the
+// target is away nothing is said of the credential, and when it is back it is no news.
+type warnings struct {
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+// first tells whether this is the first warning of that expiry.
+func (w *warnings) first(name string, expiry *metav1.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if expiry == nil || w.told[name].Equal(expiry.Time) {
+		return false
+	}
+	if w.told == nil {
+		w.told = map[string]time.Time{}
+	}
+	w.told[name] = expiry.Time
+	return true
+}
+
+func (w *warnings) forget(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.told, name)
 }

@@ -28,6 +28,9 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 		r.confirmCluster(connection)
 		r.Connections.Connect(connection.Name, configOf(connection, identity))
 	}
+	if reason != "" {
+		r.Connections.Keep(connection.Name)
+	}
 	status, ok := r.Connections.Status(connection.Name)
 	switch {
 	case !ok && reason != "":

@@ -55,6 +55,7 @@ type ClusterConnectionReconciler struct {
 
 	counted countTimes
 	idle    idleTimes
+	warned  warnings
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -82,6 +83,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 			r.Connections.Disconnect(req.Name)
 			r.counted.forget(req.Name)
 			r.idle.update(req.Name, true, time.Time{})
+			r.warned.forget(req.Name)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -185,6 +187,9 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 		return client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	for _, event := range transitions(before, after) {
+		if event.reason == v1alpha1.ReasonExpiringSoon && !r.warned.first(after.Name, after.Status.CredentialsExpireAt) {
+			continue
+		}
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))
 	}
 	return nil

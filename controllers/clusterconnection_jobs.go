@@ -108,6 +108,7 @@ func (r *ClusterConnectionReconciler) rest(ctx context.Context, connection *v1al
 	timeout := connection.Spec.IdleTimeoutSeconds
 	if timeout == nil || *timeout == 0 {
 		r.idle.update(connection.Name, true, time.Time{})
+		r.Connections.Wake(connection.Name)
 		return 0, nil
 	}
 	var jobs v1alpha1.PooledJobList

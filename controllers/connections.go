@@ -6,6 +6,10 @@ import "github.com/pooledjob/pooledjob/internal/connpool"
 type Connections interface {
 	// Connect makes the named connection use config.
 	Connect(name string, config connpool.Config)
+	// Keep has the named connection forget a config that is still to prove itself.
+	Keep(name string)
+	// Wake ends Sleep.
+	Wake(name string)
 	// Sleep closes the named connection, if it is Ready, until it is leased again.
 	Sleep(name string)
 	// Disconnect closes the named connection.

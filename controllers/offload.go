@@ -31,9 +31,11 @@ type offload struct {
 	queue *queue
 	after time.Duration
 
-	mu      sync.Mutex
-	running map[reconcile.Request]*reconcileTask
-	all     sync.WaitGroup
+	mu       sync.Mutex
+	running  map[reconcile.Request]*reconcileTask
+	failures map[reconcile.Request]int // in a row, of those without their worker
+	stopped  bool
+	all      sync.WaitGroup
 }
 
 // reconcileTask is a reconcile that is under way.
@@ -49,20 +51,19 @@ type reconcileTask struct {
 }
 
 func newOffload(queue *queue) *offload {
-	return &offload{queue: queue, after: offloadAfter, running: map[reconcile.Request]*reconcileTask{}}
+	return &offload{
+		queue: queue, after: offloadAfter,
+		running: map[reconcile.Request]*reconcileTask{}, failures: map[reconcile.Request]int{},
+	}
 }
 
 // do reconciles, or leaves that to the reconcile of the same object that is under
 // way.
 func (o *offload) do(ctx context.Context, request reconcile.Request, f reconcile.Func) (ctrl.Result, error) {
-	task := o.start(request)
+	task := o.start(ctx, request, f)
 	if task == nil {
 		return ctrl.Result{}, nil
 	}
-	o.all.Go(func() {
-		task.run(ctx, f)
-		o.finish(ctx, task)
-	})
 	patience := time.NewTicker(o.after)
 	defer patience.Stop()
 	for {
@@ -77,16 +78,24 @@ func (o *offload) do(ctx context.Context, request reconcile.Request, f reconcile
 	}
 }
 
-// start registers a reconcile; it is nil if there is one of the same object.
-func (o *offload) start(request reconcile.Request) *reconcileTask {
+// start starts a reconcile; it does not if there is one of the same object, or when
+// the manager stops.
+func (o *offload) start(ctx context.Context, request reconcile.Request, f reconcile.Func) *reconcileTask {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if other := o.running[request]; other != nil {
 		other.again = true
 		return nil
 	}
+	if o.stopped {
+		return nil
+	}
 	task := &reconcileTask{request: request, done: make(chan struct{})}
 	o.running[request] = task
+	o.all.Go(func() {
+		task.run(ctx, f)
+		o.finish(ctx, task)
+	})
 	return task
 }
 
@@ -110,9 +119,16 @@ func (o *offload) detach(task *reconcileTask) bool {
 
 // finish hands the outcome to the worker or, if it is gone, to the queue.
 func (o *offload) finish(ctx context.Context, task *reconcileTask) {
+	after := task.result.RequeueAfter
 	o.mu.Lock()
 	delete(o.running, task.request)
 	detached, again := task.detached, task.again
+	if detached && task.err != nil {
+		after = retryAfter(o.failures[task.request])
+		o.failures[task.request]++
+	} else {
+		delete(o.failures, task.request)
+	}
 	o.mu.Unlock()
 	close(task.done)
 	if !detached {
@@ -121,16 +137,28 @@ func (o *offload) finish(ctx context.Context, task *reconcileTask) {
 	if task.err != nil {
 		logf.FromContext(ctx).Error(task.err, "Reconciler error")
 	}
-	o.queue.settle(task.request, task.result.RequeueAfter, task.err != nil)
+	o.queue.addAfter(task.request, after)
 	if again {
 		o.queue.add(task.request.NamespacedName)
 	}
+}
+
+// retryAfter is the wait after so many failures in a row, as the queue's rate limiter
+// has it. That one cannot be asked: for it a worker that was let go has succeeded.
+func retryAfter(failures int) time.Duration {
+	if failures > 16 {
+		return maxRetry
+	}
+	return min(minBackoff<<failures, maxRetry)
 }
 
 // Start waits for the reconciles that are under way when the manager stops. It
 // implements manager.Runnable.
 func (o *offload) Start(ctx context.Context) error {
 	<-ctx.Done()
+	o.mu.Lock()
+	o.stopped = true
+	o.mu.Unlock()
 	o.all.Wait()
 	return nil
 }

@@ -24,6 +24,10 @@ import (
 // The pool wakes us when there is room; this is for when that goes by unused.
 const busyPause = 5 * time.Second
 
+// notSentPause is the wait when there is no TCP connection to the target, before the
+// pool knows whether it is Unreachable.
+const notSentPause = 2 * time.Second
+
 // run is one reconcile of one PooledJob.
 type run struct {
 	*PooledJobReconciler
@@ -80,7 +84,8 @@ func (e *targetError) Error() string { return e.doing + ": " + e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
 // explain records a target's failure where the user can see it. It turns an end of
-// the connection, which the pool wakes us from, and a full one into no error.
+// the connection, which the pool wakes us from, a full one and one that is being made
+// into no error.
 func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
 	var failed *targetError
 	switch {
@@ -88,6 +93,8 @@ func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
 		return 0, nil
 	case errors.Is(err, connpool.ErrBusy):
 		return busyPause, nil
+	case errors.Is(err, connpool.ErrNotSent):
+		return notSentPause, nil
 	case !errors.As(err, &failed):
 		return after, err
 	case !r.job.DeletionTimestamp.IsZero():

@@ -181,6 +181,6 @@ func usabilityChanged() predicate.Predicate {
 		is := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 		return before.Generation != after.Generation ||
 			(was == nil) != (is == nil) ||
-			(was != nil && (was.Status != is.Status || was.Reason != is.Reason || was.Message != is.Message))
+			(was != nil && (was.Status != is.Status || was.Reason != is.Reason))
 	}}
 }

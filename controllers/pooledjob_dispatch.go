@@ -24,7 +24,7 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	case err == nil:
 		r.found(created)
 		return 0, nil
-	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy):
+	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
 		return 0, err // nothing was sent
 	case apierrors.IsAlreadyExists(err):
 		return r.adopt(ctx)

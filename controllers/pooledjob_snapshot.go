@@ -149,7 +149,7 @@ func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) {
 	var notReady *connpool.NotReadyError
 	if errors.As(err, &notReady) {
 		s.notReady = notReady.Error()
-		if last := notReady.Status.LastContact; !last.IsZero() {
+		if last := notReady.Status.LastContact; !last.IsZero() && notReady.Status.State == connpool.Unreachable {
 			s.notReady += "; last contact at " + last.UTC().Format(time.RFC3339)
 		}
 		s.connecting = notReady.Status.State == connpool.Connecting || notReady.Status.State == connpool.Idle

@@ -25,9 +25,13 @@ type Wakeups struct {
 	jobs        queue
 }
 
-// connectionChanged wakes a ClusterConnection and exactly its PooledJobs that need it.
-func (w *Wakeups) connectionChanged(name string) {
+// connectionChanged wakes a ClusterConnection and exactly its PooledJobs that need it;
+// those not for other words about the same state, which each of them would write.
+func (w *Wakeups) connectionChanged(name string, onlyWords bool) {
 	w.connections.add(types.NamespacedName{Name: name})
+	if onlyWords {
+		return
+	}
 	w.wakeJobs(client.MatchingFields{jobsInNeed: name})
 }
 
@@ -76,17 +80,9 @@ func (q *queue) add(name types.NamespacedName) {
 	}
 }
 
-// settle puts an object back as a worker does after a reconcile.
-func (q *queue) settle(request reconcile.Request, after time.Duration, failed bool) {
-	target := q.target.Load()
-	switch {
-	case target == nil:
-	case failed:
-		(*target).AddRateLimited(request)
-	default:
-		(*target).Forget(request)
-		if after > 0 {
-			(*target).AddAfter(request, after)
-		}
+// addAfter adds an object after a while; 0 is not at all.
+func (q *queue) addAfter(request reconcile.Request, after time.Duration) {
+	if target := q.target.Load(); target != nil && after > 0 {
+		(*target).AddAfter(request, after)
 	}
 }

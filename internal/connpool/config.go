@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -73,6 +74,9 @@ func (c Config) scopes() []string {
 	return slices.Compact(slices.Sorted(slices.Values(c.Namespaces)))
 }
 
+// scopeNames are the scopes in one word.
+func (c Config) scopeNames() string { return strings.Join(c.scopes(), ",") }
+
 // Options configure a Pool. The zero value of a duration or a number means its
 // default.
 type Options struct {
@@ -81,9 +85,10 @@ type Options struct {
 	// KeyLabel is the label whose value groups Jobs and Pods: the objects of
 	// one run have the same.
 	KeyLabel string
-	// OnState is called after the status of a connection changed. It must not
-	// block.
-	OnState func(connection string)
+	// OnState is called after the status of a connection changed, and after it
+	// was disconnected; onlyWords tells that its states are as before, and only
+	// the words for them changed. It must not block.
+	OnState func(connection string, onlyWords bool)
 	// OnChange is called after a watched object with the given value of
 	// KeyLabel changed, and when there is room again for a call on its behalf
 	// that ended with ErrBusy. It must not block.
@@ -104,9 +109,9 @@ type Options struct {
 	// where the defaults of client-go take 44 s.
 	PingInterval, PingTimeout time.Duration
 	// ProbeInterval is the time between two probes of a Ready connection,
-	// jittered by a tenth. Default 6 s: with three failures needed and a second
-	// between them a black hole is known within 6.6 + 3 x 4 + 1.2 s, which is less than 20 s, at
-	// ten requests a minute.
+	// jittered by a tenth. Default 5 s: a black hole is known in less than 20 s,
+	// which is 5.5 s to the first of three probes, 4 s for each to fail and half a
+	// second between them; for twelve requests a minute.
 	ProbeInterval time.Duration
 	// ProbeTimeout bounds one probe. Default 4 s.
 	ProbeTimeout time.Duration
@@ -122,7 +127,8 @@ type Options struct {
 	// probes. Default 0, no bound: the API server's own priority and fairness
 	// knows better how much it can take.
 	QPS int
-	// SyncTimeout bounds the first list of a session. Default 2 min.
+	// SyncTimeout is how long the first list of a view may take before it counts
+	// as Unreachable. It goes on. Default 2 min.
 	SyncTimeout time.Duration
 	// WatchRenewal is how long a watch may tell nothing, not even a bookmark,
 	// before it is ended and made anew. Default 100 s: an API server sends a
@@ -148,7 +154,7 @@ func (o Options) WithDefaults() Options {
 		&o.TLSHandshakeTimeout: 5 * time.Second,
 		&o.PingInterval:        10 * time.Second,
 		&o.PingTimeout:         5 * time.Second,
-		&o.ProbeInterval:       6 * time.Second,
+		&o.ProbeInterval:       5 * time.Second,
 		&o.ProbeTimeout:        4 * time.Second,
 		&o.RequestTimeout:      30 * time.Second,
 		&o.SyncTimeout:         2 * time.Minute,
@@ -161,7 +167,7 @@ func (o Options) WithDefaults() Options {
 		*duration = cmp.Or(*duration, value)
 	}
 	if o.OnState == nil {
-		o.OnState = func(string) {}
+		o.OnState = func(string, bool) {}
 	}
 	if o.OnChange == nil {
 		o.OnChange = func(string) {}

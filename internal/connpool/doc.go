@@ -35,7 +35,8 @@
 //
 // Behind one address another cluster may answer from one TCP connection to the next.
 // So the wire sends nothing over a new one but the question for the UID of the
-// namespace kube-system, until that is answered as before.
+// namespace kube-system, until that is answered as before. (Where that is denied it
+// also asks which rights are missing.)
 //
 // A view that is denied a right does not end the session: it stops, the target is
 // asked which rights are missing, and it is tried again after a while. A watch that
@@ -66,5 +67,6 @@
 // of wire and sockets are leaves, as those inside of informers are. OnState and
 // OnChange come from the pool's goroutines and must not block.
 //
-// Contexts descend from the pool's, never from a caller's.
+// Contexts descend from the pool's, never from a caller's, and carry no logger: a
+// target can send back the credential that it was sent, and client-go would log it.
 package connpool

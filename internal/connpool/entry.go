@@ -62,14 +62,22 @@ func (e *entry) run() {
 		if time.Since(begin) > e.pool.options.MaxBackoff {
 			failures = 0 // a session that lasted, not one that comes and goes
 		}
-		e.pool.lost(e, redact(err, e.identity.Token))
 		if errors.Is(err, errIdle) {
 			failures = -1
 			continue
 		}
-		if !sleep(e.ctx, backoff(e.pool.options, failures)) {
-			return
-		}
+		e.rest(backoff(e.pool.options, failures))
+	}
+}
+
+// rest waits for a while, or until there is something new.
+func (e *entry) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-e.wake:
+	case <-e.ctx.Done():
 	}
 }
 
@@ -92,18 +100,22 @@ func (e *entry) runSession() error {
 	ctx, pause := context.WithCancelCause(e.ctx)
 	defer pause(nil)
 	s, err := e.open(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		e.pool.opened(e, s, pause)
+		if err = s.settle(ctx); err == nil {
+			e.pool.ready(e, s)
+			err = s.serve(ctx)
+		}
 	}
-	grace := false
-	defer func() { s.close(grace) }()
-	e.pool.opened(e, s, pause)
-	if err := s.settle(ctx); err != nil {
-		return err
+	if e.ctx.Err() == nil {
+		e.pool.lost(e, redact(err, e.identity.Token))
 	}
-	e.pool.ready(e, s)
-	err = s.serve(ctx)
-	grace = ctx.Err() != nil // it was not the target that ended it
+	if s != nil {
+		// Calls under way may take a while to end, if it was not the target that
+		// ended the session; the next one must not wait.
+		grace := ctx.Err() != nil
+		e.pool.running.Go(func() { s.close(grace) })
+	}
 	return err
 }
 
@@ -134,6 +146,9 @@ func backoff(o Options, failures int) time.Duration {
 	}
 	return o.MinBackoff/2 + rand.N(limit)
 }
+
+// wasReady tells whether the entry ever had a session in use. Pool.mu is held.
+func (e *entry) wasReady() bool { return e.version != "" }
 
 // contact notes that the target has answered.
 func (e *entry) contact() { e.lastContact.Store(time.Now().UnixNano()) }

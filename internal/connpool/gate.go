@@ -7,6 +7,9 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
+// ticksPerSecond is how often at most the list is looked at as time passes.
+const ticksPerSecond = 20
+
 // gate bounds the calls to one target. Who finds it full does not wait, for it
 // would keep a worker from other targets: it is put on a list, and told when there
 // is room. Pool.mu guards it.
@@ -56,7 +59,7 @@ func (g *gate) leave() { g.inFlight-- }
 func (g *gate) take() []string {
 	room := min(max(g.limit-g.inFlight, 0), len(g.queue))
 	if g.limiter != nil {
-		room = min(room, 1)
+		room = min(room, max(g.qps/ticksPerSecond, 1))
 	}
 	keys := slices.Clone(g.queue[:room])
 	g.queue = slices.Delete(g.queue, 0, room)
@@ -74,5 +77,5 @@ func (g *gate) tick() time.Duration {
 		return 0
 	}
 	g.ticking = true
-	return time.Second / time.Duration(g.qps)
+	return time.Second / time.Duration(min(g.qps, ticksPerSecond))
 }

@@ -4,12 +4,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
 // guardedWatch notes when a watch tells something, and ends it when it has told
 // nothing for too long: a watch whose far end is gone looks like one of which there
-// is no news. Its reader, a reflector, then makes a new one where this one ended.
+// is no news. It ends as one that is too old, so that its reader, a reflector, lists
+// anew: another watch that is granted and silent would prove nothing.
 type guardedWatch struct {
 	watch.Interface
 	events chan watch.Event
@@ -20,7 +22,6 @@ type guardedWatch struct {
 // guard reads on from inner. It adds to open while the watch is.
 func guard(inner watch.Interface, heard, open *atomic.Int64, renewal time.Duration) watch.Interface {
 	g := &guardedWatch{Interface: inner, events: make(chan watch.Event), stop: make(chan struct{})}
-	heard.Store(time.Now().UnixNano()) // that it was granted is news
 	open.Add(1)
 	go func() {
 		defer open.Add(-1)
@@ -42,16 +43,26 @@ func (g *guardedWatch) forward(heard *atomic.Int64, renewal time.Duration) {
 			}
 			heard.Store(time.Now().UnixNano())
 			silence.Reset(renewal)
-			select {
-			case g.events <- event:
-			case <-g.stop:
+			if !g.hand(event) {
 				return
 			}
 		case <-silence.C:
+			expired := apierrors.NewResourceExpired("the watch has told nothing for too long").Status()
+			g.hand(watch.Event{Type: watch.Error, Object: &expired})
 			return
 		case <-g.stop:
 			return
 		}
+	}
+}
+
+// hand gives an event to the reader, unless it has stopped reading.
+func (g *guardedWatch) hand(event watch.Event) bool {
+	select {
+	case g.events <- event:
+		return true
+	case <-g.stop:
+		return false
 	}
 }
 

@@ -27,6 +27,7 @@ type informers struct {
 	jobs    cache.SharedIndexInformer
 	pods    cache.SharedIndexInformer
 	gone    *gonePods
+	trouble atomic.Pointer[error] // that a watch had last
 	// heardOfJobs and heardOfPods are when the two watches last told something,
 	// Unix nanoseconds.
 	heardOfJobs, heardOfPods atomic.Int64
@@ -50,6 +51,7 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	}
 	onError := func(_ context.Context, _ *cache.Reflector, err error) {
 		v.session.unauthorized(err)
+		i.trouble.Store(&err)
 		if isForbidden(err) {
 			denied(err)
 		}
@@ -76,6 +78,14 @@ func (i *informers) run() {
 	running.Wait()
 }
 
+// whyNotSynced is what is known of why the first list takes long.
+func (i *informers) whyNotSynced() error {
+	if trouble := i.trouble.Load(); trouble != nil {
+		return fmt.Errorf("%w: %w", errSlowList, *trouble)
+	}
+	return errSlowList
+}
+
 // lastWords is when the more silent of the two watches told something.
 func (i *informers) lastWords() int64 { return min(i.heardOfJobs.Load(), i.heardOfPods.Load()) }
 
@@ -84,6 +94,8 @@ func (i *informers) informer(v *view, example runtime.Object, client rest.Interf
 		func(o *metav1.ListOptions) { o.LabelSelector = i.options.Selector })
 	guarded := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			ctx, cancel := context.WithTimeout(ctx, i.options.SyncTimeout)
+			defer cancel()
 			list, err := plain.ListWithContext(ctx, o)
 			if err == nil {
 				heard.Store(time.Now().UnixNano())
@@ -91,7 +103,7 @@ func (i *informers) informer(v *view, example runtime.Object, client rest.Interf
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			inner, err := plain.WatchWithContext(ctx, o)
+			inner, err := i.open(ctx, plain, o)
 			if err != nil {
 				return nil, err
 			}
@@ -99,6 +111,18 @@ func (i *informers) informer(v *view, example runtime.Object, client rest.Interf
 		},
 	}
 	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(guarded, client), example, 0, cache.Indexers{byKey: i.indexByKey})
+}
+
+// open opens a watch. A request for one that is never answered would hold the
+// reflector for ever. The context that it makes ends with its parent, as the watch does.
+func (i *informers) open(ctx context.Context, lw *cache.ListWatch, o metav1.ListOptions) (watch.Interface, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	impatient := time.AfterFunc(min(i.options.RequestTimeout, i.options.WatchRenewal), cancel)
+	inner, err := lw.WatchWithContext(ctx, o)
+	if !impatient.Stop() || err != nil {
+		cancel()
+	}
+	return inner, err
 }
 
 func (i *informers) indexByKey(obj any) ([]string, error) {

@@ -23,13 +23,25 @@ import (
 type Lease struct {
 	session   *session
 	key       string                // of the run
-	views     map[string]*informers // by scope
+	views     map[string]*informers // by scope; those that are Ready
+	missing   map[string]error      // by scope; why the others are not
 	expiresAt time.Time
 }
 
-// newLease lends what a Ready hold has. Pool.mu is held.
+// newLease lends what a hold has whose target is Ready. Pool.mu is held.
 func newLease(h *hold, key string) *Lease {
-	return &Lease{session: h.entry.session, key: key, views: h.views(), expiresAt: h.config.ExpiresAt}
+	l := &Lease{session: h.entry.session, key: key, views: map[string]*informers{}, missing: map[string]error{}, expiresAt: h.config.ExpiresAt}
+	for _, scope := range h.config.scopes() {
+		state, err := h.viewState(scope)
+		if state == Ready {
+			l.views[scope] = l.session.views[scope].current
+			continue
+		}
+		status := h.member.status()
+		status.State, status.Err = state, err
+		l.missing[scope] = &NotReadyError{Connection: h.member.name, Status: status}
+	}
+	return l
 }
 
 // ClusterUID is the UID of the cluster that the session is connected to.
@@ -45,6 +57,8 @@ func (l *Lease) view(namespace string) (*informers, error) {
 		i = l.views[namespace]
 	}
 	switch {
+	case i == nil && l.missing[namespace] != nil:
+		return nil, l.missing[namespace]
 	case i == nil:
 		return nil, ErrNotWatched
 	case i.ctx.Err() != nil:
@@ -188,14 +202,14 @@ func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T
 		waiting.Store(true)
 		defer waiting.Store(false)
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.session.options.RequestTimeout)
+	ctx, cancel := context.WithTimeout(unlogged(ctx), l.session.options.RequestTimeout)
 	defer cancel()
 	defer context.AfterFunc(l.session.ctx, cancel)()
 	answer, err = request(ctx)
 	if err != nil && l.session.ctx.Err() != nil {
 		err = fmt.Errorf("the connection was lost before the target answered: %w", err)
 	}
-	l.session.unauthorized(err)
+	l.session.doubted(err)
 	return answer, redact(err, l.session.entry.identity.Token)
 }
 

@@ -9,8 +9,6 @@ type member struct {
 	current *hold
 	next    *hold // nil unless an identity is being proven
 	idle    bool
-	// expects is the UID of the cluster that must be found; "" is any.
-	expects string
 	told    news
 }
 
@@ -19,6 +17,18 @@ type hold struct {
 	member *member
 	config Config
 	entry  *entry
+	// expects is the UID of the cluster that must be found; "" is any.
+	expects string
+}
+
+// set changes what the hold asks for, but for its identity. Pool.mu is held.
+func (h *hold) set(config Config) {
+	h.config = config
+	if uid := config.ClusterUID; uid != "" && uid != h.expects {
+		h.expects = uid
+		h.entry.signal() // it may be the one that answers
+	}
+	h.entry.apply()
 }
 
 // news is what of a status is worth telling when it changes.
@@ -26,14 +36,43 @@ type news struct {
 	state, nextState State
 	err, nextErr     string
 	hash             string
+	scopes           string
+}
+
+// onlyWords tells whether nothing but the words for the same states changed.
+func (n news) onlyWords(before news) bool {
+	before.err, before.nextErr = n.err, n.nextErr
+	return n == before
 }
 
 // needed tells whether the entry must be connected for this hold.
 func (h *hold) needed() bool { return !h.member.idle || h.member.next == h }
 
-// state is the state of a hold: that of the sessions, or what is wrong behind one
-// that is well.
+// state is the state of a hold: that of the target, or of the first view that is not
+// Ready.
 func (h *hold) state() (State, error) {
+	if state, err := h.targetState(); state != Ready {
+		return state, err
+	}
+	for _, scope := range h.config.scopes() {
+		if state, err := h.viewState(scope); state != Ready {
+			return state, err
+		}
+	}
+	return Ready, nil
+}
+
+// viewState is the state of one of the views of a target that is Ready.
+func (h *hold) viewState(scope string) (State, error) {
+	v := h.entry.session.views[scope]
+	if v == nil || v.ctx.Err() != nil {
+		return Connecting, nil
+	}
+	return v.state, v.err
+}
+
+// targetState is the state of the sessions, and of the cluster behind them.
+func (h *hold) targetState() (State, error) {
 	e := h.entry
 	switch {
 	case e.state != Ready:
@@ -41,15 +80,8 @@ func (h *hold) state() (State, error) {
 	case e.session.retired:
 		return Connecting, nil
 	}
-	if want := h.member.expects; want != "" && want != e.uid {
+	if want := h.expects; want != "" && want != e.uid {
 		return IdentityChanged, &identityError{want: want, got: e.uid}
-	}
-	for _, scope := range h.config.scopes() {
-		if v := e.session.views[scope]; v == nil || v.ctx.Err() != nil {
-			return Connecting, nil
-		} else if v.state != Ready {
-			return v.state, v.err
-		}
 	}
 	return Ready, nil
 }
@@ -76,7 +108,8 @@ func (m *member) status() Status {
 	var next *Attempt
 	if m.next != nil {
 		nextState, nextErr := m.next.state()
-		if state == Ready || state == Idle || nextState == Connecting {
+		wakes := state == Connecting && used.entry.wasReady()
+		if state == Ready || state == Idle || wakes || nextState == Connecting {
 			next = &Attempt{State: nextState, Err: nextErr, ClusterUID: m.next.entry.uid}
 		} else {
 			used, state, err = m.next, nextState, nextErr
@@ -86,7 +119,7 @@ func (m *member) status() Status {
 	status := Status{
 		State: state, Err: err, Next: next,
 		IdentityHash: e.hash, Server: e.identity.Server, ExpiresAt: used.config.ExpiresAt,
-		KubernetesVersion: e.version, ClusterUID: e.uid,
+		KubernetesVersion: e.version, ClusterUID: e.uid, scopes: used.config.scopeNames(),
 	}
 	if at := e.lastContact.Load(); at != 0 {
 		status.LastContact = time.Unix(0, at)
@@ -95,7 +128,7 @@ func (m *member) status() Status {
 }
 
 func newsOf(s Status) news {
-	n := news{state: s.State, err: text(s.Err), hash: s.IdentityHash}
+	n := news{state: s.State, err: text(s.Err), hash: s.IdentityHash, scopes: s.scopes}
 	if s.Next != nil {
 		n.nextState, n.nextErr = s.Next.State, text(s.Next.Err)
 	}

@@ -20,9 +20,9 @@ func newFigure(name, help string, kind prometheus.ValueType, labels ...string) f
 }
 
 var (
-	figureUp         = newFigure("up", "1 while Jobs can be sent and their status comes back, or could at once (Idle).", prometheus.GaugeValue)
+	figureUp         = newFigure("up", "1 while Jobs can be sent and their status comes back, or could at once (Idle), as far as is known.", prometheus.GaugeValue)
 	figureState      = newFigure("state", "1 for the state that the connection is in.", prometheus.GaugeValue, "state")
-	figureSockets    = newFigure("sockets", "Open TCP connections to the target.", prometheus.GaugeValue)
+	figureSockets    = newFigure("sockets", "Open TCP connections to the target, with those of a new kubeconfig that is being tried.", prometheus.GaugeValue)
 	figureWatches    = newFigure("watches", "Open watches on the target.", prometheus.GaugeValue)
 	figureInFlight   = newFigure("requests_in_flight", "Requests under way, without watches and probes.", prometheus.GaugeValue)
 	figureQueued     = newFigure("requests_queued", "Runs that wait until there is room for their request.", prometheus.GaugeValue)
@@ -48,59 +48,79 @@ func (p *Pool) Describe(descs chan<- *prometheus.Desc) {
 // the same figures.
 func (p *Pool) Collect(metrics chan<- prometheus.Metric) {
 	now := time.Now()
-	var collected []prometheus.Metric
+	var collected []memberFigures
 	p.mu.Lock()
 	for _, m := range p.members {
-		collected = append(collected, m.metrics(now)...)
+		collected = append(collected, m.figures(now))
 	}
 	p.mu.Unlock()
-	for _, metric := range collected {
-		metrics <- metric
+	for _, figures := range collected {
+		figures.addViews(now) // counting takes time
+		for _, metric := range figures.metrics {
+			metrics <- metric
+		}
 	}
 }
 
-// metrics are the figures of one connection. Pool.mu is held.
-func (m *member) metrics(now time.Time) []prometheus.Metric {
-	var metrics []prometheus.Metric
-	add := func(f figure, value float64, labels ...string) {
-		metrics = append(metrics, prometheus.MustNewConstMetric(f.desc, f.kind, value, append([]string{m.name}, labels...)...))
+// memberFigures are the figures of one connection.
+type memberFigures struct {
+	name    string
+	views   map[string]*informers
+	metrics []prometheus.Metric
+}
+
+func (f *memberFigures) add(what figure, value float64, labels ...string) {
+	f.metrics = append(f.metrics, prometheus.MustNewConstMetric(what.desc, what.kind, value, append([]string{f.name}, labels...)...))
+}
+
+// addViews adds what the informers hold.
+func (f *memberFigures) addViews(now time.Time) {
+	if len(f.views) == 0 {
+		return
 	}
+	jobs, pods, heard := 0, 0, now.UnixNano()
+	for _, i := range f.views {
+		jobs += len(i.jobs.GetIndexer().ListKeys())
+		pods += len(i.pods.GetIndexer().ListKeys())
+		heard = min(heard, i.lastWords())
+	}
+	f.add(figureObjects, float64(jobs), "jobs")
+	f.add(figureObjects, float64(pods), "pods")
+	f.add(figureSilence, now.Sub(time.Unix(0, heard)).Seconds())
+}
+
+// figures are those of one connection that need no counting. Pool.mu is held.
+func (m *member) figures(now time.Time) memberFigures {
+	f := memberFigures{name: m.name, views: m.current.views()}
 	status, e := m.status(), m.current.entry
-	up := 0.0
-	if status.State == Ready || status.State == Idle {
-		up = 1
-	}
-	add(figureUp, up)
+	expired := !status.ExpiresAt.IsZero() && !now.Before(status.ExpiresAt)
+	f.add(figureUp, oneIf((status.State == Ready || status.State == Idle) && !expired))
 	for _, state := range states {
-		is := 0.0
-		if state == status.State {
-			is = 1
-		}
-		add(figureState, is, string(state))
+		f.add(figureState, oneIf(state == status.State), string(state))
 	}
-	add(figureSockets, float64(e.sockets.Load()))
-	add(figureWatches, float64(e.watches.Load()))
-	add(figureInFlight, float64(e.gate.inFlight))
-	add(figureQueued, float64(len(e.gate.queue)))
+	sockets := e.sockets.Load()
+	if m.next != nil {
+		sockets += m.next.entry.sockets.Load()
+	}
+	f.add(figureSockets, float64(sockets))
+	f.add(figureWatches, float64(e.watches.Load()))
+	f.add(figureInFlight, float64(e.gate.inFlight))
+	f.add(figureQueued, float64(len(e.gate.queue)))
 	for state, times := range e.ended {
-		add(figureReconnects, float64(times), string(state))
+		f.add(figureReconnects, float64(times), string(state))
 	}
 	if took := e.probeTook.Load(); took > 0 {
-		add(figureProbe, time.Duration(took).Seconds())
+		f.add(figureProbe, time.Duration(took).Seconds())
 	}
 	if !status.ExpiresAt.IsZero() {
-		add(figureExpiry, float64(status.ExpiresAt.Unix()))
+		f.add(figureExpiry, float64(status.ExpiresAt.Unix()))
 	}
-	if views := m.current.views(); len(views) > 0 {
-		jobs, pods, heard := 0, 0, now.UnixNano()
-		for _, i := range views {
-			jobs += len(i.jobs.GetIndexer().ListKeys())
-			pods += len(i.pods.GetIndexer().ListKeys())
-			heard = min(heard, i.lastWords())
-		}
-		add(figureObjects, float64(jobs), "jobs")
-		add(figureObjects, float64(pods), "pods")
-		add(figureSilence, now.Sub(time.Unix(0, heard)).Seconds())
+	return f
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
 	}
-	return metrics
+	return 0
 }

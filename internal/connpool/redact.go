@@ -21,6 +21,10 @@ func redact(err error, token string) error {
 	if err == nil || len(token) < minSecret || !strings.Contains(err.Error(), token) {
 		return err
 	}
+	var hidden *notSentError
+	if errors.As(err, &hidden) {
+		return &notSentError{redact(hidden.cause, token)}
+	}
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) {
 		return errors.New(strings.ReplaceAll(err.Error(), token, redacted))

@@ -2,7 +2,9 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -51,28 +53,36 @@ func (e *deniedError) Error() string {
 
 func (e *deniedError) Unwrap() error { return e.denial }
 
+// isSame tells whether two errors say the same: of two denials for which the same
+// rights are missing it depends on chance which the target met first.
+func isSame(a, b error) bool {
+	var one, other *deniedError
+	if errors.As(a, &one) && errors.As(b, &other) {
+		return slices.Equal(one.missing, other.missing)
+	}
+	return text(a) == text(b)
+}
+
 // explain asks the target which of the rights that are needed in the scopes the
 // identity does not have. The target tells only of the first that it met. What it
 // says of the others decides nothing: it explains. Without an answer the denial stays
 // as it is.
-func (s *session) explain(ctx context.Context, scopes []string, denial error) error {
+func (s *session) explain(ctx context.Context, scopes []string, denial error) (lacking bool, why error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
 	missing, err := s.missingOf(ctx, neededEverywhere, "")
-	if err != nil {
-		return denial
-	}
 	for _, scope := range scopes {
-		lacks, err := s.missingOf(ctx, neededInScope, scope)
 		if err != nil {
-			return denial
+			break
 		}
+		var lacks []string
+		lacks, err = s.missingOf(ctx, neededInScope, scope)
 		missing = append(missing, lacks...)
 	}
-	if len(missing) == 0 {
-		return denial
+	if err != nil || len(missing) == 0 {
+		return false, denial
 	}
-	return &deniedError{denial: denial, missing: missing}
+	return true, &deniedError{denial: denial, missing: missing}
 }
 
 // missingOf are those rights that the identity does not have in one scope, in words.

@@ -27,6 +27,9 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	// doubt holds one element when there is reason to probe at once.
+	doubt chan struct{}
+
 	// version and clusterUID are set by the first proof, before anybody else
 	// has the session.
 	version    string
@@ -44,13 +47,14 @@ type session struct {
 func openSession(ctx context.Context, e *entry) (*session, error) {
 	s := &session{
 		entry: e, options: e.pool.options,
-		views: map[string]*view{}, drained: make(chan struct{}),
+		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	t, err := newTransport(s.ctx, e.identity, e.pool.options, &e.sockets)
 	if err == nil {
 		s.transport, t.wire.prove = t, s.prove
 		s.version, err = s.readVersion(s.ctx) // dials, and so proves
+		err = uncover(err)
 	}
 	if err != nil {
 		s.cancel(err)
@@ -77,8 +81,15 @@ func (s *session) prove(ctx context.Context) error {
 	uid, err := s.readClusterUID(timed)
 	switch {
 	case err != nil:
+		s.unauthorized(err)
+		if isForbidden(err) {
+			_, err = s.explain(ctx, s.entry.pool.scopesOf(s.entry), err)
+		}
 		return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
 	case s.clusterUID == "":
+		if err := s.entry.pool.welcome(s.entry, uid); err != nil {
+			return err
+		}
 		s.clusterUID = uid
 	case s.clusterUID != uid:
 		s.cancel(errOtherCluster)
@@ -129,8 +140,6 @@ func (s *session) readClusterUID(ctx context.Context) (string, error) {
 
 // settle waits until every view has come to a first result.
 func (s *session) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.options.SyncTimeout, errSlowList)
-	defer cancel()
 	for _, v := range s.entry.pool.viewsOf(s) {
 		select {
 		case <-v.settled:
@@ -141,7 +150,11 @@ func (s *session) settle(ctx context.Context) error {
 		}
 	}
 	// What would end the session at its first probe must not begin it.
-	return s.probe(ctx)
+	err := uncover(s.probe(ctx))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // serve probes the target until the session ends, and returns why.
@@ -154,6 +167,7 @@ func (s *session) serve(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(pause):
+		case <-s.doubt:
 		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
 		case <-ctx.Done():
@@ -162,13 +176,13 @@ func (s *session) serve(ctx context.Context) error {
 		err := s.probe(ctx)
 		if err == nil {
 			failures = 0
-			s.transport.wire.tidy()
+			s.transport.wire.tidy(s.options.RequestTimeout)
 			s.entry.pool.judgeViews(s)
 			continue
 		}
 		failures++
 		if apierrors.IsUnauthorized(err) || failures == probeFailures {
-			return s.causeOf(err)
+			return s.causeOf(uncover(err))
 		}
 	}
 }
@@ -230,6 +244,18 @@ func (s *session) drain() {
 func (s *session) cut() {
 	if s.transport != nil {
 		s.transport.sockets.close()
+	}
+}
+
+// doubted has the session probed at once if a call was answered 401. That alone does
+// not end it: a webhook of the target may deny an object with that code.
+func (s *session) doubted(err error) {
+	if !apierrors.IsUnauthorized(err) {
+		return
+	}
+	select {
+	case s.doubt <- struct{}{}:
+	default:
 	}
 }
 

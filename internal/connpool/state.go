@@ -55,6 +55,8 @@ type Status struct {
 	// Next is what is known of the identity that the last Connect brought, while
 	// the one before it is in use.
 	Next *Attempt
+
+	scopes string // that are watched
 }
 
 // Attempt is what is known of an identity that is not in use yet.
@@ -73,6 +75,29 @@ var ErrClosed = errors.New("the connection was closed")
 // the same target, or were made within the last second, as may be. Nothing was sent.
 // OnChange tells when there is room.
 var ErrBusy = errors.New("too many requests to the target are under way")
+
+// ErrNotSent is the error of a call for which no TCP connection to the target could be
+// had, or none that leads to the cluster from before. Nothing was sent.
+var ErrNotSent = errors.New("the target could not be reached, or not proven to be the same")
+
+// notSentError says why a request was not sent. It hides what it holds: the answer to
+// the proof of a connection must not be taken for the answer to the request.
+type notSentError struct{ cause error }
+
+func (e *notSentError) Error() string { return e.cause.Error() }
+
+// Is tells errors.Is that it is an ErrNotSent.
+func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
+
+// uncover is the error that a notSentError hides, for those who ask about the
+// connection and not about their request.
+func uncover(err error) error {
+	var hidden *notSentError
+	if errors.As(err, &hidden) {
+		return hidden.cause
+	}
+	return err
+}
 
 // ErrNotWatched is the error of a question about objects in a namespace that the
 // connection does not watch.
@@ -106,6 +131,7 @@ var (
 	// errOtherCluster ends a session over whose new TCP connection another
 	// cluster answers. The next session finds out what that means.
 	errOtherCluster = errors.New("another cluster answers over a new TCP connection than over the one before")
+	errNoRoom       = errors.New("the server ends its connections before a request can be sent")
 	errSlowList     = errors.New("the first list of Jobs and Pods took too long")
 	errStale        = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
 	errNotKube      = errors.New("the answer is not that of a Kubernetes API server")
@@ -113,7 +139,10 @@ var (
 
 // stateAfter is the state of a connection whose session ended with err.
 func stateAfter(err error) State {
+	var other *identityError
 	switch {
+	case errors.As(err, &other):
+		return IdentityChanged
 	case errors.Is(err, errIdle):
 		return Idle
 	case errors.Is(err, errOtherCluster):

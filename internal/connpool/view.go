@@ -46,14 +46,19 @@ func (v *view) run() {
 		v.session.entry.pool.viewChanged(v, state, err, current)
 		settle()
 	}
-	for v.ctx.Err() == nil {
+	for failures := 0; v.ctx.Err() == nil; failures++ {
 		denied := v.watch(result)
 		if v.ctx.Err() != nil {
 			return
 		}
-		result(Forbidden, v.session.explain(v.ctx, []string{v.scope}, denied), nil)
-		interval := v.session.options.ReviewInterval
-		if !sleep(v.ctx, interval*9/10+rand.N(interval/5)) {
+		lacking, why := v.session.explain(v.ctx, []string{v.scope}, denied)
+		result(Forbidden, why, nil)
+		pause := backoff(v.session.options, failures) // an API server that has just started denies what it allows later
+		if lacking {
+			interval := v.session.options.ReviewInterval
+			pause = interval*9/10 + rand.N(interval/5)
+		}
+		if !sleep(v.ctx, pause) {
 			return
 		}
 	}
@@ -72,9 +77,15 @@ func (v *view) watch(result func(State, error, *informers)) error {
 	ended.Go(running.run)
 	defer ended.Wait()
 	defer cancel(nil) // before the wait
-	for _, informer := range []cache.SharedIndexInformer{running.jobs, running.pods} {
+	slow := time.NewTimer(v.session.options.SyncTimeout)
+	defer slow.Stop()
+	waiting := []cache.SharedIndexInformer{running.jobs, running.pods}
+	for len(waiting) > 0 {
 		select {
-		case <-informer.HasSyncedChecker().Done():
+		case <-waiting[0].HasSyncedChecker().Done():
+			waiting = waiting[1:]
+		case <-slow.C:
+			result(Unreachable, running.whyNotSynced(), nil) // and go on waiting
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -2,12 +2,13 @@ package connpool
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 )
 
 // wire sends requests over one TCP connection to one server. It is an
@@ -25,9 +26,26 @@ type wire struct {
 	prove   func(context.Context) error
 
 	mu      sync.Mutex
-	conns   []*http.ClientConn // the first that has room is used
-	dialing *dial              // the one that is under way
+	lines   []*line   // the first that has room is used
+	dialing *dial     // the one that is under way
+	dialled time.Time // when the last began
 }
+
+// line is one connection.
+type line struct {
+	conn        *http.ClientConn
+	room        int       // requests that it takes when it is empty
+	endingSince time.Time // zero unless the server wants to end it
+}
+
+const (
+	// maxDials is how many connections one request may have made for it: one, and
+	// some for those who were faster.
+	maxDials = 3
+	// dialPause is the shortest time between two dials. A server that ends each
+	// connection after one answer would else be dialled without a pause.
+	dialPause = 200 * time.Millisecond
+)
 
 // dial is the making of one connection, for all who wait for it.
 type dial struct {
@@ -48,14 +66,10 @@ func newWire(ctx context.Context, factory *http.Transport, server *url.URL) *wir
 
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
-	conn, err := w.reserve(request.Context())
-	if err != nil {
-		if request.Body != nil {
-			request.Body.Close()
-		}
-		return nil, err
+	response, err := w.send(request)
+	if err != nil && notProcessed(err) && rewind(request) {
+		response, err = w.send(request)
 	}
-	response, err := conn.RoundTrip(request)
 	if err == nil {
 		// To this header the client answers by sending the request again, up to ten
 		// times, while the caller waits. Our callers know better when to come back.
@@ -64,13 +78,47 @@ func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// reserve returns a connection that has room for one more request.
+func (w *wire) send(request *http.Request) (*http.Response, error) {
+	conn, err := w.reserve(request.Context())
+	if err != nil {
+		if request.Body != nil {
+			request.Body.Close()
+		}
+		return nil, err
+	}
+	return conn.RoundTrip(request)
+}
+
+// notProcessed tells whether the server certainly did nothing about a request: it had
+// begun to end the connection. net/http has no other name for these two errors, and
+// repeats such requests itself when it chooses the connection.
+func notProcessed(err error) bool {
+	text := err.Error()
+	return strings.HasSuffix(text, "http2: client conn not usable") ||
+		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY")
+}
+
+// rewind makes a request ready to be sent again, if it can be.
+func rewind(request *http.Request) bool {
+	if request.Body == nil || request.Body == http.NoBody {
+		return true
+	}
+	if request.GetBody == nil {
+		return false
+	}
+	body, err := request.GetBody()
+	request.Body = body
+	return err == nil
+}
+
+// reserve returns a connection that has room for one more request. Whatever keeps it
+// from that is a notSentError.
 func (w *wire) reserve(ctx context.Context) (*http.ClientConn, error) {
 	if conn, ok := ctx.Value(connKey{}).(*http.ClientConn); ok {
 		err := conn.Reserve()
 		return conn, err
 	}
-	for {
+	for range maxDials {
 		conn, pending := w.find()
 		if conn != nil {
 			return conn, nil
@@ -78,12 +126,13 @@ func (w *wire) reserve(ctx context.Context) (*http.ClientConn, error) {
 		select {
 		case <-pending.done:
 			if pending.err != nil {
-				return nil, pending.err
+				return nil, &notSentError{pending.err}
 			}
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, &notSentError{context.Cause(ctx)}
 		}
 	}
+	return nil, &notSentError{errNoRoom}
 }
 
 // find reserves room in one of the connections or, when none has any, returns the
@@ -91,28 +140,32 @@ func (w *wire) reserve(ctx context.Context) (*http.ClientConn, error) {
 func (w *wire) find() (*http.ClientConn, *dial) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, conn := range w.conns {
-		if conn.Reserve() == nil {
-			return conn, nil
+	for _, line := range w.lines {
+		if line.conn.Reserve() == nil {
+			return line.conn, nil
 		}
 	}
 	if w.dialing == nil {
 		w.dialing = &dial{done: make(chan struct{})}
-		go w.dial(w.dialing)
+		go w.dial(w.dialing, time.Until(w.dialled.Add(dialPause)))
+		w.dialled = time.Now()
 	}
 	return nil, w.dialing
 }
 
 // dial makes a connection and has it proven. Whoever waits for it may give up; it
 // goes on for the others.
-func (w *wire) dial(d *dial) {
+func (w *wire) dial(d *dial, pause time.Duration) {
 	defer close(d.done)
+	if pause > 0 {
+		sleep(w.ctx, pause)
+	}
 	conn, err := w.connect()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dialing, d.err = nil, err
 	if err == nil {
-		w.conns = append(w.conns, conn)
+		w.lines = append(w.lines, &line{conn: conn, room: conn.Available()})
 	}
 }
 
@@ -125,28 +178,43 @@ func (w *wire) connect() (*http.ClientConn, error) {
 		return nil, err
 	}
 	if err := w.prove(context.WithValue(w.ctx, connKey{}, conn)); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		_ = conn.Close()
+		return nil, err
 	}
 	return conn, nil
 }
 
-// tidy closes connections that are of no more use: those that ended, and those
-// beside the first that can be used, once nothing is under way in them.
-func (w *wire) tidy() {
+// tidy closes connections that are of no more use: those that ended, those beside
+// the first that can be used once nothing is under way in them, and those that the
+// server wants to end and in which after a grace there can be nothing but watches,
+// which go on elsewhere.
+func (w *wire) tidy(grace time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	usable := false
-	w.conns = slices.DeleteFunc(w.conns, func(conn *http.ClientConn) bool {
-		if conn.Err() == nil {
-			if conn.Available() > 0 && !usable {
-				usable = true
-				return false
-			}
-			if conn.InFlight() > 0 {
-				return false
-			}
+	w.lines = slices.DeleteFunc(w.lines, func(l *line) bool {
+		switch {
+		case l.conn.Err() != nil:
+		case l.conn.Available() > 0 && !usable:
+			usable = true
+			return false
+		case l.conn.InFlight() > 0 && !l.isEnding(grace):
+			return false
 		}
-		_ = conn.Close()
+		_ = l.conn.Close()
 		return true
 	})
+}
+
+// isEnding tells whether a server has wanted to end a connection for as long as
+// grace: there is no room although not all of it is used.
+func (l *line) isEnding(grace time.Duration) bool {
+	if l.conn.Available() > 0 || l.conn.InFlight() >= l.room {
+		l.endingSince = time.Time{}
+		return false
+	}
+	if l.endingSince.IsZero() {
+		l.endingSince = time.Now()
+	}
+	return time.Since(l.endingSince) >= grace
 }
