@@ -91,15 +91,14 @@ func TestOffloadFreesAWorkerThatWaitsForATarget(t *testing.T) {
 
 func TestOffloadHandsTheOutcomeToTheQueue(t *testing.T) {
 	for name, test := range map[string]struct {
-		result  ctrl.Result
-		err     error
-		again   bool
-		retries int
+		result ctrl.Result
+		err    error
+		again  bool
 	}{
 		"done":         {},
 		"look again":   {result: ctrl.Result{RequeueAfter: time.Millisecond}, again: true},
-		"failed":       {err: errors.New("no"), again: true, retries: 1},
-		"both at once": {result: ctrl.Result{RequeueAfter: time.Hour}, err: errors.New("no"), again: true, retries: 1},
+		"failed":       {err: errors.New("no"), again: true},
+		"both at once": {result: ctrl.Result{RequeueAfter: time.Hour}, err: errors.New("no"), again: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, r := NewWithT(t), newOffloadRig(t)
@@ -112,9 +111,28 @@ func TestOffloadHandsTheOutcomeToTheQueue(t *testing.T) {
 			} else {
 				g.Consistently(r.work.Len, 50*time.Millisecond).Should(BeZero())
 			}
-			g.Expect(r.work.NumRequeues(offloadRequest)).To(Equal(test.retries))
 		})
 	}
+}
+
+// A worker that is let go tells the queue that all went well; a target that keeps
+// failing must be left alone longer and longer all the same.
+func TestOffloadBacksOff(t *testing.T) {
+	g, r := NewWithT(t), newOffloadRig(t)
+	close(r.release)
+	r.err = errors.New("no")
+	for failures := range 3 {
+		r.after = time.Hour // the worker waits
+		task := &reconcileTask{request: offloadRequest, done: make(chan struct{}), err: r.err, detached: true}
+		r.finish(t.Context(), task)
+		g.Expect(r.failures).To(HaveKeyWithValue(offloadRequest, failures+1))
+	}
+	r.finish(t.Context(), &reconcileTask{request: offloadRequest, done: make(chan struct{}), detached: true})
+	g.Expect(r.failures).To(BeEmpty())
+	g.Expect(retryAfter(0)).To(Equal(minBackoff))
+	g.Expect(retryAfter(3)).To(Equal(8 * minBackoff))
+	g.Expect(retryAfter(16)).To(Equal(maxRetry))
+	g.Expect(retryAfter(1 << 40)).To(Equal(maxRetry))
 }
 
 func TestOffloadSurvivesAPanic(t *testing.T) {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,7 +44,15 @@ const (
 	// quiet is how long something must not happen before it counts as not
 	// happening. It bounds what a test can miss, not what it can wrongly find.
 	quiet = time.Second
+	// expiryWarning is how long before its end a credential is warned about.
+	expiryWarning = 4 * time.Second
 )
+
+// clockOffset is how far the operator's clock is ahead of the real one, in
+// nanoseconds.
+var clockOffset atomic.Int64
+
+func operatorNow() time.Time { return time.Now().Add(time.Duration(clockOffset.Load())) }
 
 func TestControllers(t *testing.T) {
 	RegisterFailHandler(Fail)
@@ -90,24 +101,30 @@ type operatorProcess struct {
 	cancel context.CancelFunc
 	ended  chan error
 	wait   func()
+	// metrics has the pool's figures.
+	metrics *prometheus.Registry
 }
 
-func startOperator(scheme *runtime.Scheme) *operatorProcess {
+// startOperator starts a manager, which logs to log or, without one, to Ginkgo.
+func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess {
+	logger := append(log, logf.Log)[0]
 	skip := true
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
 		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace),
-		Controller: config.Controller{SkipNameValidation: &skip},
+		Controller: config.Controller{SkipNameValidation: &skip}, Logger: logger,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())
 	hubID, err := HubID(ctx, hub, systemNamespace)
 	Expect(err).NotTo(HaveOccurred())
-	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1)}
+	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	p.wait, err = Setup(ctx, mgr, Options{
 		Namespace: systemNamespace, HubID: hubID, Workers: 8,
+		Now: operatorNow, ExpiryWarning: expiryWarning, Metrics: p.metrics,
 		Pool: connpool.Options{
-			UserAgent: "pooledjob-test", Log: logf.Log.WithName("connpool"),
+			UserAgent: "pooledjob-test", Log: logger.WithName("connpool"),
 			ProbeInterval: 500 * time.Millisecond, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second,
+			ReviewInterval: 500 * time.Millisecond,
 		},
 	})
 	Expect(err).NotTo(HaveOccurred())

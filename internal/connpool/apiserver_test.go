@@ -51,7 +51,7 @@ type request struct {
 
 // newAPIServer starts a server that ends with the spec, after the pools that are
 // made later.
-func newAPIServer() *apiserver {
+func newAPIServer(changes ...func(*http.Server)) *apiserver {
 	s := &apiserver{answers: map[string]http.HandlerFunc{
 		identityPath: answerJSON(&corev1.Namespace{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
@@ -65,6 +65,9 @@ func newAPIServer() *apiserver {
 	s.Server = httptest.NewUnstartedServer(s)
 	s.EnableHTTP2 = true
 	s.Config.ErrorLog = log.New(GinkgoWriter, "apiserver: ", 0)
+	for _, change := range changes {
+		change(s.Config)
+	}
 	s.StartTLS()
 	DeferCleanup(s.Close)
 	return s

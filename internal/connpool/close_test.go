@@ -80,7 +80,7 @@ var _ = Describe("A connection that is closed", func() {
 		late := lease.session.transport.client // as a call has it that found the session alive
 		r.pool.Disconnect(target)
 		Eventually(ctx, p.open).Should(BeZero())
-		Expect(late.Discovery().RESTClient().Get().AbsPath(readyPath).Do(ctx).Error()).To(MatchError(ErrClosed))
+		Expect(late.Discovery().RESTClient().Get().AbsPath(readyPath).Do(ctx).Error()).To(MatchError(ErrNotSent))
 		Expect(p.dialled()).To(Equal(1))
 	})
 

@@ -115,8 +115,11 @@ func newRig(changes ...func(*Options)) *rig {
 	return r
 }
 
-func (r *rig) onState(name string) {
-	status, _ := r.pool.Status(name)
+func (r *rig) onState(name string, _ bool) {
+	status, ok := r.pool.Status(name)
+	if !ok {
+		return // it was disconnected
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.states = append(r.states, status.State)

@@ -177,7 +177,7 @@ func TestNews(t *testing.T) {
 	g := NewWithT(t)
 	told := 0
 	ctx, cancel := context.WithCancel(t.Context())
-	p := New(ctx, Options{OnState: func(string) { told++ }})
+	p := New(ctx, Options{OnState: func(string, bool) { told++ }})
 	m := &member{name: "a", told: news{state: Connecting}}
 	e := &entry{pool: p, state: Connecting, ended: map[State]int64{}}
 	m.current = &hold{member: m, entry: e}
@@ -263,7 +263,7 @@ func TestDefaults(t *testing.T) {
 		g.Expect(d).To(BeNumerically(">", 0))
 	}
 	g.Expect(o.MaxInFlight).To(BeNumerically(">", 0))
-	o.OnState("nobody listens")
+	o.OnState("nobody listens", false)
 	o.OnChange("nobody listens")
 }
 

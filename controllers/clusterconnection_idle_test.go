@@ -1,0 +1,132 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// idling is a new world whose connection closes after a second without PooledJobs. It
+// shares its identity with no other.
+func idling(ctx context.Context) world {
+	w := newWorld(ctx)
+	w.createSecret(ctx, certificateOf(userWithRights(ctx))...)
+	one := int32(1)
+	w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.IdleTimeoutSeconds = &one })
+	return w
+}
+
+// expectIdle waits until the connection is at rest, and nothing of it is open.
+func (w world) expectIdle(ctx context.Context) {
+	EventuallyWithOffset(1, func(g Gomega) {
+		g.Expect(w.connection(g, ctx)).To(haveFive(all("True/Idle")))
+		g.Expect(w.figureWith("state", "state", "Idle")).To(Equal(1.0), "also in the eyes of this operator")
+		g.Expect(w.figure("sockets")).To(BeZero())
+		g.Expect(w.figure("watches")).To(BeZero())
+	}).Should(Succeed())
+}
+
+// finished is a PooledJob whose run is over.
+func (w world) finished(ctx context.Context) (*v1alpha1.PooledJob, *batchv1.Job) {
+	job := w.submit(ctx)
+	remote := remoteOf(ctx, job)
+	endJob(ctx, remote, batchv1.JobComplete)
+	eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
+	return job, remote
+}
+
+var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
+	It("is closed when nothing needs it, and opened by the next PooledJob", func(ctx context.Context) {
+		w := idling(ctx)
+		w.expectIdle(ctx)
+		Consistently(w.connection).WithContext(ctx).Should(haveFive(all("True/Idle")))
+		Expect(w.figure("sockets")).To(BeZero())
+		versions := w.record(ctx)
+
+		begin := time.Now()
+		job := w.submit(ctx)
+		Eventually(remoteJobs(w.name)).WithContext(ctx).WithTimeout(5 * time.Second).WithPolling(10 * time.Millisecond).Should(HaveLen(1))
+		AddReportEntry("from the PooledJob to its Job, through an idle connection", time.Since(begin).String())
+		remote := remoteOf(ctx, job)
+		start(ctx, remote)
+		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Consistently(w.connection).WithContext(ctx).WithTimeout(3*time.Second).Should(haveFive(all(yes)), "as long as the PooledJob is not finished")
+
+		endJob(ctx, remote, batchv1.JobComplete)
+		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
+		w.expectIdle(ctx)
+		Expect(readyOf(versions())).To(Equal([]string{"True/Idle", yes, "True/Idle"}))
+	})
+
+	It("is opened for the clean-up of a finished PooledJob, and closed again", func(ctx context.Context) {
+		w := idling(ctx)
+		job, remote := w.finished(ctx)
+		w.expectIdle(ctx)
+		Expect(hub.Delete(ctx, job)).To(Succeed())
+		Eventually(func() *metav1.Time { return remoteOf(ctx, job).DeletionTimestamp }).ShouldNot(BeNil())
+		finishDeletion(ctx, remote)
+		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
+		w.expectIdle(ctx)
+	})
+
+	It("is neither kept open nor opened by finished PooledJobs", func(ctx context.Context) {
+		w := idling(ctx)
+		job, _ := w.finished(ctx)
+		w.finished(ctx)
+		w.expectIdle(ctx)
+		versions := w.record(ctx)
+		patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"seen":"yes"}}}`))
+		Expect(hub.Patch(ctx, job, patch)).To(Succeed())
+		Consistently(w.figureOf("sockets")).Should(BeZero())
+		Expect(readyOf(versions())).To(Equal([]string{"True/Idle"}))
+
+		operator.restart()
+		w.expectIdle(ctx)
+		Consistently(func(g Gomega) {
+			g.Expect(w.connection(g, ctx)).To(haveFive(all("True/Idle")))
+			g.Expect(w.figure("sockets")).To(BeZero())
+		}).WithTimeout(2 * time.Second).Should(Succeed())
+	})
+
+	It("is opened by a PooledJob that came while no operator ran", func(ctx context.Context) {
+		w := idling(ctx)
+		w.expectIdle(ctx)
+		operator.stop()
+		job := w.submit(ctx)
+		*operator = *startOperator(operator.scheme)
+		remoteOf(ctx, job)
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+	})
+
+	It("stays open from now on when the field is taken away", func(ctx context.Context) {
+		w := idling(ctx)
+		w.expectIdle(ctx)
+		connection := w.connection(Default, ctx)
+		connection.Spec.IdleTimeoutSeconds = nil
+		Expect(hub.Update(ctx, connection)).To(Succeed())
+		w.finished(ctx)
+		Consistently(w.connection).WithContext(ctx).WithTimeout(2 * time.Second).Should(haveFive(all(yes)))
+	})
+
+	It("tries a new credential while it is closed, and is closed again", func(ctx context.Context) {
+		w := idling(ctx)
+		w.expectIdle(ctx)
+		before := w.connection(Default, ctx).Status.IdentityHash
+		w.replaceSecret(ctx, certificateOf(userWithRights(ctx)))
+		Eventually(w.connection).WithContext(ctx).Should(HaveField("Status.IdentityHash", Not(Equal(before))))
+		w.expectIdle(ctx)
+
+		w.replaceSecret(ctx, withToken("nobody-knows-this-token"))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(five{"True/LastKubeconfig", "False/CredentialsRejected", "True/Idle", "True/Idle", "True/Idle"}))
+		remoteOf(ctx, w.submit(ctx))
+	})
+})
