@@ -42,7 +42,7 @@ test-pool: localkube ## Run the pool's tests, with the race detector where there
 .PHONY: test-soak
 test-soak: localkube ## Look for leaks of the pool in SOAK_CYCLES cycles, or for SOAK_DURATION (such as 24h).
 	SOAK_CYCLES=$(or $(SOAK_CYCLES),500) SOAK_DURATION=$(SOAK_DURATION) \
-	  go test ./internal/connpool -timeout 0 -v -ginkgo.v -ginkgo.focus 'soak'
+	  go test ./internal/connpool -run Connpool -timeout 0 -v -ginkgo.v -ginkgo.timeout 8760h -ginkgo.label-filter soak
 
 .PHONY: test-e2e
 test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).

@@ -100,8 +100,9 @@ type Options struct {
 	// DialTimeout bounds the making of a TCP connection. Default 5 s: within it
 	// a SYN is repeated twice.
 	DialTimeout time.Duration
-	// TLSHandshakeTimeout bounds the TLS handshake. Default 5 s: several round
-	// trips around the globe, and the work of a busy server.
+	// TLSHandshakeTimeout bounds the TLS handshake. Default 10 s, as net/http has
+	// it: several round trips around the globe, and the work of a busy server, or
+	// of ours when hundreds of connections are made at once.
 	TLSHandshakeTimeout time.Duration
 	// PingInterval is how long a TCP connection may be silent before a ping is
 	// sent over it, PingTimeout how long the answer may take before the
@@ -131,11 +132,12 @@ type Options struct {
 	// as Unreachable. It goes on. Default 2 min.
 	SyncTimeout time.Duration
 	// WatchRenewal is how long a watch may tell nothing, not even a bookmark,
-	// before it is ended and made anew. Default 100 s: an API server sends a
-	// bookmark about once a minute.
+	// before it is ended and its informer lists anew. Default 90 s: an API server
+	// sends a bookmark about once a minute.
 	WatchRenewal time.Duration
 	// WatchStaleness is how long a watch may tell nothing before its view does
-	// not count as up to date. Default 150 s: one renewal must have failed.
+	// not count as up to date. Default 150 s: one renewal must have failed, before
+	// which a reflector waits up to a minute.
 	WatchStaleness time.Duration
 	// ReviewInterval is the time after which a watch that was denied is tried
 	// again. Default 60 s.
@@ -151,14 +153,14 @@ func (o Options) WithDefaults() Options {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
 	for duration, value := range map[*time.Duration]time.Duration{
 		&o.DialTimeout:         5 * time.Second,
-		&o.TLSHandshakeTimeout: 5 * time.Second,
+		&o.TLSHandshakeTimeout: 10 * time.Second,
 		&o.PingInterval:        10 * time.Second,
 		&o.PingTimeout:         5 * time.Second,
 		&o.ProbeInterval:       5 * time.Second,
 		&o.ProbeTimeout:        4 * time.Second,
 		&o.RequestTimeout:      30 * time.Second,
 		&o.SyncTimeout:         2 * time.Minute,
-		&o.WatchRenewal:        100 * time.Second,
+		&o.WatchRenewal:        90 * time.Second,
 		&o.WatchStaleness:      150 * time.Second,
 		&o.ReviewInterval:      time.Minute,
 		&o.MinBackoff:          time.Second,
