@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -13,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -120,6 +118,17 @@ func beReady() gtypes.GomegaMatcher {
 	}, BeTrue())
 }
 
+// beReadyWith matches a ClusterConnection that is Ready for that reason.
+func beReadyWith(reason string) gtypes.GomegaMatcher {
+	return WithTransform(func(c *v1alpha1.ClusterConnection) string {
+		ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil {
+			return ""
+		}
+		return string(ready.Status) + " " + ready.Reason
+	}, Equal("True "+reason))
+}
+
 func haveCondition(kind string, status metav1.ConditionStatus) gtypes.GomegaMatcher {
 	return WithTransform(func(job *v1alpha1.PooledJob) metav1.ConditionStatus {
 		condition := meta.FindStatusCondition(job.Status.Conditions, kind)
@@ -128,52 +137,6 @@ func haveCondition(kind string, status metav1.ConditionStatus) gtypes.GomegaMatc
 		}
 		return condition.Status
 	}, Equal(status))
-}
-
-// ledger records every Job that ever appears on a target, by a watch of its own.
-type ledger struct {
-	mu sync.Mutex
-	// jobs are the UIDs of the Jobs, by the PooledJob's UID.
-	jobs map[string]map[string]bool
-}
-
-// openLedger starts recording the Jobs of the given target until the spec ends.
-func openLedger(ctx context.Context, target client.WithWatch) *ledger {
-	l := &ledger{jobs: map[string]map[string]bool{}}
-	var list batchv1.JobList
-	Expect(target.List(ctx, &list)).To(Succeed())
-	watcher, err := target.Watch(ctx, &batchv1.JobList{}, &client.ListOptions{
-		Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion},
-	})
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(watcher.Stop)
-	go func() {
-		for event := range watcher.ResultChan() {
-			l.record(event)
-		}
-	}()
-	return l
-}
-
-func (l *ledger) record(event watch.Event) {
-	job, ok := event.Object.(*batchv1.Job)
-	if !ok {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	owner := job.Labels[v1alpha1.LabelUID]
-	if l.jobs[owner] == nil {
-		l.jobs[owner] = map[string]bool{}
-	}
-	l.jobs[owner][string(job.UID)] = true
-}
-
-// of is how many Jobs there ever were for a PooledJob.
-func (l *ledger) of(job *v1alpha1.PooledJob) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.jobs[string(job.UID)])
 }
 
 // onlyLocal skips a spec on clusters that are not the suite's own.

@@ -33,6 +33,7 @@ type Cluster struct {
 	running    sync.Mutex // held while programs are started or stopped
 	processes  []*process // those not started by envtest
 	serverDown bool       // the API server was stopped alone
+	paused     []int      // processes that stand still
 	ended      bool
 	endErr     error
 }
@@ -115,7 +116,7 @@ func (c *Cluster) Stop() error {
 
 // shutDown ends whatever has been started.
 func (c *Cluster) shutDown() error {
-	var errs []error
+	errs := []error{c.resumeAll()}
 	for _, p := range c.processes {
 		errs = append(errs, p.kill())
 	}

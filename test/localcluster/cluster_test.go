@@ -46,6 +46,7 @@ func TestClusters(t *testing.T) {
 	t.Run("jobs", func(t *testing.T) { testJobs(t, work) })
 	t.Run("pods", func(t *testing.T) { testPods(t, work) })
 	t.Run("programs can be stopped and started", func(t *testing.T) { testPrograms(t, work) })
+	t.Run("programs can be paused", func(t *testing.T) { testPause(t, store) })
 	t.Run("stop leaves nothing", func(t *testing.T) { testStop(t, clusters) })
 }
 

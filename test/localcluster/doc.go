@@ -27,7 +27,9 @@
 //
 // [Cluster.StopProgram] and [Cluster.StartProgram] take a single program away and
 // bring it back, with its port and state: an unreachable API server, a dead
-// scheduler, nodes without kubelets.
+// scheduler, nodes without kubelets. [Cluster.PauseProgram] makes one stand still until
+// [Cluster.ResumeProgram]: an API server that takes connections and says nothing. The
+// API server can be paused on Linux only.
 //
 // # Pods
 //

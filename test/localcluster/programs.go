@@ -26,6 +26,10 @@ func (c *Cluster) StopProgram(program Program) error {
 	c.running.Lock()
 	defer c.running.Unlock()
 	if program == APIServer {
+		// While it stands still it does not hear that it shall end.
+		if err := c.resumeAll(); err != nil {
+			return fmt.Errorf("stopping %s of cluster %s: %w", program, c.name, err)
+		}
 		if err := c.plane.APIServer.Stop(); err != nil {
 			return fmt.Errorf("stopping %s of cluster %s: %w", program, c.name, err)
 		}

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 
 func parentToBeKilled() {
 	cluster, err := Start(context.Background(), Options{Workloads: true})
+	if err == nil {
+		err = cluster.PauseProgram(APIServer) // it must end all the same
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -23,9 +24,10 @@ const (
 
 // Manager is a manager process.
 type Manager struct {
-	cmd   *exec.Cmd
-	ended chan struct{}
-	err   error // set when ended is closed
+	cmd     *exec.Cmd
+	metrics string // address
+	ended   chan struct{}
+	err     error // set when ended is closed
 }
 
 // StartManager starts the manager of the environment and returns when it is ready.
@@ -46,18 +48,22 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the manager's kubeconfig: %w", err)
 	}
-	health, err := freeAddress(ctx)
+	free, err := freeAddresses(ctx, 2)
 	if err != nil {
 		return nil, err
 	}
+	health, metrics := free[0], free[1]
 	flags = append([]string{
 		"--kubeconfig=" + path, "--namespace=" + Namespace,
-		"--metrics-bind-address=0", "--health-probe-bind-address=" + health,
+		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health,
+		// The credentials of local clusters last a week; the default warns as long before.
+		"--credential-expiry-warning=24h",
 	}, flags...)
 	m, err := startProcess(e.ManagerLog(), filepath.Join(e.Root, "bin", "manager"), flags...)
 	if err != nil {
 		return nil, fmt.Errorf("starting the manager: %w; `make build` makes it", err)
 	}
+	m.metrics = metrics
 	if err := m.waitReady(ctx, "http://"+health+"/readyz", e.ManagerLog()); err != nil {
 		return nil, errors.Join(err, m.Kill())
 	}
@@ -66,6 +72,33 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 
 // ManagerLog is the file with the managers' log, of all their starts.
 func (e *Env) ManagerLog() string { return filepath.Join(e.options.Dir, "manager.log") }
+
+// Manager is the manager of the environment; nil when it was stopped.
+func (e *Env) Manager() *Manager { return e.manager }
+
+// PID is the number of a manager's process.
+func (m *Manager) PID() int { return m.cmd.Process.Pid }
+
+// Metrics are what a manager's metrics endpoint says.
+func (m *Manager) Metrics(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.metrics+"/metrics", http.NoBody)
+	if err != nil {
+		return "", fmt.Errorf("asking for metrics: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("asking for metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", fmt.Errorf("reading metrics: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("asking for metrics: the answer is %s", resp.Status)
+	}
+	return string(body), nil
+}
 
 // KillManager ends the manager of the environment as a crash would.
 func (e *Env) KillManager() error {
@@ -170,12 +203,23 @@ func (m *Manager) waitReady(ctx context.Context, url, log string) error {
 	}
 }
 
-func freeAddress(ctx context.Context) (string, error) {
+// freeAddresses finds addresses that nobody listens on.
+func freeAddresses(ctx context.Context, number int) ([]string, error) {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
+	addresses := make([]string, number)
+	listeners := make([]net.Listener, 0, number)
+	defer func() {
+		for _, listener := range listeners { // only now: they shall differ
+			listener.Close()
+		}
+	}()
+	for i := range addresses {
+		listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("finding a free port: %w", err)
+		}
+		listeners = append(listeners, listener)
+		addresses[i] = listener.Addr().String()
 	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
+	return addresses, nil
 }
