@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Here is how the goroutines of entries, sessions and views change the pool, and how
-// it tells of that.
+// This file is how the goroutines of entries, sessions and views change the pool, and
+// how it tells of that.
 
 // toldOf is what is to be told of one member.
 type toldOf struct {
@@ -113,9 +113,10 @@ func (p *Pool) welcome(e *entry, uid string) error {
 	return unwelcome
 }
 
-// lost ends the use of e's session, and records why it has none. Attempts that fail as the last one did are no
-// news, and other words for it are at most once in newsInterval: those of a network
-// error vary with every attempt, and each change is written to the hub.
+// lost ends the use of e's session, and records why it has none. Attempts that fail
+// as the last one did are no news, and other words for it are at most once in
+// newsInterval: those of a network error vary with every attempt, and each change is
+// written to the hub.
 func (p *Pool) lost(e *entry, err error) {
 	p.update(func() {
 		state := stateAfter(err)

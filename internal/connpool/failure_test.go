@@ -101,6 +101,32 @@ var _ = Describe("When the network fails", func() {
 		Expect(r.inView(target, job)()).To(BeTrue())
 	})
 
+	It("a slow target stays Ready, and slows no other connection", func(ctx context.Context) {
+		slow, sound := newProxy(cluster.Config().Host), newProxy(cluster.Config().Host)
+		r := newRig(func(o *Options) { o.ProbeInterval = 200 * time.Millisecond })
+		late := r.connect(ctx, target, adminConfig(slow))
+		lease := r.connect(ctx, "sound", adminConfig(sound))
+		slow.slow(300 * time.Millisecond)
+		job := r.createJob(ctx)
+		asked := make(chan error, 1)
+		go func() {
+			_, err := late.GetJob(ctx, job.Namespace, job.Name)
+			asked <- err
+		}()
+		answered := 0
+		Eventually(ctx, func() chan error {
+			Expect(lease.ReadClusterUID(ctx)).To(Equal(clusterUID))
+			answered++
+			return asked
+		}).Should(Receive(BeNil()))
+		Expect(answered).To(BeNumerically(">", 1), "the other connection had to wait")
+		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
+		contact := r.status().LastContact
+		Eventually(ctx, func() time.Time { return r.status().LastContact }).Should(BeTemporally(">", contact))
+		Expect(r.stateOf(target)()).To(Equal(Ready))
+		Expect(slow.dialled()).To(Equal(1))
+	})
+
 	It("a target that never answers does not keep Connect, Lease or Disconnect waiting", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		p.hold()

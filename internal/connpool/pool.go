@@ -152,7 +152,8 @@ func (p *Pool) Status(name string) (status Status, ok bool) {
 // Lease lends the client and the informers of a connection to the run of that key.
 // It never waits: when the connection is not Ready the error is a *NotReadyError
 // that says why. While one of several namespaces is denied the others are lent, and
-// it is the questions about the one that fail so. A connection that is Idle is opened, and OnState tells when it is Ready.
+// it is the questions about the one that fail so. A connection that is Idle is opened,
+// and OnState tells when it is Ready.
 func (p *Pool) Lease(name, key string) (lease *Lease, err error) {
 	p.update(func() {
 		m := p.members[name]

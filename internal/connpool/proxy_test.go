@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -22,6 +23,7 @@ type proxy struct {
 	links    map[*link]struct{}
 	accepted int
 	holding  bool
+	delay    time.Duration
 	backlog  []chunk // what came in while holding, in order
 }
 
@@ -100,6 +102,7 @@ func (p *proxy) pump(l *link, from, to net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		p.linger()
 		p.deliver(chunk{to: to, data: append([]byte{}, buffer[:n]...)})
 		if err != nil {
 			break
@@ -110,6 +113,23 @@ func (p *proxy) pump(l *link, from, to net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, l)
+}
+
+// linger waits for as long as slow said.
+func (p *proxy) linger() {
+	p.mu.Lock()
+	delay := p.delay
+	p.mu.Unlock()
+	if delay > 0 {
+		<-time.After(delay)
+	}
+}
+
+// slow delays everything, in both directions.
+func (p *proxy) slow(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = delay
 }
 
 func (p *proxy) deliver(c chunk) {

@@ -2,7 +2,6 @@ package connpool
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -102,11 +101,4 @@ func (v *view) judge(now time.Time) (State, error) {
 		return Stale, errStale
 	}
 	return Ready, nil
-}
-
-func (v *view) String() string {
-	if v.scope == allNamespaces {
-		return "all namespaces"
-	}
-	return fmt.Sprintf("namespace %q", v.scope)
 }
