@@ -29,7 +29,7 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 		r.Connections.Connect(connection.Name, configOf(connection, identity))
 	}
 	if reason != "" {
-		r.Connections.Keep(connection.Name)
+		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}))
 	}
 	status, ok := r.Connections.Status(connection.Name)
 	switch {

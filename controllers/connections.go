@@ -6,8 +6,9 @@ import "github.com/pooledjob/pooledjob/internal/connpool"
 type Connections interface {
 	// Connect makes the named connection use config.
 	Connect(name string, config connpool.Config)
-	// Keep has the named connection forget a config that is still to prove itself.
-	Keep(name string)
+	// Keep has the named connection go on with the identity in use and forget one
+	// that is still to prove itself; of config it takes the settings.
+	Keep(name string, config connpool.Config)
 	// Wake ends Sleep.
 	Wake(name string)
 	// Sleep closes the named connection, if it is Ready, until it is leased again.

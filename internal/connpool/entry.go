@@ -174,6 +174,7 @@ func (e *entry) apply() {
 	case needed && e.state == Idle:
 		e.state, e.err = Connecting, nil
 		e.signal()
+		e.touch()
 	case !needed && e.session != nil:
 		e.pause(errIdle)
 	}

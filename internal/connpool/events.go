@@ -43,12 +43,9 @@ func (p *Pool) update(change func()) {
 	}
 }
 
-// promote puts a member's next identity in use once it is Ready.
+// promote puts a member's next identity in use once it is better than the current.
 func (p *Pool) promote(m *member) {
-	if m.next == nil {
-		return
-	}
-	if state, _ := m.next.state(); state != Ready {
+	if m.next == nil || !m.isBetter() {
 		return
 	}
 	before := m.current

@@ -19,13 +19,15 @@ type guardedWatch struct {
 	ended  atomic.Bool
 }
 
-// guard reads on from inner. It adds to open while the watch is.
-func guard(inner watch.Interface, heard, open *atomic.Int64, renewal time.Duration) watch.Interface {
+// guard reads on from inner, and calls cancel at its end. It adds to open while the
+// watch is.
+func guard(inner watch.Interface, cancel func(), heard, open *atomic.Int64, renewal time.Duration) watch.Interface {
 	g := &guardedWatch{Interface: inner, events: make(chan watch.Event), stop: make(chan struct{})}
 	open.Add(1)
 	go func() {
 		defer open.Add(-1)
 		defer close(g.events)
+		defer cancel()
 		defer inner.Stop()
 		g.forward(heard, renewal)
 	}()

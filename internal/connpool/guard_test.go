@@ -18,11 +18,12 @@ type guarded struct {
 	inner       *watch.FakeWatcher
 	outer       watch.Interface
 	heard, open atomic.Int64
+	cancelled   atomic.Int64
 }
 
 func newGuarded() *guarded {
 	g := &guarded{inner: watch.NewFake()}
-	g.outer = guard(g.inner, &g.heard, &g.open, time.Minute)
+	g.outer = guard(g.inner, func() { g.cancelled.Add(1) }, &g.heard, &g.open, time.Minute)
 	synctest.Wait()
 	return g
 }
@@ -33,6 +34,7 @@ func (gd *guarded) expectEnded(g *WithT) {
 	g.Expect(gd.outer.ResultChan()).To(BeClosed())
 	g.Expect(gd.inner.IsStopped()).To(BeTrue(), "the watch below is still open")
 	g.Expect(gd.open.Load()).To(BeZero())
+	g.Expect(gd.cancelled.Load()).To(BeEquivalentTo(1), "the context of the watch is never let go")
 	gd.outer.Stop() // as a reader does that has seen the end
 }
 

@@ -103,26 +103,24 @@ func (i *informers) informer(v *view, example runtime.Object, client rest.Interf
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			inner, err := i.open(ctx, plain, o)
-			if err != nil {
-				return nil, err
-			}
-			return guard(inner, heard, &v.session.entry.watches, i.options.WatchRenewal), nil
+			return i.open(ctx, plain, o, heard, &v.session.entry.watches)
 		},
 	}
 	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(guarded, client), example, 0, cache.Indexers{byKey: i.indexByKey})
 }
 
 // open opens a watch. A request for one that is never answered would hold the
-// reflector for ever. The context that it makes ends with its parent, as the watch does.
-func (i *informers) open(ctx context.Context, lw *cache.ListWatch, o metav1.ListOptions) (watch.Interface, error) {
+// reflector for ever.
+func (i *informers) open(ctx context.Context, lw *cache.ListWatch, o metav1.ListOptions, heard, open *atomic.Int64) (watch.Interface, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.options.RequestTimeout, i.options.WatchRenewal), cancel)
+	defer impatient.Stop()
 	inner, err := lw.WatchWithContext(ctx, o)
-	if !impatient.Stop() || err != nil {
+	if err != nil {
 		cancel()
+		return nil, err
 	}
-	return inner, err
+	return guard(inner, cancel, heard, open, i.options.WatchRenewal), nil
 }
 
 func (i *informers) indexByKey(obj any) ([]string, error) {

@@ -130,7 +130,10 @@ func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, 
 // GetJob reads a Job from the target itself, whatever its labels.
 func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		return l.session.transport.client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
+		job := &batchv1.Job{}
+		err := l.session.transport.client.BatchV1().RESTClient().Get().MaxRetries(0).
+			Namespace(namespace).Resource("jobs").Name(name).Do(ctx).Into(job)
+		return job, err
 	})
 }
 
@@ -170,10 +173,11 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 // picks.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	list, err := call(ctx, l, func(ctx context.Context) (*corev1.PodList, error) {
-		options := l.session.options
-		return l.session.transport.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{
-			LabelSelector: options.Selector + "," + options.KeyLabel + "=" + l.key,
-		})
+		options, pods := l.session.options, &corev1.PodList{}
+		selected := &metav1.ListOptions{LabelSelector: options.Selector + "," + options.KeyLabel + "=" + l.key}
+		err := l.session.transport.client.CoreV1().RESTClient().Get().MaxRetries(0).
+			Namespace(namespace).Resource("pods").VersionedParams(selected, scheme.ParameterCodec).Do(ctx).Into(pods)
+		return pods, err
 	})
 	if err != nil {
 		return nil, err

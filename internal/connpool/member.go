@@ -1,6 +1,9 @@
 package connpool
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // member is one connection by its name: the identity that it uses and, after a new
 // one came, that until it has proven itself. Pool.mu guards it.
@@ -21,6 +24,19 @@ type hold struct {
 	expects string
 }
 
+// isGood tells whether a hold in that state serves, if only some namespaces, or will in
+// a moment as it did before. Pool.mu is held.
+func (h *hold) isGood(state State) bool {
+	target, _ := h.targetState()
+	return state == Idle || (state == Connecting && h.entry.wasReady()) || (target == Ready && len(h.views()) > 0)
+}
+
+// tune changes the settings of a hold that are not its identity's. Pool.mu is held.
+func (h *hold) tune(config Config) {
+	h.config.Namespaces, h.config.MaxInFlight, h.config.QPS = config.Namespaces, config.MaxInFlight, config.QPS
+	h.entry.apply()
+}
+
 // set changes what the hold asks for, but for its identity. Pool.mu is held.
 func (h *hold) set(config Config) {
 	h.config = config
@@ -36,7 +52,7 @@ type news struct {
 	state, nextState State
 	err, nextErr     string
 	hash             string
-	scopes           string
+	views            string
 }
 
 // onlyWords tells whether nothing but the words for the same states changed.
@@ -71,10 +87,28 @@ func (h *hold) viewState(scope string) (State, error) {
 	return v.state, v.err
 }
 
+// viewStates are what the hold watches and, while its target is Ready, the state of
+// each view: runs in one namespace care for nothing else.
+func (h *hold) viewStates() string {
+	if state, _ := h.targetState(); state != Ready {
+		return h.config.scopeNames()
+	}
+	var states []string
+	for _, scope := range h.config.scopes() {
+		state, _ := h.viewState(scope)
+		states = append(states, scope+"="+string(state))
+	}
+	return strings.Join(states, ",")
+}
+
 // targetState is the state of the sessions, and of the cluster behind them.
 func (h *hold) targetState() (State, error) {
 	e := h.entry
 	switch {
+	case e.state == IdentityChanged && (h.expects == "" || h.expects == e.uid):
+		return Connecting, nil // it is another that is not welcome to those who share
+	case e.state == IdentityChanged:
+		return IdentityChanged, &identityError{want: h.expects, got: e.uid}
 	case e.state != Ready:
 		return e.state, e.err
 	case e.session.retired:
@@ -84,6 +118,33 @@ func (h *hold) targetState() (State, error) {
 		return IdentityChanged, &identityError{want: want, got: e.uid}
 	}
 	return Ready, nil
+}
+
+// isBetter tells whether the next identity of a member can take the place of the
+// current: its target is Ready, and of the namespaces that can be seen with the
+// current none is lost.
+func (m *member) isBetter() bool {
+	if state, _ := m.next.targetState(); state != Ready {
+		return false
+	}
+	if state, _ := m.next.state(); state == Ready {
+		return true
+	}
+	used, _ := m.current.targetState()
+	if used == Idle {
+		return false
+	}
+	sees := m.current.views()
+	ready := 0
+	for _, scope := range m.next.config.scopes() {
+		switch state, _ := m.next.viewState(scope); {
+		case state == Ready:
+			ready++
+		case state == Connecting || (used == Ready && sees[scope] != nil):
+			return false
+		}
+	}
+	return ready > 0
 }
 
 // views are the informers that show what the hold watches, as far as they run.
@@ -100,7 +161,7 @@ func (h *hold) views() map[string]*informers {
 	return views
 }
 
-// status is what is known of a connection. While neither identity works it is the
+// status is what is known of a connection. While neither identity is good it is the
 // newer one's.
 func (m *member) status() Status {
 	used := m.current
@@ -108,8 +169,7 @@ func (m *member) status() Status {
 	var next *Attempt
 	if m.next != nil {
 		nextState, nextErr := m.next.state()
-		wakes := state == Connecting && used.entry.wasReady()
-		if state == Ready || state == Idle || wakes || nextState == Connecting {
+		if used.isGood(state) || nextState == Connecting {
 			next = &Attempt{State: nextState, Err: nextErr, ClusterUID: m.next.entry.uid}
 		} else {
 			used, state, err = m.next, nextState, nextErr
@@ -119,7 +179,7 @@ func (m *member) status() Status {
 	status := Status{
 		State: state, Err: err, Next: next,
 		IdentityHash: e.hash, Server: e.identity.Server, ExpiresAt: used.config.ExpiresAt,
-		KubernetesVersion: e.version, ClusterUID: e.uid, scopes: used.config.scopeNames(),
+		KubernetesVersion: e.version, ClusterUID: e.uid, views: used.viewStates(),
 	}
 	if at := e.lastContact.Load(); at != 0 {
 		status.LastContact = time.Unix(0, at)
@@ -128,7 +188,7 @@ func (m *member) status() Status {
 }
 
 func newsOf(s Status) news {
-	n := news{state: s.State, err: text(s.Err), hash: s.IdentityHash, scopes: s.scopes}
+	n := news{state: s.State, err: text(s.Err), hash: s.IdentityHash, views: s.views}
 	if s.Next != nil {
 		n.nextState, n.nextErr = s.Next.State, text(s.Next.Err)
 	}

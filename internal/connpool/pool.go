@@ -47,7 +47,7 @@ func (p *Pool) Connect(name string, config Config) {
 		hash := config.hash()
 		m := p.members[name]
 		if m == nil {
-			m = &member{name: name, told: news{state: Connecting, hash: hash, scopes: config.scopeNames()}}
+			m = &member{name: name, told: news{state: Connecting, hash: hash, views: config.scopeNames()}}
 			p.members[name] = m
 			m.current = p.acquire(m, hash, config)
 			p.dirty[m] = struct{}{}
@@ -59,9 +59,11 @@ func (p *Pool) Connect(name string, config Config) {
 			m.current.set(config)
 			p.dropNext(m)
 		case m.next != nil && m.next.entry.hash == hash:
+			m.current.tune(config)
 			m.next.set(config)
 		case m.current.entry.wasReady():
 			p.dropNext(m)
+			m.current.tune(config)
 			m.next = p.acquire(m, hash, config)
 			m.next.expects = cmp.Or(m.next.expects, m.current.expects)
 			m.next.entry.apply() // it is needed, now that it is the next
@@ -75,12 +77,13 @@ func (p *Pool) Connect(name string, config Config) {
 	})
 }
 
-// Keep has the connection of that name go on with the identity in use, and forget
-// one that is still to prove itself.
-func (p *Pool) Keep(name string) {
+// Keep has the connection of that name go on with the identity in use, whatever that
+// in config is, and forget one that is still to prove itself.
+func (p *Pool) Keep(name string, config Config) {
 	p.update(func() {
 		if m := p.members[name]; m != nil {
 			p.dropNext(m)
+			m.current.tune(config)
 			p.dirty[m] = struct{}{}
 		}
 	})
@@ -184,6 +187,8 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
 		p.running.Go(e.run)
+	} else if e.session == nil {
+		e.signal() // whom others wait for patiently, a new one wants to know of now
 	}
 	h := &hold{member: m, config: config, entry: e, expects: config.ClusterUID}
 	e.holds[h] = struct{}{}

@@ -53,14 +53,21 @@ func (e *deniedError) Error() string {
 
 func (e *deniedError) Unwrap() error { return e.denial }
 
-// isSame tells whether two errors say the same: of two denials for which the same
-// rights are missing it depends on chance which the target met first.
-func isSame(a, b error) bool {
-	var one, other *deniedError
-	if errors.As(a, &one) && errors.As(b, &other) {
-		return slices.Equal(one.missing, other.missing)
+// isSame tells whether an error says nothing new after the one before. Of two denials
+// it depends on chance which the target met first, and whether it could be asked for
+// the others: only other missing rights are new. Who is expected where another
+// cluster answers differs among those who share a connection.
+func isSame(before, now error) bool {
+	var denied, deniedNow *deniedError
+	var other, otherNow *identityError
+	switch {
+	case errors.As(before, &other) && errors.As(now, &otherNow):
+		return other.got == otherNow.got
+	case isForbidden(before) && isForbidden(now):
+		was, is := errors.As(before, &denied), errors.As(now, &deniedNow)
+		return !is || (was && slices.Equal(denied.missing, deniedNow.missing))
 	}
-	return text(a) == text(b)
+	return text(before) == text(now)
 }
 
 // explain asks the target which of the rights that are needed in the scopes the

@@ -3,6 +3,7 @@ package connpool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -116,7 +117,7 @@ func (s *session) readVersion(ctx context.Context) (string, error) {
 // get asks for a path as text or JSON.
 func (s *session) get(ctx context.Context, path string) ([]byte, error) {
 	result := s.transport.client.Discovery().RESTClient().Get().AbsPath(path).
-		SetHeader("Accept", "application/json").Do(ctx)
+		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
 	body, err := result.Raw()
 	if err != nil {
 		return nil, result.Error() // the target's own words, where it has some
@@ -138,15 +139,24 @@ func (s *session) readClusterUID(ctx context.Context) (string, error) {
 	return string(namespace.UID), nil
 }
 
-// settle waits until every view has come to a first result.
+// settle waits until every view has come to a first result. The target is probed
+// meanwhile: it may have fallen silent.
 func (s *session) settle(ctx context.Context) error {
+	var doubts doubts
 	for _, v := range s.entry.pool.viewsOf(s) {
-		select {
-		case <-v.settled:
-		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		for waiting := true; waiting; {
+			select {
+			case <-v.settled:
+				waiting = false
+			case <-time.After(doubts.pause(s.options)):
+				if err := doubts.judge(s.probe(ctx)); err != nil {
+					return s.causeOf(err)
+				}
+			case <-s.ctx.Done():
+				return context.Cause(s.ctx)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 	}
 	// What would end the session at its first probe must not begin it.
@@ -159,32 +169,59 @@ func (s *session) settle(ctx context.Context) error {
 
 // serve probes the target until the session ends, and returns why.
 func (s *session) serve(ctx context.Context) error {
-	failures := 0
+	var doubts doubts
 	for {
-		pause := s.options.ProbeInterval*9/10 + rand.N(s.options.ProbeInterval/5)
-		if failures > 0 {
-			pause /= 10 // a doubt is settled soon
-		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(doubts.pause(s.options)):
 		case <-s.doubt:
 		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		err := s.probe(ctx)
-		if err == nil {
-			failures = 0
+		if err := doubts.judge(s.probe(ctx)); err != nil {
+			return s.causeOf(err)
+		}
+		if doubts.failures == 0 {
 			s.transport.wire.tidy(s.options.RequestTimeout)
 			s.entry.pool.judgeViews(s)
-			continue
-		}
-		failures++
-		if apierrors.IsUnauthorized(err) || failures == probeFailures {
-			return s.causeOf(uncover(err))
 		}
 	}
+}
+
+// doubts are the probes that failed in a row.
+type doubts struct {
+	failures int
+	silent   bool // the last one was not answered at all
+}
+
+// pause is the time until the next probe. That a target is silent is settled soon: the
+// probes take long enough. One that answers with an error, or refuses, is given the time to
+// come back.
+func (d *doubts) pause(o Options) time.Duration {
+	pause := o.ProbeInterval*9/10 + rand.N(o.ProbeInterval/5)
+	switch {
+	case d.failures == 0:
+		return pause
+	case d.silent:
+		return pause / 10
+	default:
+		return pause / 2
+	}
+}
+
+// judge counts a probe; it returns why the session must end, if it must.
+func (d *doubts) judge(err error) error {
+	if err == nil {
+		d.failures = 0
+		return nil
+	}
+	d.failures++
+	d.silent = errors.Is(uncover(err), context.DeadlineExceeded)
+	if apierrors.IsUnauthorized(err) || d.failures == probeFailures {
+		return uncover(err)
+	}
+	return nil
 }
 
 // probe asks for the target's readiness over the same transport as everything.

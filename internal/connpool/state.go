@@ -3,6 +3,7 @@ package connpool
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -56,7 +57,7 @@ type Status struct {
 	// the one before it is in use.
 	Next *Attempt
 
-	scopes string // that are watched
+	views string // what is watched, and the state of each view
 }
 
 // Attempt is what is known of an identity that is not in use yet.
@@ -88,6 +89,20 @@ func (e *notSentError) Error() string { return e.cause.Error() }
 
 // Is tells errors.Is that it is an ErrNotSent.
 func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
+
+// As shows of what it hides the error number of the operating system, and Timeout
+// whether the time was up: a reflector goes on with its watch after such an error, where
+// after any other it lists anew.
+func (e *notSentError) As(target any) bool {
+	errno, ok := target.(*syscall.Errno)
+	return ok && errors.As(e.cause, errno)
+}
+
+// Timeout is described at As.
+func (e *notSentError) Timeout() bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(e.cause, &timeout) && timeout.Timeout()
+}
 
 // uncover is the error that a notSentError hides, for those who ask about the
 // connection and not about their request.

@@ -193,15 +193,20 @@ func TestNews(t *testing.T) {
 	}
 	lost(denied("no pods"), 1, "no pods")
 	lost(denied("no pods"), 1, "no pods")
-	lost(denied("no jobs"), 2, "no jobs")
-	lost(errors.New("refused"), 3, "refused")
-	lost(errors.New("refused"), 3, "refused")
-	lost(errors.New("reset by port 1234"), 3, "refused")
+	lost(denied("no jobs"), 1, "no pods") // it is chance which is asked for first
+	explained := func(missing string) error { return &deniedError{denial: denied("no jobs"), missing: []string{missing}} }
+	lost(explained("list jobs"), 2, "list jobs")
+	lost(explained("list jobs"), 2, "list jobs")
+	lost(denied("no pods"), 2, "list jobs") // the target could not be asked this time
+	lost(explained("list pods"), 3, "list pods")
+	lost(errors.New("refused"), 4, "refused")
+	lost(errors.New("refused"), 4, "refused")
+	lost(errors.New("reset by port 1234"), 4, "refused")
 	e.saidAt = e.saidAt.Add(-newsInterval)
-	lost(errors.New("refused"), 3, "refused")
-	lost(errors.New("reset by port 1235"), 4, "1235")
-	lost(denied("no pods"), 5, "no pods")
-	g.Expect(e.ended).To(Equal(map[State]int64{Forbidden: 4, Unreachable: 5}))
+	lost(errors.New("refused"), 4, "refused")
+	lost(errors.New("reset by port 1235"), 5, "1235")
+	lost(denied("no pods"), 6, "no pods")
+	g.Expect(e.ended).To(Equal(map[State]int64{Forbidden: 8, Unreachable: 5}))
 }
 
 func TestRefuseMetadata(t *testing.T) {
