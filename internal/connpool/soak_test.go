@@ -130,7 +130,8 @@ func (s *soak) cycle(ctx context.Context, dice *rand.Rand) {
 	s.done[what]++
 	Eventually(ctx, s.stateOf(name)).Should(Equal(Ready), "%s after: %s", name, what)
 	if e.fake == nil {
-		Expect(s.lease(name).ReadClusterUID(ctx)).To(Equal(clusterUID))
+		// Right after a cut a call may be lost with its connection.
+		Eventually(ctx, func() (string, error) { return s.lease(name).ReadClusterUID(ctx) }).Should(Equal(clusterUID))
 		return
 	}
 	e.fake.mu.Lock()

@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
 // wire sends requests over one TCP connection to one server. It is an
@@ -67,7 +70,7 @@ func newWire(ctx context.Context, factory *http.Transport, server *url.URL) *wir
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := w.send(request)
-	if err != nil && notProcessed(err) && rewind(request) {
+	if err != nil && (notProcessed(err) || isLostRead(request, err)) && rewind(request) {
 		response, err = w.send(request)
 	}
 	if err == nil {
@@ -96,6 +99,13 @@ func notProcessed(err error) bool {
 	text := err.Error()
 	return strings.HasSuffix(text, "http2: client conn not usable") ||
 		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY")
+}
+
+// isLostRead tells whether a request that changes nothing was lost with its
+// connection: it may be sent again, once.
+func isLostRead(request *http.Request, err error) bool {
+	return request.Method == http.MethodGet && !errors.Is(err, ErrNotSent) &&
+		(utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) || utilnet.IsHTTP2ConnectionLost(err))
 }
 
 // rewind makes a request ready to be sent again, if it can be.

@@ -294,3 +294,34 @@ var _ = Describe("A server that speaks HTTP/1.1 only", func() {
 		Eventually(ctx, g.open).Should(BeEmpty())
 	})
 })
+
+var _ = Describe("A connection that breaks under a call", func() {
+	It("costs a read nothing, and a creation is not sent again", func(ctx context.Context) {
+		s, r := newAPIServer(), newRig()
+		lease := r.connect(ctx, target, s.config("token"))
+		jobs := "/apis/batch/v1/namespaces/default/jobs"
+		broken := 0
+		breakOnce := func(then http.HandlerFunc) http.HandlerFunc {
+			return func(w http.ResponseWriter, q *http.Request) {
+				if broken++; broken == 1 {
+					s.CloseClientConnections()
+					return
+				}
+				then(w, q)
+			}
+		}
+		s.answer(jobPath, breakOnce(answerError(apierrors.NewNotFound(batchJobs, "job"))))
+		_, err := lease.GetJob(ctx, "default", "job")
+		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%v", err)
+		reads := s.asked(jobs)
+		Expect(reads).To(HaveLen(2))
+
+		broken = 0
+		s.answer(jobs, breakOnce(answerError(apierrors.NewAlreadyExists(batchJobs, "job"))))
+		_, err = lease.CreateJob(ctx, r.newJob())
+		Expect(err).To(HaveOccurred())
+		Expect(apierrors.IsAlreadyExists(err)).To(BeFalse(), "it was sent twice")
+		Expect(s.asked(jobs)).To(HaveLen(len(reads) + 1))
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+})
