@@ -24,6 +24,7 @@ type Cluster struct {
 	temporary      bool // dir is ours to remove
 	assets         string
 	workloads      bool
+	audit          bool
 	apiServerFlags map[string]string
 
 	plane   *envtest.ControlPlane
@@ -33,6 +34,7 @@ type Cluster struct {
 	running    sync.Mutex // held while programs are started or stopped
 	processes  []*process // those not started by envtest
 	serverDown bool       // the API server was stopped alone
+	etcdDown   bool       // etcd was stopped alone
 	paused     []int      // processes that stand still
 	ended      bool
 	endErr     error
@@ -53,6 +55,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 		name:           options.Name,
 		assets:         options.AssetsDir,
 		workloads:      options.Workloads,
+		audit:          options.Audit,
 		apiServerFlags: options.APIServerFlags,
 	}
 	if err := c.createDir(options.Dir); err != nil {

@@ -22,7 +22,7 @@ import (
 
 // TestClusters runs all that needs a cluster on two that were started at once.
 func TestClusters(t *testing.T) {
-	clusters := startAll(t, Options{Name: "work", Workloads: true, Nodes: 3}, Options{Name: "store"})
+	clusters := startAll(t, Options{Name: "work", Workloads: true, Nodes: 3}, Options{Name: "store", Audit: true})
 	work, store := clusters[0], clusters[1]
 
 	t.Run("clusters share nothing", func(t *testing.T) {
@@ -43,6 +43,7 @@ func TestClusters(t *testing.T) {
 	t.Run("everything listens on loopback", func(t *testing.T) { testLoopback(t, work) })
 	t.Run("kubeconfig holds its data", func(t *testing.T) { testKubeconfig(t, store) })
 	t.Run("kubeconfig for a user is bound by RBAC", func(t *testing.T) { testUser(t, store) })
+	t.Run("requests are written down", func(t *testing.T) { testAudit(t, store, work) })
 	t.Run("jobs", func(t *testing.T) { testJobs(t, work) })
 	t.Run("pods", func(t *testing.T) { testPods(t, work) })
 	t.Run("programs can be stopped and started", func(t *testing.T) { testPrograms(t, work) })
@@ -163,7 +164,18 @@ func testPrograms(t *testing.T, cluster *Cluster) {
 	for _, program := range []Program{APIServer, Kwok} {
 		g.Expect(cluster.StartProgram(t.Context(), program)).To(MatchError(ContainSubstring("stop it before")))
 	}
-	g.Expect(cluster.StopProgram(Etcd)).To(MatchError(ContainSubstring("no program")))
+	g.Expect(cluster.StopProgram("cloud")).To(MatchError(ContainSubstring("no program")))
+
+	g.Expect(cluster.StopProgram(Etcd)).To(Succeed())
+	_, err = client.CoreV1().Pods(namespace).Create(t.Context(), newPod("without-etcd", nil), metav1.CreateOptions{})
+	g.Expect(err).To(HaveOccurred())
+	g.Expect(utilnet.IsConnectionRefused(err)).To(BeFalse(), "the API server is there: %v", err)
+	g.Expect(cluster.StartProgram(t.Context(), Etcd)).To(Succeed())
+	g.Expect(cluster.StartProgram(t.Context(), Etcd)).To(MatchError(ContainSubstring("stop it before")))
+	g.Eventually(func() error {
+		_, err := client.CoreV1().Pods(namespace).Get(t.Context(), "without-kubelet", metav1.GetOptions{})
+		return err
+	}).WithTimeout(patience).Should(Succeed(), "what was stored before")
 }
 
 // testStop is the last test on the clusters: it ends them.

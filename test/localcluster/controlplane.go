@@ -63,6 +63,9 @@ func (c *Cluster) tryControlPlane(ctx context.Context, attempt int) (retry bool,
 		}
 	}
 	c.configureControlPlane()
+	if err := c.configureAudit(); err != nil {
+		return false, err
+	}
 	if retry, err := c.startEtcd(ctx); err != nil {
 		return retry, err
 	}

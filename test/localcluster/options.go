@@ -38,6 +38,9 @@ type Options struct {
 	// More can be created later as Node objects: all of them become Ready.
 	Nodes int
 
+	// Audit has the API server write down requests; see [Cluster.AuditEvents].
+	Audit bool
+
 	// AssetsDir is the folder with the programs. Without it the environment
 	// variable KUBEBUILDER_ASSETS names it, else it is what `make localkube`
 	// built in the module that holds the working directory.

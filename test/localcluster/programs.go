@@ -20,8 +20,8 @@ const (
 
 // StopProgram ends one program and leaves the others running: a cluster without
 // its API server refuses connections, one without its kwok has dead nodes, and so
-// on. The API server ends in order, the others are killed. Stopping a stopped
-// program does nothing. etcd cannot be stopped alone.
+// on; one without its etcd answers errors. etcd and the API server end in order, the
+// others are killed. Stopping a stopped program does nothing.
 func (c *Cluster) StopProgram(program Program) error {
 	c.running.Lock()
 	defer c.running.Unlock()
@@ -36,6 +36,13 @@ func (c *Cluster) StopProgram(program Program) error {
 		c.serverDown = true
 		return nil
 	}
+	if program == Etcd {
+		if err := c.plane.Etcd.Stop(); err != nil {
+			return fmt.Errorf("stopping %s of cluster %s: %w", program, c.name, err)
+		}
+		c.etcdDown = true
+		return nil
+	}
 	p, err := c.process(program)
 	if err != nil {
 		return err
@@ -44,8 +51,8 @@ func (c *Cluster) StopProgram(program Program) error {
 }
 
 // StartProgram starts a program again that StopProgram ended, on the same port
-// and with the same state, certificates and flags. The API server is healthy when
-// StartProgram returns; the others need a moment more. The context bounds the
+// and with the same state, certificates and flags. etcd and the API server are healthy
+// when StartProgram returns; the others need a moment more. The context bounds the
 // start, which takes two minutes at most.
 func (c *Cluster) StartProgram(ctx context.Context, program Program) error {
 	c.running.Lock()
@@ -54,7 +61,10 @@ func (c *Cluster) StartProgram(ctx context.Context, program Program) error {
 		return fmt.Errorf("starting %s of cluster %s: the cluster was stopped", program, c.name)
 	}
 	if program == APIServer {
-		return c.restartAPIServer(ctx)
+		return c.restart(ctx, APIServer, &c.serverDown, c.startAPIServer, c.plane.APIServer.Stop)
+	}
+	if program == Etcd {
+		return c.restart(ctx, Etcd, &c.etcdDown, c.startEtcd, c.plane.Etcd.Stop)
 	}
 	p, err := c.process(program)
 	if err != nil {
@@ -66,16 +76,17 @@ func (c *Cluster) StartProgram(ctx context.Context, program Program) error {
 	return p.start()
 }
 
-func (c *Cluster) restartAPIServer(ctx context.Context) error {
-	if !c.serverDown {
-		return fmt.Errorf("%s of cluster %s: stop it before it is started again", APIServer, c.name)
+// restart starts a part of the control plane that was stopped alone.
+func (c *Cluster) restart(ctx context.Context, program Program, down *bool, start func(context.Context) (bool, error), stop func() error) error {
+	if !*down {
+		return fmt.Errorf("%s of cluster %s: stop it before it is started again", program, c.name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if _, err := c.startAPIServer(ctx); err != nil {
-		return fmt.Errorf("starting %s of cluster %s again: %w", APIServer, c.name, errors.Join(err, c.plane.APIServer.Stop()))
+	if _, err := start(ctx); err != nil {
+		return fmt.Errorf("starting %s of cluster %s again: %w", program, c.name, errors.Join(err, stop()))
 	}
-	c.serverDown = false
+	*down = false
 	return nil
 }
 

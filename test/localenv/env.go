@@ -29,9 +29,12 @@ const (
 	// Namespace is the manager's.
 	Namespace = "pooledjob-system"
 
-	managerUser = "system:serviceaccount:" + Namespace + ":pooledjob-manager"
-	targetUser  = "pooledjob"
-	targetRole  = "pooledjob-target"
+	// ManagerUser is whom the manager acts as on the hub.
+	ManagerUser = "system:serviceaccount:" + Namespace + ":pooledjob-manager"
+	// TargetUser is whom it acts as on the targets.
+	TargetUser = "pooledjob"
+
+	targetRole = "pooledjob-target"
 )
 
 // Options say what to start.
@@ -41,6 +44,16 @@ type Options struct {
 	Targets int
 	// Dir receives kubeconfigs, logs and state. It must be empty or absent.
 	Dir string
+	// NoManager leaves it to the caller to launch managers.
+	NoManager bool
+	// ManagerProgram is the manager's file; without it that of `make build`.
+	ManagerProgram string
+	// Audit has the API servers write down requests.
+	Audit bool
+	// Kubeconfig makes the kubeconfig by which the manager, as that user, reaches the
+	// hub or a target; without it the cluster's own. It is called while the
+	// environment starts, and for the hub at each launch of a manager.
+	Kubeconfig func(ctx context.Context, cluster *Cluster, user string) ([]byte, error)
 	// Progress, if not nil, receives a line for each step.
 	Progress io.Writer
 }
@@ -73,6 +86,14 @@ func Start(ctx context.Context, options Options) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	if options.Kubeconfig == nil {
+		options.Kubeconfig = func(_ context.Context, cluster *Cluster, user string) ([]byte, error) {
+			return cluster.KubeconfigFor(user)
+		}
+	}
+	if options.ManagerProgram == "" {
+		options.ManagerProgram = filepath.Join(root, "bin", "manager")
+	}
 	e := &Env{Root: root, options: options}
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.Stop())
@@ -93,6 +114,9 @@ func (e *Env) start(ctx context.Context) error {
 		if err := e.installTarget(ctx, target); err != nil {
 			return fmt.Errorf("installing on %s: %w", target.Name(), err)
 		}
+	}
+	if e.options.NoManager {
+		return nil
 	}
 	e.progress("starting the manager")
 	return e.StartManager(ctx)
@@ -143,9 +167,9 @@ func (e *Env) startClusters(ctx context.Context) error {
 	results := make(chan started)
 	for i := range e.options.Targets + 1 {
 		go func() {
-			options := localcluster.Options{Name: "hub"}
+			options := localcluster.Options{Name: "hub", Audit: e.options.Audit}
 			if i > 0 {
-				options = localcluster.Options{Name: fmt.Sprintf("target-%d", i), Workloads: true, Nodes: 2}
+				options = localcluster.Options{Name: fmt.Sprintf("target-%d", i), Workloads: true, Nodes: 2, Audit: e.options.Audit}
 			}
 			cluster, err := e.startCluster(ctx, options)
 			results <- started{i, cluster, err}
@@ -227,7 +251,7 @@ func (e *Env) installTarget(ctx context.Context, target *Cluster) error {
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: targetRole},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: targetRole},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: targetUser}},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: TargetUser}},
 	}
 	if err := target.Client.Create(ctx, binding); err != nil {
 		return fmt.Errorf("binding the role: %w", err)
@@ -238,7 +262,7 @@ func (e *Env) installTarget(ctx context.Context, target *Cluster) error {
 			return fmt.Errorf("creating namespace %s: %w", name, err)
 		}
 	}
-	kubeconfig, err := target.KubeconfigFor(targetUser)
+	kubeconfig, err := e.options.Kubeconfig(ctx, target, TargetUser)
 	if err != nil {
 		return err
 	}

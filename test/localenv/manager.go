@@ -40,7 +40,7 @@ func (e *Env) StartManager(ctx context.Context) error {
 // Launch starts a manager with further flags, and returns when it is ready. It is the
 // caller's to stop.
 func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
-	kubeconfig, err := e.Hub.KubeconfigFor(managerUser)
+	kubeconfig, err := e.options.Kubeconfig(ctx, e.Hub, ManagerUser)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 		// The credentials of local clusters last a week; the default warns as long before.
 		"--credential-expiry-warning=24h",
 	}, flags...)
-	m, err := startProcess(e.ManagerLog(), filepath.Join(e.Root, "bin", "manager"), flags...)
+	m, err := startProcess(e.ManagerLog(), e.options.ManagerProgram, flags...)
 	if err != nil {
 		return nil, fmt.Errorf("starting the manager: %w; `make build` makes it", err)
 	}
@@ -127,6 +127,15 @@ func (m *Manager) Kill() error {
 	}
 	return err
 }
+
+// Pause makes a manager stand still, as SIGSTOP does, until Resume.
+func (m *Manager) Pause() error { return m.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused manager go on.
+func (m *Manager) Resume() error { return m.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Ended is closed when a manager has ended.
+func (m *Manager) Ended() <-chan struct{} { return m.ended }
 
 // Stop ends a manager with SIGTERM, and reports an end that was not clean.
 func (m *Manager) Stop() error {

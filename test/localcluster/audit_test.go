@@ -1,0 +1,53 @@
+package localcluster
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	gtypes "github.com/onsi/gomega/types"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func testAudit(t *testing.T, audited, other *Cluster) {
+	g := NewWithT(t)
+	_, err := other.AuditEvents()
+	g.Expect(err).To(MatchError(ContainSubstring("Options.Audit")))
+
+	client := clientOf(t, audited)
+	job, err := client.BatchV1().Jobs(namespace).Create(t.Context(), newJob("audited", nil), metav1.CreateOptions{})
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = client.BatchV1().Jobs(namespace).Create(t.Context(), newJob("audited", nil), metav1.CreateOptions{})
+	g.Expect(err).To(HaveOccurred())
+	_, err = client.CoreV1().Namespaces().Get(t.Context(), metav1.NamespaceSystem, metav1.GetOptions{})
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	g.Expect(err).NotTo(HaveOccurred())
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "audited"}}
+	_, err = client.CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
+	g.Expect(err).NotTo(HaveOccurred())
+
+	request := func(verb, resource, name string, code int) gtypes.GomegaMatcher {
+		return And(HaveField("Verb", verb), HaveField("ObjectRef.Resource", resource), HaveField("ObjectRef.Name", name),
+			HaveField("ResponseStatus.Code", code), HaveField("User.Username", "admin"),
+			HaveField("Received", BeTemporally("~", time.Now(), time.Minute)))
+	}
+	var events []AuditEvent
+	g.Eventually(func() []AuditEvent {
+		events, err = audited.AuditEvents()
+		g.Expect(err).NotTo(HaveOccurred())
+		return events
+	}).Should(ContainElements(request("create", "jobs", "audited", 201), request("create", "jobs", "audited", 409), request("get", "namespaces", "kube-system", 200)))
+	g.Expect(events).NotTo(ContainElement(HaveField("ObjectRef.Resource", "nodes")))
+	g.Expect(events).NotTo(ContainElement(HaveField("ObjectRef.Resource", "secrets")))
+	for _, event := range events {
+		if event.ObjectRef.Name == "audited" && event.ResponseStatus.Code == 201 {
+			var created metav1.PartialObjectMetadata
+			g.Expect(json.Unmarshal(event.ResponseObject, &created)).To(Succeed())
+			g.Expect(created.UID).To(Equal(job.UID))
+			g.Expect(event.String()).To(HaveSuffix("admin create jobs " + namespace + "/audited: 201"))
+		}
+	}
+}
