@@ -58,17 +58,30 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	case !isAPIServerNotFound(err):
 		return absence{}, &targetError{"looking for the remote Job", err}
 	}
-	uid, err := r.lease.ReadClusterUID(ctx)
-	if err != nil {
-		return absence{}, &targetError{"making sure which cluster says that the Job is not there", err}
-	}
-	if uid != r.intent.ClusterUID {
-		return absence{why: fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.intent.ClusterUID, uid)}, nil
+	if why, err := r.whyAnotherCluster(ctx); why != "" || err != nil {
+		return absence{why: why}, err
 	}
 	if left := r.requestsInFlight(); left > 0 {
 		return absence{why: "A request to create the Job may still be under way.", after: left}, nil
 	}
 	return absence{outcome: absent}, nil
+}
+
+// whyAnotherCluster makes sure which cluster says that the Job is not there; the words
+// are empty when it is the right one. Nobody is asked if that one has accepted the
+// Job's deletion, in the foreground: there it goes with its Pods, whoever answers now.
+func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
+	if r.memory.deletedUID != "" && r.memory.deletedUID == r.observedUID() {
+		return "", nil
+	}
+	uid, err := r.lease.ReadClusterUID(ctx)
+	if err != nil {
+		return "", &targetError{"making sure which cluster says that the Job is not there", err}
+	}
+	if uid != r.intent.ClusterUID {
+		return fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.intent.ClusterUID, uid), nil
+	}
+	return "", nil
 }
 
 // whose tells whose the Job is that has our name: by the UID that was observed, also
@@ -127,8 +140,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	}
 	switch verdict.outcome {
 	case absent, replaced, duplicate:
-		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, fmt.Sprintf(
-			"Job %s/%s was deleted on the cluster before it had finished. It is not run again.", r.intent.Namespace, r.intent.JobName))
+		r.lost()
 		return 0, nil
 	case present:
 		return r.recover(ctx, verdict.job)
@@ -136,6 +148,19 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 		r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, verdict.why)
 	}
 	return verdict.after, nil
+}
+
+// lost ends a run whose Job is proven gone, unless it is to be moved.
+func (r *run) lost() {
+	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
+	switch {
+	case r.cancelled():
+		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was stopped because of spec.cancel. "+name+" is gone.")
+	case r.movesAfterLoss():
+		r.moveAway(fmt.Sprintf("Moved away from ClusterConnection %q: it was not Ready for spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
+	default:
+		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, name+" was deleted on the cluster before it had finished. It is not run again.")
+	}
 }
 
 // confirmGone lets a deleted PooledJob go if its Job is proven gone and left no Pods.
@@ -182,7 +207,7 @@ func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
 // if they were taken off, and records what the target said of it.
 func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, error) {
 	if !jobspec.Owns(r.HubID, r.job, job.Labels) {
-		err := r.lease.LabelJob(ctx, job.Namespace, job.Name, job.UID, jobspec.Labels(r.HubID, r.job))
+		err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job.UID))
 		if err != nil {
 			return 0, &targetError{"putting the labels back on the remote Job", err}
 		}

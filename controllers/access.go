@@ -36,7 +36,7 @@ func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[str
 	return false, problem
 }
 
-func labelSelector(selector *v1alpha1.NamespaceSelector) *metav1.LabelSelector {
+func labelSelector(selector *v1alpha1.LabelSelector) *metav1.LabelSelector {
 	if selector == nil {
 		return nil // which selects nothing
 	}

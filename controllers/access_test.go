@@ -13,16 +13,16 @@ func TestPermits(t *testing.T) {
 	yes, no := true, false
 	same := v1alpha1.TargetNamespaces{Same: &yes}
 	names := func(names ...string) v1alpha1.TargetNamespaces { return v1alpha1.TargetNamespaces{Names: names} }
-	all := &v1alpha1.NamespaceSelector{}
-	team := func(name string) *v1alpha1.NamespaceSelector {
-		return &v1alpha1.NamespaceSelector{MatchLabels: map[string]string{"team": name}}
+	all := &v1alpha1.LabelSelector{}
+	team := func(name string) *v1alpha1.LabelSelector {
+		return &v1alpha1.LabelSelector{MatchLabels: map[string]string{"team": name}}
 	}
-	where := func(key string, operator metav1.LabelSelectorOperator, values ...string) *v1alpha1.NamespaceSelector {
-		return &v1alpha1.NamespaceSelector{MatchExpressions: []v1alpha1.NamespaceSelectorRequirement{{Key: key, Operator: operator, Values: values}}}
+	where := func(key string, operator metav1.LabelSelectorOperator, values ...string) *v1alpha1.LabelSelector {
+		return &v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: key, Operator: operator, Values: values}}}
 	}
 	both := team("a")
 	both.MatchExpressions = where("env", metav1.LabelSelectorOpIn, "prod").MatchExpressions
-	rule := func(hub *v1alpha1.NamespaceSelector, targets v1alpha1.TargetNamespaces) v1alpha1.AccessRule {
+	rule := func(hub *v1alpha1.LabelSelector, targets v1alpha1.TargetNamespaces) v1alpha1.AccessRule {
 		return v1alpha1.AccessRule{HubNamespaces: hub, TargetNamespaces: targets}
 	}
 
@@ -65,9 +65,9 @@ func TestPermits(t *testing.T) {
 func TestPermitsNamesTheRuleThatIsWrong(t *testing.T) {
 	g := NewWithT(t)
 	yes := true
-	wrong := &v1alpha1.NamespaceSelector{MatchExpressions: []v1alpha1.NamespaceSelectorRequirement{{Key: "env", Operator: "Resembles"}}}
+	wrong := &v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "env", Operator: "Resembles"}}}
 	permitted, err := permits([]v1alpha1.AccessRule{
-		{HubNamespaces: &v1alpha1.NamespaceSelector{MatchLabels: map[string]string{"team": "b"}}, TargetNamespaces: v1alpha1.TargetNamespaces{Same: &yes}},
+		{HubNamespaces: &v1alpha1.LabelSelector{MatchLabels: map[string]string{"team": "b"}}, TargetNamespaces: v1alpha1.TargetNamespaces{Same: &yes}},
 		{HubNamespaces: wrong, TargetNamespaces: v1alpha1.TargetNamespaces{Same: &yes}},
 	}, "team-a", nil, "team-a")
 	g.Expect(err).To(MatchError(ContainSubstring("spec.access[1].hubNamespaces")))

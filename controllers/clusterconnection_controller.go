@@ -211,7 +211,11 @@ func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret 
 }
 
 func connectionOfJob(_ context.Context, job client.Object) []reconcile.Request {
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: clusterOf(job)}}}
+	name := clusterOf(job)
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
 }
 
 // lockedPatch is a merge patch that fails if the object was changed by another

@@ -76,6 +76,7 @@ func jobCountChanged(e event.UpdateEvent) bool {
 	return jobstatus.Finished(&before.Status) != jobstatus.Finished(&after.Status) ||
 		jobstatus.Dispatched(&before.Status) != jobstatus.Dispatched(&after.Status) ||
 		needsConnection(before) != needsConnection(after) ||
+		clusterOf(before) != clusterOf(after) ||
 		controllerutil.ContainsFinalizer(before, v1alpha1.FinalizerPooledJob) != controllerutil.ContainsFinalizer(after, v1alpha1.FinalizerPooledJob)
 }
 

@@ -114,7 +114,7 @@ func (w world) createConnectionWith(ctx context.Context, change func(*v1alpha1.C
 		Spec: v1alpha1.ClusterConnectionSpec{
 			KubeconfigSecretRef: v1alpha1.SecretKeyReference{Name: w.name},
 			Access: []v1alpha1.AccessRule{{
-				HubNamespaces:    &v1alpha1.NamespaceSelector{MatchLabels: map[string]string{"team": w.name}},
+				HubNamespaces:    &v1alpha1.LabelSelector{MatchLabels: map[string]string{"team": w.name}},
 				TargetNamespaces: v1alpha1.TargetNamespaces{Same: &same},
 			}},
 		},

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -8,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -16,12 +18,16 @@ const (
 	// jobsByUID finds the PooledJob that a remote object's label names.
 	jobsByUID = "metadata.uid"
 	// jobsByCluster finds the PooledJobs of a ClusterConnection.
-	jobsByCluster = "spec.clusterName"
+	jobsByCluster = "cluster"
 	// jobsInNeed finds the PooledJobs of a ClusterConnection that still need it:
 	// those that are not finished, and those that have something to clean up.
 	jobsInNeed = "unfinished"
 	// connectionsBySecret finds the ClusterConnections that use a Secret.
 	connectionsBySecret = "spec.kubeconfigSecretRef.name"
+
+	// anyCluster is where jobsInNeed has the PooledJobs that wait for a cluster to
+	// be chosen. No ClusterConnection can have that name.
+	anyCluster = "*"
 )
 
 // addIndexes adds the indexes that the reconcilers look things up by. It must be
@@ -51,12 +57,14 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
+// clusterOf is the ClusterConnection that a PooledJob is bound to or asks for; empty
+// while none was chosen.
 func clusterOf(o client.Object) string {
 	job, ok := o.(*v1alpha1.PooledJob)
 	if !ok {
 		return ""
 	}
-	return job.Spec.ClusterName
+	return jobspec.ClusterOf(job)
 }
 
 // clusterInNeed is the ClusterConnection that a PooledJob still needs, if it does.
@@ -65,7 +73,7 @@ func clusterInNeed(o client.Object) string {
 	if !ok || !needsConnection(job) {
 		return ""
 	}
-	return job.Spec.ClusterName
+	return cmp.Or(jobspec.ClusterOf(job), anyCluster)
 }
 
 func needsConnection(job *v1alpha1.PooledJob) bool {

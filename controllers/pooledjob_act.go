@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -37,6 +36,8 @@ type run struct {
 	writer *jobstatus.Writer
 	// released tells that the finalizer is off: the PooledJob may be gone.
 	released bool
+	// urgent tells that the status must be written at once.
+	urgent bool
 }
 
 // act does what was decided. It returns when to look again, if not only on a
@@ -53,12 +54,18 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 		return a.after, nil
 	case refuse:
 		after, err = r.refuse(ctx, a)
+	case place:
+		err = r.place(ctx)
 	case bind:
 		after, err = r.bind(ctx)
 	case create:
 		after, err = r.resume(ctx)
 	case observe:
 		err = r.observe(ctx, r.remote)
+	case patchRemote:
+		after, err = r.patchRemote(ctx, a)
+	case moveAway:
+		r.moveAway(a.message)
 	case confirmLoss:
 		after, err = r.confirmLoss(ctx)
 	case deleteRemote:
@@ -68,6 +75,10 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case awaitDeletion:
 		r.recordWait(a)
 		after = a.after
+	case orphan:
+		after, err = r.orphan(ctx)
+	case abandon:
+		err = r.abandon(ctx)
 	case release:
 		err = r.release(ctx)
 	}
@@ -134,21 +145,28 @@ func (r *run) accept() {
 	r.writer.Accepted(metav1.ConditionTrue, v1alpha1.ReasonAccepted, "The ClusterConnection's access rules permit the run.")
 }
 
-// bind writes the finalizer and the intent, in one patch, before anything is sent
-// to the target; then it creates the Job.
+// bind records where the Job is to be, and creates it.
 func (r *run) bind(ctx context.Context) (time.Duration, error) {
-	r.intent = jobspec.NewIntent(r.job, r.HubID, r.lease.ClusterUID())
+	if err := r.writeIntent(ctx, jobspec.NewIntent(r.job, r.HubID, r.cluster, r.lease.ClusterUID())); err != nil || !r.bound {
+		return 0, err
+	}
+	return r.create(ctx)
+}
+
+// writeIntent writes the finalizer and the intent, in one patch, before anything is
+// sent to the target. The run is not bound if the PooledJob is gone.
+func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	bound := r.job.DeepCopy()
 	controllerutil.AddFinalizer(bound, v1alpha1.FinalizerPooledJob)
-	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationIntent, r.intent.Encode())
+	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationIntent, intent.Encode())
 	if err := r.Hub.Patch(ctx, bound, lockedPatch(r.job)); err != nil {
-		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
+		return client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
 	}
-	r.job.ObjectMeta, r.bound = bound.ObjectMeta, true
+	r.intent, r.job.ObjectMeta, r.bound = intent, bound.ObjectMeta, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
 	r.remember(func(m *memory) { m.current, m.writtenAt = true, r.now })
-	return r.create(ctx)
+	return nil
 }
 
 // resume goes on with a creation that may have begun in another process: first it
@@ -184,23 +202,32 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	return nil
 }
 
-// deleteRemote asks the target to delete the Job of that UID. The watch tells of its
-// end; should it stay silent, the next look asks again.
-func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
-	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid)
-	if err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err) {
-		return 0, &targetError{"deleting the remote Job", err}
+// patchRemote records what the Job says, and then changes it. The watch tells when that
+// has come about; the same change is not asked for again meanwhile.
+func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) {
+	if err := r.observe(ctx, r.remote); err != nil {
+		return 0, err
 	}
+	if left := r.memory.patchedAt.Add(informerGrace).Sub(r.now); left > 0 && r.memory.patch == a.patch {
+		return left, nil
+	}
+	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
+	if err != nil && !isAnotherJob(err) {
+		return 0, &targetError{a.doing, err}
+	}
+	r.remember(func(m *memory) { m.patch, m.patchedAt = a.patch, r.now })
 	return informerGrace, nil
 }
 
-// release takes the finalizer off.
-func (r *run) release(ctx context.Context) error {
-	released := r.job.DeepCopy()
-	controllerutil.RemoveFinalizer(released, v1alpha1.FinalizerPooledJob)
-	if err := r.Hub.Patch(ctx, released, lockedPatch(r.job)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
-	}
-	r.released = true
-	return nil
+// isAnotherJob tells whether the target said that the Job that a request was for is
+// gone, or that another one has its name.
+func isAnotherJob(err error) bool {
+	return isAPIServerNotFound(err) || apierrors.IsConflict(err) || apierrors.IsInvalid(err)
+}
+
+// moveAway ends the attempt: the run is placed anew when that is written, and only then.
+func (r *run) moveAway(message string) {
+	r.writer.Move(message)
+	r.placements.forget(r.job.UID)
+	r.urgent = true
 }

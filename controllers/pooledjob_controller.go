@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -58,10 +59,11 @@ type PooledJobReconciler struct {
 	// Workers is how many PooledJobs are reconciled at once.
 	Workers int
 
-	memories memories
-	offload  *offload
-	begun    sync.Once
-	started  time.Time // of the first reconcile: no other process acts since
+	memories   memories
+	placements placements
+	offload    *offload
+	begun      sync.Once
+	started    time.Time // of the first reconcile: no other process acts since
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs,verbs=get;list;watch;patch
@@ -69,7 +71,14 @@ type PooledJobReconciler struct {
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 
 // SetupWithManager registers the reconciler.
-func (r *PooledJobReconciler) SetupWithManager(mgr ctrl.Manager) error {
+func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	jobs, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
+	if err != nil {
+		return fmt.Errorf("informer of PooledJobs: %w", err)
+	}
+	if _, err := jobs.AddEventHandler(r.placements.handler()); err != nil {
+		return fmt.Errorf("counting placements: %w", err)
+	}
 	r.offload = newOffload(&r.Wakeups.jobs)
 	if err := mgr.Add(r.offload); err != nil {
 		return fmt.Errorf("adding what waits for reconciles: %w", err)
@@ -101,7 +110,7 @@ func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if job.DeletionTimestamp.IsZero() && jobstatus.Finished(&job.Status) {
-		return ctrl.Result{}, nil // also: it must not wake a connection that is idle
+		return r.expire(ctx, job) // it must not wake a connection that is idle
 	}
 	s, lease, err := r.gather(ctx, job)
 	if err != nil {
@@ -136,11 +145,11 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 		return 0, nil
 	}
 	finished := jobstatus.Finished(&r.job.Status)
-	interval := writeInterval
-	if equality.Semantic.DeepEqual(r.before.Conditions, r.job.Status.Conditions) {
-		interval = countersInterval
+	interval := countersInterval
+	if tellsMore(r.before, &r.job.Status) {
+		interval = writeInterval
 	}
-	if left := r.memory.writtenAt.Add(interval).Sub(r.now); left > 0 && !finished {
+	if left := r.memory.writtenAt.Add(interval).Sub(r.now); left > 0 && !finished && !r.urgent {
 		return left, nil
 	}
 	before := r.job.DeepCopy()
@@ -156,6 +165,13 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	return 0, nil
 }
 
+// tellsMore tells whether a status says something new that somebody waits for, as
+// against other counters or the end of a trouble.
+func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
+	return !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||
+		(after.Result.Reason != "" && after.Result.Reason != before.Result.Reason)
+}
+
 // announceFailure emits an Event for a run that has failed.
 func (r *run) announceFailure() {
 	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
@@ -164,8 +180,10 @@ func (r *run) announceFailure() {
 	}
 }
 
+// jobsOfConnection are the PooledJobs that need a connection, and those that need any.
 func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, connection client.Object) []reconcile.Request {
-	return findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: connection.GetName()})
+	return append(findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: connection.GetName()}),
+		findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster})...)
 }
 
 // usabilityChanged passes what may let waiting PooledJobs go on, or changes what
@@ -180,6 +198,8 @@ func usabilityChanged() predicate.Predicate {
 		was := meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReady)
 		is := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 		return before.Generation != after.Generation ||
+			!maps.Equal(before.Labels, after.Labels) ||
+			before.Annotations[v1alpha1.AnnotationFenced] != after.Annotations[v1alpha1.AnnotationFenced] ||
 			(was == nil) != (is == nil) ||
 			(was != nil && (was.Status != is.Status || was.Reason != is.Reason))
 	}}

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -34,12 +36,18 @@ const (
 	wait
 	// refuse: end the run before it has a remote Job.
 	refuse
+	// place: choose a cluster, and record the intent.
+	place
 	// bind: record the intent, then create.
 	bind
 	// create: ask the target for the remote Job.
 	create
 	// observe: record what the remote Job and its Pods say.
 	observe
+	// patchRemote: record what the Job says, and change it.
+	patchRemote
+	// moveAway: end the attempt, so that the run is placed anew.
+	moveAway
 	// confirmLoss: the Job was seen and is not in view; find out.
 	confirmLoss
 	// deleteRemote: ask the target to delete the Job.
@@ -49,6 +57,10 @@ const (
 	confirmGone
 	// awaitDeletion: the Job is being deleted on the target.
 	awaitDeletion
+	// orphan: take our labels off the Job, then release.
+	orphan
+	// abandon: release, although the Job may exist.
+	abandon
 	// release: take the finalizer off.
 	release
 )
@@ -63,6 +75,9 @@ type action struct {
 	message   string
 	// after is when to look again; 0 is when something changes.
 	after time.Duration
+	// patch is what patchRemote sends, and doing what for.
+	patch string
+	doing string
 }
 
 // decide tells what to do about a PooledJob. It is pure: the first rule that
@@ -74,8 +89,8 @@ func decide(s *snapshot) action {
 	case jobstatus.Finished(&s.job.Status):
 		return action{verb: settle}
 	case s.remote != nil && isSameJob(s):
-		return action{verb: observe}
-	case s.wasObserved():
+		return decideObserved(s)
+	case s.wasObserved() || (s.bound && len(s.pods) > 0):
 		return decideMissing(s)
 	default:
 		return decideDispatch(s)
@@ -102,6 +117,34 @@ func isSameJob(s *snapshot) bool {
 	return known == "" || known == s.remote.UID
 }
 
+// cancelled tells whether the run is to be stopped.
+func (s *snapshot) cancelled() bool { return s.job.Spec.Cancel != nil && *s.job.Spec.Cancel }
+
+// decideObserved: the Job is in view.
+func decideObserved(s *snapshot) action {
+	ended := jobstatus.Verdict(s.remote) != nil || !s.remote.DeletionTimestamp.IsZero()
+	suspend, ask := jobspec.SuspendWanted(s.job, s.remote)
+	switch {
+	case ended || (s.cancelled() && jobspec.Cancelled(s.remote) && !isSuspended(s.remote)):
+		return action{verb: observe}
+	case s.cancelled() && isSuspended(s.remote):
+		return action{verb: deleteRemote} // the clock of its deadline stands still
+	case s.cancelled():
+		return action{verb: patchRemote, patch: string(jobspec.CancelPatch(s.remote.UID)), doing: "cancelling the remote Job"}
+	case ask && suspend:
+		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, true)), doing: "suspending the remote Job"}
+	case ask:
+		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, false)), doing: "resuming the remote Job"}
+	default:
+		return action{verb: observe}
+	}
+}
+
+// isSuspended tells whether a Job is, or is about to be, suspended.
+func isSuspended(remote *batchv1.Job) bool {
+	return remote.Spec.Suspend != nil && *remote.Spec.Suspend
+}
+
 // decideDeletion: the PooledJob goes when its Job is proven gone.
 func decideDeletion(s *snapshot) action {
 	deleting := func(verb verb, reason, message string) action {
@@ -110,14 +153,18 @@ func decideDeletion(s *snapshot) action {
 	switch {
 	case !controllerutil.ContainsFinalizer(s.job, v1alpha1.FinalizerPooledJob):
 		return action{verb: settle}
-	case s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan:
-		return action{verb: release}
+	case s.cluster == "":
+		return action{verb: release} // it has no Job
+	case s.notReady != "" && !s.connecting && s.intent.ClusterUID != "" && s.job.Annotations[v1alpha1.AnnotationAbandon] == s.intent.ClusterUID:
+		return action{verb: abandon}
 	case s.connection == nil:
 		return deleting(wait, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
-			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again, or set spec.deletionPolicy to Orphan.", s.job.Spec.ClusterName))
+			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again%s", s.cluster, s.orAbandon()))
 	case s.notReady != "":
 		return deleting(wait, s.notReadyReason, fmt.Sprintf(
-			"The remote Job cannot be deleted: %s. To leave it behind, set spec.deletionPolicy to Orphan.", strings.TrimSuffix(s.notReady, ".")))
+			"The remote Job cannot be deleted: %s. Wait until it can%s", strings.TrimSuffix(s.notReady, "."), s.orAbandon()))
+	case s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan:
+		return action{verb: orphan}
 	case s.remote == nil && (len(s.pods) == 0 || !allBeingDeleted(s.pods)):
 		return action{verb: confirmGone} // to let it go, or to delete the Pods that the Job left
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
@@ -128,6 +175,14 @@ func decideDeletion(s *snapshot) action {
 	}
 	return deleting(awaitDeletion, v1alpha1.ReasonWaitingForPods, fmt.Sprintf(
 		"Waiting for %d Pods of Job %s/%s to stop.", len(s.pods), s.intent.Namespace, s.intent.JobName))
+}
+
+// orAbandon says how to give the remote Job up.
+func (s *snapshot) orAbandon() string {
+	if s.intent.ClusterUID == "" {
+		return "."
+	}
+	return fmt.Sprintf(", or give the Job up: annotate the PooledJob with %s=%s.", v1alpha1.AnnotationAbandon, s.intent.ClusterUID)
 }
 
 func allBeingDeleted(pods []*corev1.Pod) bool {
@@ -145,7 +200,7 @@ func decideMissing(s *snapshot) action {
 	case s.connection != nil && s.connecting:
 		return action{verb: settle} // what was written before may still be true
 	case s.connection == nil || s.notReady != "":
-		return waitForConnection(s, v1alpha1.ConditionSynced)
+		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionSynced))
 	}
 	if s.job.Status.JobRef.UID == "" && !s.memory.seen {
 		if left := informerGrace - s.now.Sub(s.memory.createdAt); left > 0 {
@@ -157,6 +212,9 @@ func decideMissing(s *snapshot) action {
 
 // decideDispatch: no Job was observed yet.
 func decideDispatch(s *snapshot) action {
+	if s.cancelled() {
+		return action{verb: refuse, reason: v1alpha1.ReasonCancelled, message: "The run was cancelled before it had a remote Job."}
+	}
 	if s.connection != nil && !s.access.permitted {
 		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
 	}
@@ -165,13 +223,15 @@ func decideDispatch(s *snapshot) action {
 			"No remote Job existed %d seconds after the PooledJob was created. %s", s.job.Spec.DispatchDeadlineSeconds, lastObstacle(s))}
 	}
 	switch {
+	case s.cluster == "":
+		return decidePlacement(s)
 	case s.connection == nil:
-		return waitForConnection(s, v1alpha1.ConditionAccepted)
+		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionAccepted))
 	case s.connecting && s.connection.DeletionTimestamp.IsZero():
 		left, _ := s.dispatchTimeLeft()
 		return action{verb: settle, after: left}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
-		return waitForConnection(s, v1alpha1.ConditionDispatched)
+		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionDispatched))
 	case !s.expiredAt.IsZero():
 		return s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonClusterNotReady, s.whyExpired())
 	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
@@ -199,7 +259,7 @@ func waitForConnection(s *snapshot, condition string) action {
 	switch {
 	case s.connection == nil:
 		return s.waiting(condition, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
-			"ClusterConnection %q does not exist.", s.job.Spec.ClusterName))
+			"ClusterConnection %q does not exist.", s.cluster))
 	case !s.connection.DeletionTimestamp.IsZero() && condition == v1alpha1.ConditionDispatched:
 		return s.waiting(condition, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
 			"ClusterConnection %q is being deleted.", s.connection.Name))
@@ -210,7 +270,7 @@ func waitForConnection(s *snapshot, condition string) action {
 
 func (s *snapshot) whyExpired() string {
 	return fmt.Sprintf("the credentials of connection %s expired at %s; a new kubeconfig in its Secret lets the run go on",
-		s.job.Spec.ClusterName, s.expiredAt.UTC().Format(time.RFC3339))
+		s.cluster, s.expiredAt.UTC().Format(time.RFC3339))
 }
 
 // waiting waits, but not beyond the dispatch deadline.
@@ -223,9 +283,10 @@ func (s *snapshot) waiting(condition, reason, message string) action {
 }
 
 // dispatchTimeLeft is the time until the dispatch deadline; ok is false without
-// one.
+// one. A run that was moved to another cluster has none: its Job was there in time, or
+// the deadline is over anyhow.
 func (s *snapshot) dispatchTimeLeft() (left time.Duration, ok bool) {
-	if s.job.Spec.DispatchDeadlineSeconds == 0 {
+	if s.job.Spec.DispatchDeadlineSeconds == 0 || s.job.Status.Attempt > 0 {
 		return 0, false
 	}
 	deadline := s.job.CreationTimestamp.Add(time.Duration(s.job.Spec.DispatchDeadlineSeconds) * time.Second)
@@ -235,8 +296,10 @@ func (s *snapshot) dispatchTimeLeft() (left time.Duration, ok bool) {
 // lastObstacle is what kept the run from its Job.
 func lastObstacle(s *snapshot) string {
 	switch {
+	case s.cluster == "":
+		return whyNoCluster(s)
 	case s.connection == nil:
-		return fmt.Sprintf("ClusterConnection %q does not exist.", s.job.Spec.ClusterName)
+		return fmt.Sprintf("ClusterConnection %q does not exist.", s.cluster)
 	case s.notReady != "":
 		return s.notReady
 	case !s.expiredAt.IsZero():

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 var decisionTime = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -22,9 +24,9 @@ func given(changes ...func(*snapshot)) *snapshot {
 		Spec:       v1alpha1.PooledJobSpec{ClusterName: "prod"},
 	}
 	s := &snapshot{
-		now: decisionTime, job: job, access: access{permitted: true},
+		now: decisionTime, job: job, cluster: "prod", access: access{permitted: true},
 		connection: &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod"}},
-		intent:     jobspec.NewIntent(job, "hub", "cluster"),
+		intent:     jobspec.NewIntent(job, "hub", "prod", "cluster"),
 	}
 	for _, change := range changes {
 		change(s)
@@ -37,8 +39,12 @@ func bound(s *snapshot) {
 	s.bound = true
 	s.job.Finalizers = []string{v1alpha1.FinalizerPooledJob}
 }
-func seenJob(s *snapshot)       { bound(s); s.job.Status.JobRef.UID = "job" }
-func inView(s *snapshot)        { s.remote = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}} }
+func seenJob(s *snapshot) { bound(s); s.job.Status.JobRef.UID = "job" }
+func inView(s *snapshot) {
+	if s.remote == nil {
+		s.remote = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
+	}
+}
 func anotherInView(s *snapshot) { s.remote = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "other"}} }
 func remoteDeleting(s *snapshot) {
 	inView(s)
@@ -63,7 +69,7 @@ func noConnection(s *snapshot) {
 }
 func denied(s *snapshot)      { s.access.permitted = false }
 func deleted(s *snapshot)     { s.job.DeletionTimestamp = &metav1.Time{Time: decisionTime} }
-func orphan(s *snapshot)      { s.job.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
+func orphaned(s *snapshot)    { s.job.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
 func minuteLater(s *snapshot) { s.now = s.now.Add(time.Minute) }
 func deadline(s *snapshot)    { s.job.Spec.DispatchDeadlineSeconds = 30 }
 func connectionDeleted(s *snapshot) {
@@ -74,6 +80,49 @@ func refusedUntilLater(s *snapshot) {
 	bound(s)
 	s.memory.refusal, s.memory.retryAt = &refusal{reason: v1alpha1.ReasonQuotaExceeded, message: "full"}, decisionTime.Add(5*time.Second)
 }
+func truly() *bool { yes := true; return &yes }
+
+func cancelled(s *snapshot) { s.job.Spec.Cancel = truly() }
+func suspended(s *snapshot) { s.job.Spec.Suspend = truly() }
+func remoteAsked(s *snapshot) {
+	inView(s)
+	s.remote.Labels = map[string]string{v1alpha1.LabelSuspend: "true"}
+}
+func remoteHeld(s *snapshot)  { inView(s); s.remote.Spec.Suspend = truly() }
+func remoteStops(s *snapshot) { inView(s); s.remote.Spec.ActiveDeadlineSeconds = new(int64) }
+func abandoned(s *snapshot) {
+	s.job.Annotations = map[string]string{v1alpha1.AnnotationAbandon: "cluster"}
+}
+func misabandoned(s *snapshot) {
+	s.job.Annotations = map[string]string{v1alpha1.AnnotationAbandon: "another"}
+}
+func remoteEnded(s *snapshot) {
+	inView(s)
+	s.remote.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+}
+func selecting(s *snapshot) {
+	s.job.Spec.ClusterName, s.job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+	s.job.Spec.Failover.AfterSeconds = 30
+}
+func unplaced(s *snapshot) {
+	selecting(s)
+	s.cluster, s.connection, s.access, s.bound, s.notReady = "", nil, access{}, false, "no cluster was chosen yet"
+	s.candidates = []candidate{
+		{name: "b", unusable: v1alpha1.ReasonUnreachable}, {name: "a", unusable: "is fenced"}, {name: "secret", closed: true},
+	}
+}
+func usable(s *snapshot) { s.candidates = append(s.candidates, candidate{name: "c"}) }
+func away(s *snapshot) {
+	notReady(s)
+	s.connection.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(decisionTime),
+	}}
+}
+func fenced(s *snapshot) {
+	s.fenced, s.notReady, s.notReadyReason = true, "fenced", v1alpha1.ReasonClusterFenced
+}
+func boundByUs(s *snapshot) { bound(s); s.memory.current = true }
+func inDoubt(s *snapshot)   { boundByUs(s); s.memory.unknownSince = decisionTime }
 func ended(s *snapshot) {
 	seenJob(s)
 	s.job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
@@ -122,20 +171,64 @@ func TestDecide(t *testing.T) {
 		"finished":                     {changes{ended}, action{verb: settle}},
 		"finished, something in view":  {changes{ended, inView, podLeft}, action{verb: settle}},
 
-		"deleted, never bound":           {changes{deleted}, action{verb: settle}},
-		"deleted, orphan":                {changes{bound, deleted, orphan, notReady}, action{verb: release}},
-		"deleted, no ClusterConnection":  {changes{bound, deleted, noConnection}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotFound, message: "Orphan"}},
-		"deleted, unreachable":           {changes{bound, deleted, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
-		"deleted, not watched":           {changes{bound, deleted, notWatched}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
-		"deleted, in view":               {changes{seenJob, inView, deleted}, action{verb: deleteRemote}},
-		"deleted, finished, in view":     {changes{ended, inView, deleted}, action{verb: deleteRemote}},
-		"deleted, no longer permitted":   {changes{seenJob, inView, deleted, denied}, action{verb: deleteRemote}},
-		"deleted, Job being deleted":     {changes{seenJob, remoteDeleting, deleted}, action{verb: awaitDeletion, after: podsGrace}},
-		"deleted, Job slow to go":        {changes{seenJob, remoteDeleting, podLeft, deleted, minuteLater}, action{verb: awaitDeletion, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonWaitingForPods, message: "1 Pods"}},
-		"deleted, Pods outlive the Job":  {changes{seenJob, podLeft, deleted}, action{verb: awaitDeletion, after: podsGrace}},
-		"deleted, Job left Pods":         {changes{seenJob, podOrphaned, deleted}, action{verb: confirmGone}},
-		"deleted, nothing in view":       {changes{seenJob, deleted}, action{verb: confirmGone}},
-		"deleted, nothing ever observed": {changes{bound, deleted}, action{verb: confirmGone}},
+		"cancelled, new":                 {changes{cancelled, noConnection}, action{verb: refuse, reason: v1alpha1.ReasonCancelled}},
+		"cancelled, bound":               {changes{bound, cancelled}, action{verb: refuse, reason: v1alpha1.ReasonCancelled}},
+		"cancelled, unplaced":            {changes{unplaced, usable, cancelled}, action{verb: refuse, reason: v1alpha1.ReasonCancelled}},
+		"cancelled, in view":             {changes{seenJob, inView, cancelled}, action{verb: patchRemote, patch: `{"metadata":{"uid":"job"},"spec":{"activeDeadlineSeconds":0}}`, doing: "cancelling the remote Job"}},
+		"cancelled, Job being stopped":   {changes{seenJob, remoteStops, cancelled}, action{verb: observe}},
+		"cancelled, Job ended before":    {changes{seenJob, remoteEnded, cancelled}, action{verb: observe}},
+		"cancelled, Job suspended":       {changes{seenJob, remoteHeld, cancelled}, action{verb: deleteRemote}},
+		"cancelled, both":                {changes{seenJob, remoteHeld, remoteStops, cancelled}, action{verb: deleteRemote}},
+		"cancelled, Job being deleted":   {changes{seenJob, remoteDeleting, cancelled}, action{verb: observe}},
+		"cancelled, Job gone":            {changes{seenJob, cancelled}, action{verb: confirmLoss}},
+		"cancelled, unreachable":         {changes{seenJob, notReady, cancelled}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterNotReady}},
+		"to be suspended":                {changes{seenJob, inView, suspended}, action{verb: patchRemote, patch: `{"metadata":{"labels":{"pooledjob.io/suspend":"true"},"uid":"job"},"spec":{"suspend":true}}`, doing: "suspending the remote Job"}},
+		"to be suspended, ended":         {changes{seenJob, remoteEnded, suspended}, action{verb: observe}},
+		"to be resumed":                  {changes{seenJob, remoteAsked, remoteHeld}, action{verb: patchRemote, patch: `{"metadata":{"labels":{"pooledjob.io/suspend":"false"},"uid":"job"},"spec":{"suspend":false}}`, doing: "resuming the remote Job"}},
+		"suspended as asked":             {changes{seenJob, remoteAsked, remoteHeld, suspended}, action{verb: observe}},
+		"resumed by somebody else":       {changes{seenJob, remoteAsked, suspended}, action{verb: observe}},
+		"suspended by somebody else":     {changes{seenJob, remoteHeld}, action{verb: observe}},
+		"bound, Pods but no Job in view": {changes{bound, podLeft}, action{verb: confirmLoss}},
+
+		"unplaced":                       {changes{unplaced, usable}, action{verb: place}},
+		"unplaced, none usable":          {changes{unplaced}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonNoClusterMatches, message: `a: is fenced; b: Unreachable; 1 do not let hub namespace "team-a"`}},
+		"unplaced, none at all":          {changes{unplaced, func(s *snapshot) { s.candidates = nil }}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonNoClusterMatches, message: "has the labels"}},
+		"unplaced, deadline passed":      {changes{unplaced, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "b: Unreachable"}},
+		"moved, deadline passed":         {changes{unplaced, usable, deadline, minuteLater, func(s *snapshot) { s.job.Status.Attempt = 1 }}, action{verb: place}},
+		"never sent, away":               {changes{selecting, boundByUs, away}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
+		"never sent, away for long":      {changes{selecting, boundByUs, away, minuteLater}, action{verb: moveAway, message: "never asked"}},
+		"never sent, away, no failover":  {changes{boundByUs, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
+		"never sent, connecting":         {changes{selecting, boundByUs, away, connecting, minuteLater}, action{verb: settle}},
+		"bound by another process, away": {changes{selecting, bound, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
+		"perhaps sent, away":             {changes{selecting, inDoubt, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
+		"seen, away":                     {changes{selecting, seenJob, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
+		"seen, fenced":                   {changes{selecting, seenJob, fenced}, action{verb: moveAway, message: "fenced"}},
+		"perhaps sent, fenced":           {changes{selecting, inDoubt, fenced}, action{verb: moveAway, message: "fenced"}},
+		"seen, fenced, no failover":      {changes{seenJob, fenced}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterFenced}},
+		"new, fenced":                    {changes{fenced}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterFenced}},
+		"ended, fenced":                  {changes{selecting, ended, fenced}, action{verb: settle}},
+
+		"deleted, never bound":                     {changes{deleted}, action{verb: settle}},
+		"deleted, orphan":                          {changes{seenJob, inView, deleted, orphaned}, action{verb: orphan}},
+		"deleted, orphan, unreachable":             {changes{bound, deleted, orphaned, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/abandon=cluster"}},
+		"deleted, abandoned":                       {changes{bound, deleted, notReady, abandoned}, action{verb: abandon}},
+		"deleted, abandoned, no ClusterConnection": {changes{bound, deleted, noConnection, abandoned}, action{verb: abandon}},
+		"deleted, abandoned elsewhere":             {changes{bound, deleted, notReady, misabandoned}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady}},
+		"deleted, abandoned, connecting":           {changes{bound, deleted, connecting, abandoned}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady}},
+		"deleted, abandoned, reachable":            {changes{seenJob, inView, deleted, abandoned}, action{verb: deleteRemote}},
+		"deleted, moved away":                      {changes{bound, unplaced, deleted}, action{verb: release}},
+		"deleted, no ClusterConnection":            {changes{bound, deleted, noConnection}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotFound, message: "pooledjob.io/abandon=cluster"}},
+		"deleted, unreachable":                     {changes{bound, deleted, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
+		"deleted, not watched":                     {changes{bound, deleted, notWatched}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
+		"deleted, in view":                         {changes{seenJob, inView, deleted}, action{verb: deleteRemote}},
+		"deleted, finished, in view":               {changes{ended, inView, deleted}, action{verb: deleteRemote}},
+		"deleted, no longer permitted":             {changes{seenJob, inView, deleted, denied}, action{verb: deleteRemote}},
+		"deleted, Job being deleted":               {changes{seenJob, remoteDeleting, deleted}, action{verb: awaitDeletion, after: podsGrace}},
+		"deleted, Job slow to go":                  {changes{seenJob, remoteDeleting, podLeft, deleted, minuteLater}, action{verb: awaitDeletion, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonWaitingForPods, message: "1 Pods"}},
+		"deleted, Pods outlive the Job":            {changes{seenJob, podLeft, deleted}, action{verb: awaitDeletion, after: podsGrace}},
+		"deleted, Job left Pods":                   {changes{seenJob, podOrphaned, deleted}, action{verb: confirmGone}},
+		"deleted, nothing in view":                 {changes{seenJob, deleted}, action{verb: confirmGone}},
+		"deleted, nothing ever observed":           {changes{bound, deleted}, action{verb: confirmGone}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -152,11 +245,14 @@ func TestDecide(t *testing.T) {
 }
 
 // Whatever comes together, nothing is ever created for a run that was seen, has
-// ended or is being deleted, and nothing deleted for one that is not.
+// ended, is cancelled or is being deleted, nothing deleted for one that is neither
+// deleted nor cancelled, nothing changed for one whose Job has ended, and none moved
+// whose cluster can be used.
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
-	all := changes{bound, seenJob, inView, anotherInView, remoteDeleting, podLeft, podOrphaned, notReady, connecting, noConnection, expired, denied, deleted,
-		orphan, minuteLater, deadline, justCreated, refusedUntilLater, ended}
-	for mask := range 1 << len(all) {
+	all := changes{selecting, bound, seenJob, boundByUs, inDoubt, inView, anotherInView, remoteAsked, remoteHeld, remoteStops, remoteEnded, remoteDeleting, podLeft, podOrphaned,
+		away, notReady, fenced, connecting, noConnection, expired, denied, unplaced, usable, deleted, orphaned, abandoned, minuteLater, deadline,
+		justCreated, refusedUntilLater, cancelled, suspended, ended}
+	check := func(mask uint64) {
 		var some changes
 		for i, change := range all {
 			if mask&(1<<i) != 0 {
@@ -164,21 +260,69 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 			}
 		}
 		s := given(some...)
-		isDeleted := s.job.DeletionTimestamp != nil
-		switch got := decide(s).verb; got {
-		case bind, create:
-			if s.wasObserved() || isDeleted || !s.access.permitted || s.notReady != "" || !s.expiredAt.IsZero() {
-				t.Fatalf("%b: %d for %+v", mask, got, s)
-			}
-		case deleteRemote, confirmGone, awaitDeletion, release:
-			if !isDeleted {
-				t.Fatalf("%b: %d for %+v", mask, got, s)
-			}
-		case settle, wait: // always safe
-		case refuse, confirmLoss, observe:
-			if isDeleted || s.job.Status.Conditions != nil {
-				t.Fatalf("%b: %d for %+v", mask, got, s)
+		got := decide(s)
+		if err := violation(s, got); err != "" {
+			t.Fatalf("%b: %+v for %+v: %s", mask, got, s, err)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1 << 19 {
+		check(random.Uint64() & random.Uint64()) // a quarter of them at once
+	}
+	for i := range all { // and every four
+		for j := range i {
+			for k := range j {
+				for l := range k {
+					check(1<<i | 1<<j | 1<<k | 1<<l)
+				}
 			}
 		}
 	}
+}
+
+// violation tells which promise a decision breaks; empty if none.
+func violation(s *snapshot, got action) string {
+	isDeleted, hasEnded := s.job.DeletionTimestamp != nil, jobstatus.Finished(&s.job.Status)
+	verdict := s.remote != nil && jobstatus.Verdict(s.remote) != nil
+	switch got.verb {
+	case place:
+		if s.wasObserved() || isDeleted || hasEnded || s.cancelled() || s.cluster != "" {
+			return "placed"
+		}
+	case bind, create:
+		if s.wasObserved() || isDeleted || hasEnded || s.cancelled() || !s.access.permitted || s.notReady != "" || !s.expiredAt.IsZero() {
+			return "created"
+		}
+	case deleteRemote:
+		if !isDeleted && (!s.cancelled() || hasEnded || verdict) {
+			return "deleted"
+		}
+		if s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan && isDeleted {
+			return "deleted an orphan"
+		}
+	case confirmGone, awaitDeletion, release, orphan, abandon:
+		if !isDeleted {
+			return "let go"
+		}
+		if got.verb == abandon && s.notReady == "" {
+			return "given up although it can be reached"
+		}
+	case refuse, confirmLoss, observe:
+		if isDeleted || hasEnded {
+			return "judged"
+		}
+	case patchRemote:
+		if isDeleted || hasEnded || verdict || s.notReady != "" && s.remote == nil {
+			return "patched"
+		}
+	case moveAway:
+		mayMove := s.fenced || !s.mayHaveJob()
+		if isDeleted || hasEnded || s.notReady == "" || !mayMove || s.job.Spec.Failover.AfterSeconds == 0 {
+			return "moved"
+		}
+	case settle, wait: // always safe
+	default:
+		return "no such verb"
+	}
+	return ""
 }

@@ -114,7 +114,7 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 // final, and a cache may be behind a namespace's labels or a rule.
 func (r *run) permittedLive(ctx context.Context) (bool, error) {
 	connection := &v1alpha1.ClusterConnection{}
-	if err := r.Live.Get(ctx, client.ObjectKey{Name: r.job.Spec.ClusterName}, connection); err != nil {
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: r.cluster}, connection); err != nil {
 		if apierrors.IsNotFound(err) {
 			return true, nil // it waits for the connection then
 		}

@@ -14,7 +14,8 @@ import (
 // Nothing depends on it being there: without it the next process asks the hub and
 // the target instead.
 type memory struct {
-	uid types.UID
+	uid     types.UID
+	attempt int32
 	// current tells that this process knows the PooledJob to be unobserved by
 	// any other: it wrote the intent itself, or read the object from the hub's
 	// API server since.
@@ -32,6 +33,11 @@ type memory struct {
 	refusal  *refusal
 	retryAt  time.Time
 	refusals int
+	// patch is the last change of the Job that the target took, and patchedAt when.
+	patch     string
+	patchedAt time.Time
+	// deletedUID is the Job whose deletion the target accepted.
+	deletedUID types.UID
 	// writtenAt is when the PooledJob was last written.
 	writtenAt time.Time
 }
@@ -43,14 +49,14 @@ type memories struct {
 }
 
 // of is a copy of the memory of a PooledJob; empty for one that was re-created
-// under the same name.
+// under the same name, or moved to another cluster.
 func (m *memories) of(job *v1alpha1.PooledJob) memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if found := m.byKey[client.ObjectKeyFromObject(job)]; found.uid == job.UID {
+	if found := m.byKey[client.ObjectKeyFromObject(job)]; found.uid == job.UID && found.attempt == job.Status.Attempt {
 		return found
 	}
-	return memory{uid: job.UID}
+	return memory{uid: job.UID, attempt: job.Status.Attempt}
 }
 
 // update changes the memory of a PooledJob, and returns it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -24,6 +25,12 @@ type snapshot struct {
 	now time.Time
 	job *v1alpha1.PooledJob
 
+	// cluster is the ClusterConnection to run on; empty while none was chosen, and
+	// then there are candidates, or badSelector says why there cannot be any.
+	cluster     string
+	candidates  []candidate
+	badSelector error
+
 	// intent is where the remote Job is, or would be; bound tells that it is
 	// recorded on the PooledJob.
 	intent jobspec.Intent
@@ -39,6 +46,9 @@ type snapshot struct {
 	notReady       string
 	notReadyReason string
 	connecting     bool
+	// fenced tells that this is because a person has stated that nothing runs on
+	// the cluster any more.
+	fenced bool
 	// expiredAt is when the credential ended that the connection uses; zero if it
 	// has not.
 	expiredAt time.Time
@@ -59,7 +69,11 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	s := &snapshot{now: r.Now(), job: job, memory: r.memories.of(job)}
 	intent, recorded, err := jobspec.IntentOf(job, r.HubID)
 	s.bound = recorded && err == nil && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
-	s.intent = intent
+	s.intent, s.cluster = intent, clusterFor(job, s.bound, intent)
+	if s.cluster == "" {
+		s.notReady = "no cluster was chosen yet"
+		return s, nil, r.gatherCandidates(ctx, s)
+	}
 	if err := r.gatherConnection(ctx, s); err != nil {
 		return nil, nil, err
 	}
@@ -68,7 +82,13 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		s.notReady = "not asked for"
 		return s, nil, nil
 	}
-	lease, err := r.Connections.Lease(job.Spec.ClusterName, string(job.UID))
+	if s.connection != nil && isFenced(s.connection, s.intent.ClusterUID) {
+		s.fenced, s.notReadyReason = true, v1alpha1.ReasonClusterFenced
+		s.notReady = fmt.Sprintf("ClusterConnection %q was stated to be fenced, by its annotation %s: nothing is sent to its cluster",
+			s.cluster, v1alpha1.AnnotationFenced)
+		return s, nil, nil
+	}
+	lease, err := r.Connections.Lease(s.cluster, string(job.UID))
 	if err == nil {
 		err = r.gatherRemote(s, lease)
 	}
@@ -84,22 +104,36 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		// Whatever is seen there says nothing about this run.
 		s.notReadyReason = v1alpha1.ReasonClusterNotReady
 		s.notReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
-			s.intent.ClusterUID, job.Spec.ClusterName, lease.ClusterUID())
+			s.intent.ClusterUID, s.cluster, lease.ClusterUID())
 		s.remote, s.pods, s.endedPods = nil, nil, nil
 		return s, nil, nil
 	}
 	return s, lease, nil
 }
 
+// clusterFor is the ClusterConnection that a run is to use: the one that it is bound
+// to, that its spec names or, should somebody have taken the intent off, that its status
+// does.
+func clusterFor(job *v1alpha1.PooledJob, bound bool, intent jobspec.Intent) string {
+	switch {
+	case bound:
+		return intent.Cluster
+	case job.Spec.ClusterName != "":
+		return job.Spec.ClusterName
+	default:
+		return job.Status.ClusterName
+	}
+}
+
 func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot) error {
 	connection := &v1alpha1.ClusterConnection{}
-	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.job.Spec.ClusterName}, connection)
+	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.cluster}, connection)
 	if err == nil {
 		s.connection = connection
 		s.access, err = r.checkAccess(ctx, r.Hub, connection, s.job)
 	}
 	if !s.bound {
-		s.intent = jobspec.NewIntent(s.job, r.HubID, connection.Status.ClusterUID)
+		s.intent = jobspec.NewIntent(s.job, r.HubID, s.cluster, connection.Status.ClusterUID)
 	}
 	if ref := s.job.Status.JobRef; ref.UID != "" {
 		s.intent.Namespace, s.intent.JobName = ref.Namespace, ref.Name // what was observed wins
@@ -116,9 +150,19 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 	if remote != nil && jobspec.Owns(r.HubID, s.job, remote.Labels) {
 		s.remote = remote
 	}
-	s.pods, err = lease.Pods(s.intent.Namespace)
-	s.endedPods = lease.EndedPods(s.intent.Namespace)
+	pods, err := lease.Pods(s.intent.Namespace)
+	s.pods = ofJob(pods, s.intent.JobName)
+	s.endedPods = ofJob(lease.EndedPods(s.intent.Namespace), s.intent.JobName)
 	return err
+}
+
+// ofJob are the Pods of the present attempt: those of an earlier one on the same cluster
+// have the Job's name of then.
+func ofJob(pods []*corev1.Pod, name string) []*corev1.Pod {
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		of, ok := pod.Labels[batchv1.JobNameLabel]
+		return ok && of != name
+	})
 }
 
 // checkAccess applies the access rules to the labels of the PooledJob's
@@ -140,7 +184,7 @@ func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Rea
 // the contact is still under way. The words are the same for as long as the state is,
 // so that they are written once.
 func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) {
-	name := s.job.Spec.ClusterName
+	name := s.cluster
 	if errors.Is(err, connpool.ErrNotWatched) {
 		s.notReadyReason = v1alpha1.ReasonNamespaceNotWatched
 		s.notReady = fmt.Sprintf("ClusterConnection %q does not watch namespace %q: it is not in its spec.namespaces", name, s.intent.Namespace)

@@ -170,7 +170,7 @@ var _ = Describe("What the access rules refuse", func() {
 		Expect(remote.Namespace).To(Equal(w.name))
 		Expect(remoteJobs("kube-system")(Default, ctx)).To(BeEmpty())
 		eventually(ctx, job).Should(HaveField("Annotations", HaveKeyWithValue(v1alpha1.AnnotationIntent,
-			jobspec.NewIntent(job, operator.hubID, w.connection(Default, ctx).Status.ClusterUID).Encode())))
+			jobspec.NewIntent(job, operator.hubID, w.name, w.connection(Default, ctx).Status.ClusterUID).Encode())))
 	})
 })
 

@@ -68,7 +68,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
 		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers,
 	}
-	if err := jobs.SetupWithManager(mgr); err != nil {
+	if err := jobs.SetupWithManager(ctx, mgr); err != nil {
 		return nil, fmt.Errorf("PooledJob reconciler: %w", err)
 	}
 	return pool.Wait, nil

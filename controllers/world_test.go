@@ -52,7 +52,7 @@ func (w world) createSecret(ctx context.Context, kubeconfig ...byte) {
 // namespaces of the target that are given, or the one of the same name.
 func (w world) createConnection(ctx context.Context, targets ...string) {
 	same := true
-	rule := v1alpha1.AccessRule{HubNamespaces: &v1alpha1.NamespaceSelector{MatchLabels: map[string]string{"team": w.name}}}
+	rule := v1alpha1.AccessRule{HubNamespaces: &v1alpha1.LabelSelector{MatchLabels: map[string]string{"team": w.name}}}
 	if len(targets) > 0 {
 		rule.TargetNamespaces.Names = targets
 	} else {

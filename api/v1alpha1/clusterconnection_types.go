@@ -127,58 +127,12 @@ type AccessRule struct {
 	// Select one by name with the label kubernetes.io/metadata.name, which the
 	// API server sets.
 	// +required
-	HubNamespaces *NamespaceSelector `json:"hubNamespaces,omitempty"`
+	HubNamespaces *LabelSelector `json:"hubNamespaces,omitempty"`
 
 	// targetNamespaces says which namespaces of the target the selected hub
 	// namespaces may use.
 	// +required
 	TargetNamespaces TargetNamespaces `json:"targetNamespaces,omitzero"`
-}
-
-// NamespaceSelector selects hub namespaces by their labels, as a LabelSelector
-// does: all of its requirements must hold, and without any it selects all.
-//
-// +kubebuilder:validation:MinProperties=0
-type NamespaceSelector struct {
-	// matchLabels are labels that a namespace must have.
-	// +optional
-	// +kubebuilder:validation:MinProperties=1
-	// +kubebuilder:validation:MaxProperties=16
-	MatchLabels map[string]string `json:"matchLabels,omitempty"`
-
-	// matchExpressions are further requirements on its labels.
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=16
-	MatchExpressions []NamespaceSelectorRequirement `json:"matchExpressions,omitempty"`
-}
-
-// NamespaceSelectorRequirement is a requirement on one label of a namespace.
-//
-// +kubebuilder:validation:XValidation:rule="(self.operator in ['In', 'NotIn']) == has(self.values)",message="values must be given for In and NotIn, and not for Exists and DoesNotExist"
-type NamespaceSelectorRequirement struct {
-	// key of the label.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
-	Key string `json:"key,omitempty"`
-
-	// operator is In, NotIn, Exists or DoesNotExist.
-	// +required
-	// +kubebuilder:validation:Enum=In;NotIn;Exists;DoesNotExist
-	Operator metav1.LabelSelectorOperator `json:"operator,omitempty"`
-
-	// values to compare the label's with.
-	// +optional
-	// +listType=set
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=64
-	// +kubebuilder:validation:items:MinLength=0
-	// +kubebuilder:validation:items:MaxLength=63
-	// +kubebuilder:validation:items:Pattern=`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
-	Values []string `json:"values,omitempty"`
 }
 
 // TargetNamespaces is a set of namespaces of the target: exactly one of its

@@ -34,6 +34,9 @@ const (
 	ConditionComplete = "Complete"
 	// ConditionFailed is True when the run failed. It is final.
 	ConditionFailed = "Failed"
+	// ConditionSuspended is True while the remote Job is suspended; absent if it
+	// never was.
+	ConditionSuspended = "Suspended"
 	// ConditionDeleting is True when the PooledJob is being deleted and has to
 	// wait; its reason says for what. It says nothing about the run.
 	ConditionDeleting = "Deleting"
@@ -85,6 +88,9 @@ const (
 	// connection goes on with the last one that worked. CredentialsValid says
 	// what is wrong with the new one.
 	ReasonLastKubeconfig = "LastKubeconfig"
+	// ReasonOrphanedJobs surfaces on an Event when the cluster has Jobs of this
+	// installation that no PooledJob stands behind.
+	ReasonOrphanedJobs = "OrphanedJobs"
 	// ReasonDeleting surfaces when a deleted ClusterConnection waits for
 	// PooledJobs that still have to clean up on the target.
 	ReasonDeleting = "Deleting"
@@ -97,6 +103,16 @@ const (
 	// ReasonClusterNotFound surfaces when no ClusterConnection has the name in
 	// spec.clusterName. The run starts by itself when one appears.
 	ReasonClusterNotFound = "ClusterNotFound"
+	// ReasonNoClusterMatches surfaces when no ClusterConnection that
+	// spec.clusterSelector selects can be used; the message says why for each. The
+	// run starts by itself when one can.
+	ReasonNoClusterMatches = "NoClusterMatches"
+	// ReasonClusterFenced surfaces when a person has stated that the cluster is
+	// fenced. Nothing is sent there.
+	ReasonClusterFenced = "ClusterFenced"
+	// ReasonFailedOver surfaces when the run was moved away from a cluster; the
+	// message says why.
+	ReasonFailedOver = "FailedOver"
 	// ReasonClusterNotReady surfaces when the ClusterConnection is not Ready;
 	// the message says why. The run goes on by itself when it is.
 	ReasonClusterNotReady = "ClusterNotReady"
@@ -132,11 +148,21 @@ const (
 	// ReasonDispatchDeadlineExceeded surfaces when no remote Job existed
 	// spec.dispatchDeadlineSeconds after the PooledJob was created. Final.
 	ReasonDispatchDeadlineExceeded = "DispatchDeadlineExceeded"
+	// ReasonCancelled surfaces when the run was stopped because of spec.cancel.
+	// Final.
+	ReasonCancelled = "Cancelled"
+	// ReasonSuspended surfaces while the remote Job is suspended.
+	ReasonSuspended = "Suspended"
+	// ReasonResumed surfaces when the remote Job was resumed.
+	ReasonResumed = "Resumed"
 	// ReasonRemoteJobDeleted surfaces when the remote Job was deleted on the
 	// target by somebody else before it finished. Final; it is not run again.
 	ReasonRemoteJobDeleted = "RemoteJobDeleted"
 	// ReasonSynced surfaces when the status is kept up to date.
 	ReasonSynced = "Synced"
+	// ReasonAbandoned surfaces on an Event when a PooledJob was let go whose
+	// remote Job may still exist, because a person said so.
+	ReasonAbandoned = "Abandoned"
 	// ReasonWaitingForPods surfaces when a deleted PooledJob has waited more
 	// than a minute for the Pods of its remote Job to stop.
 	ReasonWaitingForPods = "WaitingForPods"

@@ -11,9 +11,10 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=pj
-// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.clusterName`
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.status.clusterName`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Exit Code",type=integer,JSONPath=`.status.result.exitCode`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.result.reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Dispatched",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Dispatched")].reason`
 // +kubebuilder:printcolumn:name="Failed",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Failed")].reason`
@@ -27,7 +28,7 @@ type PooledJob struct {
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
 	// spec says what to run, and where. It cannot be changed once created,
-	// except for deletionPolicy.
+	// except for suspend, cancel, ttlSecondsAfterFinished and deletionPolicy.
 	// +required
 	Spec PooledJobSpec `json:"spec,omitzero"`
 
@@ -56,21 +57,42 @@ const (
 	// DeletionPolicyDelete deletes the remote Job and its Pods; the PooledJob
 	// goes when they are proven gone.
 	DeletionPolicyDelete DeletionPolicy = "Delete"
-	// DeletionPolicyOrphan leaves the remote Job and its Pods as they are.
+	// DeletionPolicyOrphan leaves the remote Job and its Pods to themselves: the
+	// labels that make the Job ours are taken off, nothing else.
 	DeletionPolicyOrphan DeletionPolicy = "Orphan"
 )
 
 // PooledJobSpec says what to run, and where.
 //
+// +kubebuilder:validation:ExactlyOneOf=clusterName;clusterSelector
+// +kubebuilder:validation:XValidation:rule="has(self.clusterName) == has(oldSelf.clusterName)",message="spec.clusterName and spec.clusterSelector cannot be exchanged; a new run is a new PooledJob"
 // +kubebuilder:validation:XValidation:rule="has(self.targetNamespace) == has(oldSelf.targetNamespace)",message="spec.targetNamespace cannot be added or removed; a new run is a new PooledJob"
+// +kubebuilder:validation:XValidation:rule="has(self.failover) == has(oldSelf.failover)",message="spec.failover cannot be added or removed; a new run is a new PooledJob"
 // +kubebuilder:validation:XValidation:rule="has(self.dispatchDeadlineSeconds) == has(oldSelf.dispatchDeadlineSeconds)",message="spec.dispatchDeadlineSeconds cannot be added or removed; a new run is a new PooledJob"
+// +kubebuilder:validation:XValidation:rule="!has(self.failover) || has(self.clusterSelector)",message="spec.failover needs spec.clusterSelector: with spec.clusterName there is no other cluster"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="spec.cancel cannot be taken back; a new run is a new PooledJob"
 type PooledJobSpec struct {
-	// clusterName names the ClusterConnection of the cluster to run on.
-	// +required
+	// clusterName names the ClusterConnection of the cluster to run on. Exactly
+	// one of clusterName and clusterSelector is set.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.clusterName cannot be changed; a new run is a new PooledJob"
 	ClusterName string `json:"clusterName,omitempty"`
+
+	// clusterSelector selects ClusterConnections by their labels; {} selects
+	// all. Of those that are Ready and open to the PooledJob the one with the
+	// fewest unfinished PooledJobs is taken, of equals the first by name. The
+	// choice is made once; see failover.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.clusterSelector cannot be changed; a new run is a new PooledJob"
+	ClusterSelector *LabelSelector `json:"clusterSelector,omitempty"`
+
+	// failover lets a run be moved to another cluster of clusterSelector. Without
+	// it a run stays with the cluster that it is bound to.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.failover cannot be changed; a new run is a new PooledJob"
+	Failover Failover `json:"failover,omitzero"`
 
 	// targetNamespace is the namespace on the target cluster. It must exist
 	// there. Defaults to the PooledJob's own namespace.
@@ -81,8 +103,28 @@ type PooledJobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.targetNamespace cannot be changed; a new run is a new PooledJob"
 	TargetNamespace string `json:"targetNamespace,omitempty"`
 
+	// suspend has, when it is true, the remote Job suspended: it has no Pods and
+	// its clock stands still. When it is changed the remote Job is resumed or
+	// suspended. Left out, the remote Job is not suspended by us, and one that is
+	// suspended on the target stays so. May be changed at any time.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// cancel stops, when it is true, the run and keeps the object: the Pods are
+	// stopped, and the run ends Failed with reason Cancelled, unless it ended by
+	// itself before. It cannot be taken back.
+	// +optional
+	Cancel *bool `json:"cancel,omitempty"`
+
+	// ttlSecondsAfterFinished deletes the PooledJob, and with it the remote Job
+	// as deletionPolicy says, so many seconds after the run has ended; 0 is at
+	// once. Without it they stay. May be changed at any time.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
+
 	// deletionPolicy says what happens to the remote Job when the PooledJob is
-	// deleted: Delete or Orphan. Defaults to Delete.
+	// deleted: Delete or Orphan. Defaults to Delete. May be changed at any time.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 
@@ -100,8 +142,8 @@ type PooledJobSpec struct {
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.template cannot be changed; a new run is a new PooledJob"
 	// +kubebuilder:validation:XValidation:rule="has(self.spec)",message="spec.template.spec is required: it is the spec of a batch/v1 Job"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.ttlSecondsAfterFinished)",message="spec.template.spec.ttlSecondsAfterFinished must not be set: the Job could be collected before its result was seen; delete the PooledJob instead"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.suspend)",message="spec.template.spec.suspend must not be set: create the PooledJob when it should run"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.ttlSecondsAfterFinished)",message="spec.template.spec.ttlSecondsAfterFinished must not be set: the Job could be collected before its result was seen; set spec.ttlSecondsAfterFinished"
+	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.suspend)",message="spec.template.spec.suspend must not be set: set spec.suspend"
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.managedBy)",message="spec.template.spec.managedBy must not be set: the target's own Job controller runs the Job"
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.selector)",message="spec.template.spec.selector must not be set: the target's API server makes it"
 	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.manualSelector)",message="spec.template.spec.manualSelector must not be set: the target's API server makes the selector"
@@ -112,10 +154,24 @@ type PooledJobSpec struct {
 	Template *batchv1.JobTemplateSpec `json:"template,omitempty"`
 }
 
+// Failover says when a run may be moved to another cluster.
+//
+// A run whose Job cannot exist on its cluster is moved when the cluster was not Ready
+// for afterSeconds. One whose Job may exist there is moved only when the Job is proven
+// gone, or when a person states, by the annotation pooledjob.io/fenced on the
+// ClusterConnection, that nothing runs there any more. Time alone never decides.
+type Failover struct {
+	// afterSeconds is how long the cluster must not have been Ready, in seconds.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=31536000
+	AfterSeconds int32 `json:"afterSeconds,omitempty"`
+}
+
 // PooledJobPhase is the state of a run in one word. It is derived from the
 // conditions, which say more.
 //
-// +kubebuilder:validation:Enum=Pending;Running;Succeeded;Failed
+// +kubebuilder:validation:Enum=Pending;Running;Suspended;Succeeded;Failed
 type PooledJobPhase string
 
 const (
@@ -123,6 +179,8 @@ const (
 	PooledJobPending PooledJobPhase = "Pending"
 	// PooledJobRunning means that a Pod of the remote Job has started.
 	PooledJobRunning PooledJobPhase = "Running"
+	// PooledJobSuspended means that the remote Job is suspended.
+	PooledJobSuspended PooledJobPhase = "Suspended"
 	// PooledJobSucceeded means that condition Complete is True. Final.
 	PooledJobSucceeded PooledJobPhase = "Succeeded"
 	// PooledJobFailed means that condition Failed is True. Final.
@@ -133,8 +191,8 @@ const (
 //
 // +kubebuilder:validation:MinProperties=1
 type PooledJobStatus struct {
-	// conditions are Accepted, Dispatched, Synced, and in the end Complete or
-	// Failed.
+	// conditions are Accepted, Dispatched, Synced, for a run that was suspended
+	// Suspended, and in the end Complete or Failed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -142,7 +200,7 @@ type PooledJobStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// phase is Pending, Running, Succeeded or Failed.
+	// phase is Pending, Running, Suspended, Succeeded or Failed.
 	// +optional
 	Phase PooledJobPhase `json:"phase,omitempty"`
 
@@ -151,6 +209,12 @@ type PooledJobStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	ClusterName string `json:"clusterName,omitempty"`
+
+	// attempt counts how often the run was moved to another cluster; absent when
+	// it never was.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Attempt int32 `json:"attempt,omitempty"`
 
 	// jobRef is the remote Job.
 	// +optional
@@ -177,8 +241,23 @@ type PooledJobStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	Failed *int32 `json:"failed,omitempty"`
 
-	// startTime is when the target's Job controller started the Job, by the
-	// target's clock.
+	// completedIndexes are the indexes of an Indexed Job that completed, as the
+	// Job has them, such as "1,3-5,7". A list of more than 16384 bytes is cut
+	// after a comma and ends with "...".
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=16384
+	CompletedIndexes string `json:"completedIndexes,omitempty"`
+
+	// failedIndexes are the indexes that failed, in the same form. A Job counts
+	// them when it has backoffLimitPerIndex.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=16384
+	FailedIndexes string `json:"failedIndexes,omitempty"`
+
+	// startTime is when the target's Job controller started the Job, or resumed
+	// it, by the target's clock.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
@@ -186,7 +265,8 @@ type PooledJobStatus struct {
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 
-	// result is how the container that speaks for the run ended.
+	// result is how the container that speaks for the run ended or, before that,
+	// what keeps a Pod of the run from running.
 	// +optional
 	Result Result `json:"result,omitzero"`
 }
@@ -214,7 +294,7 @@ type JobReference struct {
 	UID string `json:"uid,omitempty"`
 }
 
-// Result is how a container ended.
+// Result is how a container ended, or what it waits for.
 //
 // +kubebuilder:validation:MinProperties=1
 type Result struct {
@@ -224,12 +304,15 @@ type Result struct {
 
 	// reason is the container's or the Pod's own reason (Completed, Error,
 	// OOMKilled, Evicted, ...), or PodGone when the Pod that would tell is gone.
+	// While the run has not ended it is why a Pod does not run (ImagePullBackOff,
+	// Unschedulable, CreateContainerConfigError, ...), and there is no exit code.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	Reason string `json:"reason,omitempty"`
 
-	// message is the container's termination message: what it wrote to its
+	// message is what the target says of a Pod that does not run, or the
+	// container's termination message: what it wrote to its
 	// termination message file or, when it failed, the last lines of its log.
 	// At most 4096 bytes, the kubelet's own limit.
 	// +optional

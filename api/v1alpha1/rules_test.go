@@ -66,6 +66,19 @@ spec:
           containers: [{name: main, image: busybox, ports: [{containerPort: 80}]}]
 `
 
+const goodSelection = `
+apiVersion: pooledjob.io/v1alpha1
+kind: PooledJob
+metadata: {namespace: default, generateName: rule-}
+spec:
+  clusterSelector: {matchLabels: {env: prod}, matchExpressions: [{key: region, operator: In, values: [eu]}]}
+  failover: {afterSeconds: 300}
+  suspend: true
+  cancel: true
+  ttlSecondsAfterFinished: 60
+  template: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: busybox}]}}}}
+`
+
 const goodConnection = `
 apiVersion: pooledjob.io/v1alpha1
 kind: ClusterConnection
@@ -130,6 +143,11 @@ func TestAccepted(t *testing.T) {
 		"longest target namespace":         {goodJob, []change{{"spec.targetNamespace", long(63)}}},
 		"shortest deadline":                {goodJob, []change{{"spec.dispatchDeadlineSeconds", int64(1)}}},
 		"longest deadline":                 {goodJob, []change{{"spec.dispatchDeadlineSeconds", int64(31536000)}}},
+		"a selector":                       {goodJob, []change{{"spec.clusterName", nil}, {"spec.clusterSelector", map[string]any{"matchLabels": map[string]any{"env": "prod"}}}}},
+		"any cluster, with failover":       {goodJob, []change{{"spec.clusterName", nil}, {"spec.clusterSelector", map[string]any{}}, {"spec.failover", map[string]any{"afterSeconds": int64(1)}}}},
+		"suspended":                        {goodJob, []change{{"spec.suspend", true}}},
+		"cancelled from the start":         {goodJob, []change{{"spec.cancel", true}}},
+		"gone at once":                     {goodJob, []change{{"spec.ttlSecondsAfterFinished", int64(0)}}},
 		"connection":                       {goodConnection, nil},
 		"connection open to nobody":        {goodConnection, []change{{"spec.access", nil}}},
 		"connection with the default key":  {goodConnection, []change{{"spec.kubeconfigSecretRef.key", nil}}},
@@ -188,7 +206,7 @@ func TestRefused(t *testing.T) {
 		change   change
 		want     string
 	}{
-		"no cluster":               {goodJob, change{"spec.clusterName", nil}, "spec.clusterName: Required value"},
+		"no cluster":               {goodJob, change{"spec.clusterName", nil}, "exactly one of the fields in [clusterName clusterSelector] must be set"},
 		"empty cluster":            {goodJob, change{"spec.clusterName", ""}, "spec.clusterName"},
 		"long cluster":             {goodJob, change{"spec.clusterName", long(254)}, "spec.clusterName: Too long"},
 		"bad target namespace":     {goodJob, change{"spec.targetNamespace", "Team.A"}, "spec.targetNamespace must be a namespace name"},
@@ -213,6 +231,13 @@ func TestRefused(t *testing.T) {
 		"our label on the Pods":    {goodJob, change{template + ".template.metadata.labels", map[string]any{"pooledjob.io/hub": "x"}}, "spec.template.spec.template.metadata.labels must not use pooledjob.io/"},
 		"misspelt field":           {goodJob, change{pod + ".contanier", []any{}}, `unknown field "spec.template.spec.template.spec.contanier"`},
 		"misspelt field of ours":   {goodJob, change{"spec.cluster", "x"}, `unknown field "spec.cluster"`},
+		"name and selector":        {goodJob, change{"spec.clusterSelector", map[string]any{}}, "exactly one of the fields in [clusterName clusterSelector] must be set"},
+		"selector, bad operator":   {goodSelection, change{"spec.clusterSelector.matchExpressions", []any{map[string]any{"key": "a", "operator": "Near"}}}, `supported values: "In", "NotIn", "Exists", "DoesNotExist"`},
+		"failover without choice":  {goodJob, change{"spec.failover", map[string]any{"afterSeconds": int64(5)}}, "spec.failover needs spec.clusterSelector"},
+		"failover at no time":      {goodSelection, change{"spec.failover", map[string]any{}}, "spec.failover.afterSeconds: Required value"},
+		"failover at once":         {goodSelection, change{"spec.failover", map[string]any{"afterSeconds": int64(0)}}, "greater than or equal to 1"},
+		"failover after ever":      {goodSelection, change{"spec.failover", map[string]any{"afterSeconds": int64(31536001)}}, "less than or equal to 31536000"},
+		"negative TTL":             {goodJob, change{"spec.ttlSecondsAfterFinished", int64(-1)}, "greater than or equal to 0"},
 		"no Secret":                {goodConnection, change{"spec.kubeconfigSecretRef", nil}, "spec.kubeconfigSecretRef: Required value"},
 		"no Secret name":           {goodConnection, change{"spec.kubeconfigSecretRef.name", nil}, "spec.kubeconfigSecretRef.name: Required value"},
 		"empty key":                {goodConnection, change{"spec.kubeconfigSecretRef.key", ""}, "spec.kubeconfigSecretRef.key"},
@@ -290,36 +315,56 @@ func TestStatusOfConnection(t *testing.T) {
 }
 
 func TestOneRunIsOneObject(t *testing.T) {
-	immutable := map[string]change{
-		"spec.clusterName cannot be changed":                         {"spec.clusterName", "other"},
-		"spec.targetNamespace cannot be changed":                     {"spec.targetNamespace", "other"},
-		"spec.targetNamespace cannot be added or removed":            {"spec.targetNamespace", nil},
-		"spec.dispatchDeadlineSeconds cannot be changed":             {"spec.dispatchDeadlineSeconds", int64(5)},
-		"spec.dispatchDeadlineSeconds cannot be added or removed":    {"spec.dispatchDeadlineSeconds", nil},
-		"spec.template cannot be changed; a new run is a new Pooled": {template + ".backoffLimit", int64(5)},
+	immutable := map[string]struct {
+		document string
+		change   change
+	}{
+		"spec.clusterName cannot be changed":                             {goodJob, change{"spec.clusterName", "other"}},
+		"spec.clusterName and spec.clusterSelector cannot be exchanged":  {goodJob, change{"spec.clusterName", nil}},
+		"spec.clusterSelector cannot be changed; a new run is a new":     {goodSelection, change{"spec.clusterSelector.matchLabels", nil}},
+		"spec.failover cannot be changed; a new run is a new":            {goodSelection, change{"spec.failover.afterSeconds", int64(5)}},
+		"spec.failover cannot be added or removed":                       {goodSelection, change{"spec.failover", nil}},
+		"spec.cancel cannot be taken back; a new run is a new PooledJob": {goodSelection, change{"spec.cancel", false}},
+		"spec.cancel cannot be taken back":                               {goodSelection, change{"spec.cancel", nil}},
+		"spec.targetNamespace cannot be changed":                         {goodJob, change{"spec.targetNamespace", "other"}},
+		"spec.targetNamespace cannot be added or removed":                {goodJob, change{"spec.targetNamespace", nil}},
+		"spec.dispatchDeadlineSeconds cannot be changed":                 {goodJob, change{"spec.dispatchDeadlineSeconds", int64(5)}},
+		"spec.dispatchDeadlineSeconds cannot be added or removed":        {goodJob, change{"spec.dispatchDeadlineSeconds", nil}},
+		"spec.template cannot be changed; a new run is a new Pooled":     {goodJob, change{template + ".backoffLimit", int64(5)}},
 	}
-	for want, change := range immutable {
+	for want, test := range immutable {
 		t.Run(want, func(t *testing.T) {
+			obj := object(t, test.document)
+			if err := create(obj); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, obj, test.change)
+			if want == "spec.clusterName and spec.clusterSelector cannot be exchanged" {
+				apply(t, obj, change{"spec.clusterSelector", map[string]any{}})
+			}
+			expectRefusal(t, hub.Update(context.Background(), obj), want)
+		})
+	}
+	mutable := map[string][]any{
+		"spec.deletionPolicy":          {"Orphan", nil, "Delete"},
+		"spec.suspend":                 {true, false, nil, true},
+		"spec.cancel":                  {false, true, true},
+		"spec.ttlSecondsAfterFinished": {int64(0), int64(5), nil},
+	}
+	for path, values := range mutable {
+		t.Run(path+" may change", func(t *testing.T) {
 			obj := object(t, goodJob)
 			if err := create(obj); err != nil {
 				t.Fatal(err)
 			}
-			apply(t, obj, change)
-			expectRefusal(t, hub.Update(context.Background(), obj), want)
+			for _, value := range values {
+				apply(t, obj, change{path, value})
+				if err := hub.Update(context.Background(), obj); err != nil {
+					t.Error(err)
+				}
+			}
 		})
 	}
-	t.Run("deletionPolicy may change", func(t *testing.T) {
-		obj := object(t, goodJob)
-		if err := create(obj); err != nil {
-			t.Fatal(err)
-		}
-		for _, policy := range []any{"Orphan", nil, "Delete"} {
-			apply(t, obj, change{"spec.deletionPolicy", policy})
-			if err := hub.Update(context.Background(), obj); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 }
 
 func TestTemplateIsKeptAsWritten(t *testing.T) {

@@ -8,6 +8,10 @@ const (
 	LabelHub = "pooledjob.io/hub"
 	// LabelUID is the UID of the PooledJob that a remote object belongs to.
 	LabelUID = "pooledjob.io/uid"
+	// LabelSuspend is, on a remote Job, what spec.suspend last asked for: "true" or
+	// "false", or absent if it never asked. What somebody on the target does to the
+	// Job's own suspend after that is not undone.
+	LabelSuspend = "pooledjob.io/suspend"
 	// AnnotationSource is "namespace/name" of the PooledJob that a remote Job
 	// belongs to. It is for people: nothing is decided by it.
 	AnnotationSource = "pooledjob.io/source"
@@ -24,6 +28,16 @@ const (
 	// AnnotationIntent records, as JSON, where a PooledJob's remote Job is about
 	// to be created. It is written once, before the Job is.
 	AnnotationIntent = "pooledjob.io/intent"
+	// AnnotationAbandon is set by a person on a PooledJob that is being deleted, to
+	// the UID of the cluster that its remote Job is on, and lets it go although
+	// that cluster cannot be reached. Should the cluster come back, its Job is an
+	// orphan.
+	AnnotationAbandon = "pooledjob.io/abandon"
+	// AnnotationFenced is set on a ClusterConnection by a person, to the UID of the
+	// cluster (status.clusterUID), and states that nothing runs there any more,
+	// and nothing will before the annotation is taken off. Nothing is sent there
+	// meanwhile, and runs with spec.failover move away.
+	AnnotationFenced = "pooledjob.io/fenced"
 	// AnnotationConfirmClusterUID is set on a ClusterConnection by a person, to
 	// the UID of the cluster that answers now. It accepts that cluster after
 	// IdentityChanged.

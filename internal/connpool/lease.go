@@ -2,7 +2,6 @@ package connpool
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -67,8 +66,25 @@ func (l *Lease) view(namespace string) (*informers, error) {
 	return i, nil
 }
 
-// Job is the watched Job of that name, cut down to metadata, backoffLimit and
-// status; nil when the informer has none. The object is shared: do not change it.
+// Jobs are all watched Jobs, as Job has them, of the namespaces whose view is up to
+// date.
+func (l *Lease) Jobs() []*batchv1.Job {
+	var jobs []*batchv1.Job
+	for _, view := range l.views {
+		if view.ctx.Err() != nil {
+			continue
+		}
+		for _, obj := range view.jobs.GetIndexer().List() {
+			if job, ok := obj.(*batchv1.Job); ok {
+				jobs = append(jobs, job)
+			}
+		}
+	}
+	return jobs
+}
+
+// Job is the watched Job of that name, cut down to metadata, status and of its spec
+// backoffLimit, activeDeadlineSeconds and suspend; nil when the informer has none. The object is shared: do not change it.
 func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 	view, err := l.view(namespace)
 	if err != nil {
@@ -86,7 +102,7 @@ func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 }
 
 // Pods are the Pods of the run that the target has in a namespace, cut down to
-// metadata and how they ended. The objects are shared: do not change them.
+// metadata, what they wait for and how they ended. The objects are shared: do not change them.
 func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	view, err := l.view(namespace)
 	if err != nil {
@@ -137,14 +153,11 @@ func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Jo
 	})
 }
 
-// LabelJob sets labels of the Job of that UID.
-func (l *Lease) LabelJob(ctx context.Context, namespace, name string, uid types.UID, labels map[string]string) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid, "labels": labels}})
-	if err != nil {
-		return fmt.Errorf("encoding labels: %w", err)
-	}
-	_, err = call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		return l.session.transport.client.BatchV1().Jobs(namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+// PatchJob applies a JSON merge patch to a Job.
+func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []byte) error {
+	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.session.transport.client.BatchV1().RESTClient().Patch(types.MergePatchType).MaxRetries(0).
+			Namespace(namespace).Resource("jobs").Name(name).Body(patch).Do(ctx).Error()
 	})
 	return err
 }

@@ -3,6 +3,7 @@ package connpool
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 var _ = Describe("A lease", func() {
@@ -82,15 +84,17 @@ var _ = Describe("A lease", func() {
 		Expect(found.Finalizers).To(ConsistOf(metav1.FinalizerDeleteDependents))
 	})
 
-	It("labels only the Job that is meant", func(ctx context.Context) {
+	It("patches only the Job that is meant", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx, func(j *batchv1.Job) { j.Labels = map[string]string{"kept": "yes"} })
-		labels := map[string]string{runLabel: r.run, keyLabel: job.Name}
-		err := lease.LabelJob(ctx, job.Namespace, job.Name, "another", labels)
+		patch := func(uid types.UID) []byte {
+			return fmt.Appendf(nil, `{"metadata":{"uid":%q,"labels":{%q:%q,%q:%q}}}`, uid, runLabel, r.run, keyLabel, job.Name)
+		}
+		err := lease.PatchJob(ctx, job.Namespace, job.Name, patch("another"))
 		Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
 		Consistently(ctx, r.inView(target, job)).WithTimeout(200 * time.Millisecond).Should(BeFalse())
-		Expect(lease.LabelJob(ctx, job.Namespace, job.Name, job.UID, labels)).To(Succeed())
+		Expect(lease.PatchJob(ctx, job.Namespace, job.Name, patch(job.UID))).To(Succeed())
 		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
 		Expect(lease.Job(job.Namespace, job.Name)).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
 	})

@@ -14,14 +14,16 @@ func slim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *batchv1.Job:
 		o.ObjectMeta = slimMeta(o.ObjectMeta)
-		o.Spec = batchv1.JobSpec{BackoffLimit: o.Spec.BackoffLimit}
+		o.Spec = batchv1.JobSpec{
+			BackoffLimit: o.Spec.BackoffLimit, ActiveDeadlineSeconds: o.Spec.ActiveDeadlineSeconds, Suspend: o.Spec.Suspend,
+		}
 		o.Status.UncountedTerminatedPods = nil
 	case *corev1.Pod:
 		o.ObjectMeta = slimMeta(o.ObjectMeta)
 		o.Spec = corev1.PodSpec{}
 		o.Status = corev1.PodStatus{
 			Phase: o.Status.Phase, Reason: o.Status.Reason, Message: o.Status.Message,
-			Conditions:            readyCondition(o.Status.Conditions),
+			Conditions:            tellingConditions(o.Status.Conditions),
 			InitContainerStatuses: slimStatuses(o.Status.InitContainerStatuses),
 			ContainerStatuses:     slimStatuses(o.Status.ContainerStatuses),
 		}
@@ -36,22 +38,27 @@ func slimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	}
 }
 
-func readyCondition(conditions []corev1.PodCondition) []corev1.PodCondition {
+// tellingConditions keeps whether a Pod is ready, and why it is not scheduled.
+func tellingConditions(conditions []corev1.PodCondition) []corev1.PodCondition {
+	var kept []corev1.PodCondition
 	for _, c := range conditions {
-		if c.Type == corev1.PodReady {
-			return []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		switch {
+		case c.Type == corev1.PodReady:
+			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status})
+		case c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse:
+			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})
 		}
 	}
-	return nil
+	return kept
 }
 
-// slimStatuses keeps how containers ended.
+// slimStatuses keeps how containers ended, or why they wait.
 func slimStatuses(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
 	kept := make([]corev1.ContainerStatus, 0, len(statuses))
 	for _, s := range statuses {
 		kept = append(kept, corev1.ContainerStatus{
 			Name:  s.Name,
-			State: corev1.ContainerState{Terminated: s.State.Terminated},
+			State: corev1.ContainerState{Terminated: s.State.Terminated, Waiting: s.State.Waiting},
 		})
 	}
 	return kept

@@ -18,19 +18,35 @@ type Intent struct {
 	// Namespace and JobName name the Job on the target.
 	Namespace string `json:"namespace"`
 	JobName   string `json:"jobName"`
-	// Attempt counts the placements of the run, from 0.
+	// Attempt is status.attempt: how often the run was moved before.
 	Attempt int32 `json:"attempt"`
 }
 
-// NewIntent is the intent to run job where its spec says, on the cluster that
+// NewIntent is the intent to run job on the cluster of that ClusterConnection, which
 // has the given UID.
-func NewIntent(job *v1alpha1.PooledJob, hubID, clusterUID string) Intent {
+func NewIntent(job *v1alpha1.PooledJob, hubID, cluster, clusterUID string) Intent {
 	return Intent{
-		Cluster:    job.Spec.ClusterName,
+		Cluster:    cluster,
 		ClusterUID: clusterUID,
 		Namespace:  TargetNamespace(job),
-		JobName:    RemoteName(hubID, job, 0),
+		JobName:    RemoteName(hubID, job, job.Status.Attempt),
+		Attempt:    job.Status.Attempt,
 	}
+}
+
+// ClusterOf is the ClusterConnection that a PooledJob is bound to or asks for by name;
+// empty while there is none. It takes the word of the recorded intent, as long as that
+// is of the present attempt.
+func ClusterOf(job *v1alpha1.PooledJob) string {
+	if job.Spec.ClusterName != "" {
+		return job.Spec.ClusterName
+	}
+	var intent Intent
+	err := json.Unmarshal([]byte(job.Annotations[v1alpha1.AnnotationIntent]), &intent)
+	if err == nil && intent.Attempt == job.Status.Attempt && intent.Cluster != "" {
+		return intent.Cluster
+	}
+	return job.Status.ClusterName
 }
 
 // TargetNamespace is the namespace that a PooledJob's spec asks for.
@@ -46,7 +62,9 @@ func TargetNamespace(job *v1alpha1.PooledJob) string {
 //
 // The author of a PooledJob can write its annotations, so an intent that this
 // hub cannot have written for this spec is an error: nothing may be created or
-// deleted on its word. (A wrong ClusterUID is left to the proof of absence, which
+// deleted on its word. Neither can this hub have written one for another attempt than
+// the status has: that is the record of a cluster that the run was moved away from.
+// (A wrong ClusterUID is left to the proof of absence, which
 // fails on it.)
 func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, err error) {
 	raw, ok := job.Annotations[v1alpha1.AnnotationIntent]
@@ -56,7 +74,11 @@ func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, er
 	if err := json.Unmarshal([]byte(raw), &intent); err != nil {
 		return Intent{}, true, fmt.Errorf("annotation %s is not valid: %w", v1alpha1.AnnotationIntent, err)
 	}
-	if want := NewIntent(job, hubID, intent.ClusterUID); intent != want {
+	cluster := job.Spec.ClusterName
+	if cluster == "" {
+		cluster = intent.Cluster // any that the access rules permit
+	}
+	if want := NewIntent(job, hubID, cluster, intent.ClusterUID); intent != want || cluster == "" {
 		return Intent{}, true, fmt.Errorf("annotation %s was not written by this installation", v1alpha1.AnnotationIntent)
 	}
 	return intent, true, nil

@@ -60,6 +60,10 @@ func Build(job *v1alpha1.PooledJob, hubID string, intent Intent) *batchv1.Job {
 		},
 		Spec: template.Spec,
 	}
+	if job.Spec.Suspend != nil && *job.Spec.Suspend {
+		remote.Spec.Suspend = job.Spec.Suspend
+		remote.Labels[v1alpha1.LabelSuspend] = "true"
+	}
 	pod := &remote.Spec.Template
 	pod.Labels = merge(pod.Labels, ours)
 	keepLastLogLines(pod.Spec.InitContainers)

@@ -76,7 +76,7 @@ func TestRemoteNameDependsOnHubUIDAndAttempt(t *testing.T) {
 func TestBuildAddsOnlyWhatIsDocumented(t *testing.T) {
 	job := pooledJob("etl-42")
 	before := job.DeepCopy()
-	intent := NewIntent(job, "hub-1", "cluster-uid")
+	intent := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
 
 	got := Build(job, "hub-1", intent)
 
@@ -105,7 +105,7 @@ func TestBuildAddsOnlyWhatIsDocumented(t *testing.T) {
 func TestIntentSurvivesItsAnnotation(t *testing.T) {
 	job := pooledJob("etl-42")
 	job.Spec.TargetNamespace = "etl"
-	want := NewIntent(job, "hub-1", "cluster-uid")
+	want := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
 	if _, ok, err := IntentOf(job, "hub-1"); ok || err != nil {
 		t.Fatalf("without annotation: ok %v, err %v", ok, err)
 	}
@@ -122,7 +122,7 @@ func TestIntentSurvivesItsAnnotation(t *testing.T) {
 func TestForgedIntentIsRefused(t *testing.T) {
 	job := pooledJob("etl-42")
 	forge := func(change func(*Intent)) string {
-		intent := NewIntent(job, "hub-1", "cluster-uid")
+		intent := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
 		change(&intent)
 		return intent.Encode()
 	}

@@ -40,6 +40,8 @@ func Phase(status *v1alpha1.PooledJobStatus) v1alpha1.PooledJobPhase {
 		return v1alpha1.PooledJobSucceeded
 	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionFailed):
 		return v1alpha1.PooledJobFailed
+	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionSuspended):
+		return v1alpha1.PooledJobSuspended
 	case dispatched != nil && dispatched.Status == metav1.ConditionTrue && dispatched.Reason == v1alpha1.ReasonStarted:
 		return v1alpha1.PooledJobRunning
 	default:
@@ -74,6 +76,32 @@ func (w *Writer) NotSynced(reason, message string) {
 // proof that no remote Job exists, and none will.
 func (w *Writer) Fail(reason, message string) {
 	w.set(v1alpha1.ConditionFailed, metav1.ConditionTrue, reason, message)
+}
+
+// Move ends an attempt without ending the run: what was known of its Job is
+// forgotten, and the run may be bound to another cluster. The caller must have proof
+// that the Job does not exist and never will, or a person's word for it.
+func (w *Writer) Move(message string) {
+	status := &w.job.Status
+	if Finished(status) {
+		return
+	}
+	*status = v1alpha1.PooledJobStatus{Conditions: status.Conditions, Attempt: status.Attempt + 1}
+	for _, kind := range []string{v1alpha1.ConditionSynced, v1alpha1.ConditionSuspended} {
+		meta.RemoveStatusCondition(&status.Conditions, kind)
+	}
+	w.set(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonFailedOver, message)
+}
+
+// FinishedAt is when a status became terminal, by the manager's clock; ok is false
+// when it is not.
+func FinishedAt(status *v1alpha1.PooledJobStatus) (at time.Time, ok bool) {
+	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionFailed} {
+		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil && c.Status == metav1.ConditionTrue {
+			return c.LastTransitionTime.Time, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // Deleting records why a PooledJob that is being deleted is still there. It says

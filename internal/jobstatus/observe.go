@@ -2,16 +2,22 @@ package jobstatus
 
 import (
 	"regexp"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// maxConditionMessage is the API's bound on a condition's message, in bytes.
-const maxConditionMessage = 32768
+// maxConditionMessage and maxIndexes are the API's bounds on a condition's message and
+// on a list of indexes, in bytes.
+const (
+	maxConditionMessage = 32768
+	maxIndexes          = 16384
+)
 
 // Observe records the remote Job and its Pods. Once the status is terminal it
 // changes nothing.
@@ -23,15 +29,53 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	status.JobRef = v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
 	status.Active, status.Ready = count(remote.Status.Active), count(ready(pods))
 	status.Succeeded, status.Failed = count(remote.Status.Succeeded), count(remote.Status.Failed)
+	status.CompletedIndexes = indexes(remote.Status.CompletedIndexes)
+	status.FailedIndexes = ""
+	if remote.Status.FailedIndexes != nil {
+		status.FailedIndexes = indexes(*remote.Status.FailedIndexes)
+	}
 	status.StartTime = remote.Status.StartTime
 
-	if started(remote, pods) || Phase(status) == v1alpha1.PooledJobRunning {
+	w.observeSuspension(remote)
+	if started(remote, pods) || wasStarted(status) {
 		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonStarted, "A Pod of the remote Job has started.")
 	} else {
 		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated, "The remote Job exists; none of its Pods has started.")
 	}
 	w.Synced()
+	if Phase(status) == v1alpha1.PooledJobSuspended {
+		status.Result = v1alpha1.Result{}
+	} else {
+		status.Result = waitingResult(pods, status.Result)
+	}
 	w.observeEnd(remote, pods)
+}
+
+// observeSuspension records whether the Job is suspended, once it was.
+func (w *Writer) observeSuspension(remote *batchv1.Job) {
+	for _, c := range remote.Status.Conditions {
+		switch {
+		case c.Type != batchv1.JobSuspended:
+		case c.Status == corev1.ConditionTrue:
+			w.set(v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "The remote Job is suspended.")
+		case meta.FindStatusCondition(w.job.Status.Conditions, v1alpha1.ConditionSuspended) != nil:
+			w.set(v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonResumed, "The remote Job was resumed.")
+		}
+	}
+}
+
+// wasStarted tells whether a Pod of the present attempt was seen to have started.
+func wasStarted(status *v1alpha1.PooledJobStatus) bool {
+	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
+	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonStarted
+}
+
+// indexes is a list of indexes within the API's bound.
+func indexes(list string) string {
+	if len(list) <= maxIndexes {
+		return list
+	}
+	return list[:strings.LastIndexByte(list[:maxIndexes-len("...")+1], ',')+1] + "..."
 }
 
 // observeEnd records the remote Job's own verdict, if it has one.
@@ -41,14 +85,28 @@ func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 		return
 	}
 	status := &w.job.Status
-	status.Result = resultOf(remote, pods)
+	if result := resultOf(remote, pods); result != (v1alpha1.Result{}) || verdict.Type == batchv1.JobComplete {
+		status.Result = result
+	} // else no Pod ever ended, and what kept them from running stands
 	status.CompletionTime = remote.Status.CompletionTime
 	kind := v1alpha1.ConditionComplete
 	if verdict.Type == batchv1.JobFailed {
 		kind = v1alpha1.ConditionFailed
 		status.CompletionTime = &verdict.LastTransitionTime
 	}
-	w.set(kind, metav1.ConditionTrue, conditionReason(verdict), verdict.Message)
+	reason, message := conditionReason(verdict), verdict.Message
+	if w.wasCancelled(remote, verdict) {
+		reason, message = v1alpha1.ReasonCancelled, "The run was stopped because of spec.cancel."
+	}
+	w.set(kind, metav1.ConditionTrue, reason, message)
+}
+
+// wasCancelled tells whether a Job failed because the run was cancelled: then its
+// deadline was set to 0, and is what it failed by.
+func (w *Writer) wasCancelled(remote *batchv1.Job, verdict *batchv1.JobCondition) bool {
+	deadline := remote.Spec.ActiveDeadlineSeconds
+	return w.job.Spec.Cancel != nil && *w.job.Spec.Cancel && deadline != nil && *deadline == 0 &&
+		verdict.Type == batchv1.JobFailed && verdict.Reason == batchv1.JobReasonDeadlineExceeded
 }
 
 // Verdict is the terminal condition of a Job, or nil while it has none.

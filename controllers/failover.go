@@ -1,0 +1,81 @@
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// decideFailover decides about a bound run whose cluster cannot be used: it waits as
+// told, moves to another cluster, or waits and says what would let it move.
+func decideFailover(s *snapshot, wait action) action {
+	after := s.failoverAfter()
+	if after == 0 || !s.bound || s.notReady == "" {
+		return wait
+	}
+	if s.fenced {
+		return action{verb: moveAway, message: fmt.Sprintf(
+			"Moved away from ClusterConnection %q: its cluster (UID %s) was stated to be fenced.", s.cluster, s.intent.ClusterUID)}
+	}
+	if s.mayHaveJob() {
+		wait.message = fmt.Sprintf("%s. The run is not moved to another cluster, because its Job may be on this one. If it is certain that "+
+			"nothing runs there any more, annotate ClusterConnection %q with %s=%s.",
+			strings.TrimSuffix(wait.message, "."), s.cluster, v1alpha1.AnnotationFenced, s.intent.ClusterUID)
+		return wait
+	}
+	since := s.awaySince()
+	if since.IsZero() {
+		return wait
+	}
+	if left := since.Add(after).Sub(s.now); left > 0 {
+		wait.after = earliest(wait.after, left)
+		return wait
+	}
+	return action{verb: moveAway, message: fmt.Sprintf(
+		"Moved away from ClusterConnection %q: it has not been Ready since %s, and its cluster was never asked to create the Job.",
+		s.cluster, since.UTC().Format(time.RFC3339))}
+}
+
+func (s *snapshot) failoverAfter() time.Duration {
+	return time.Duration(s.job.Spec.Failover.AfterSeconds) * time.Second
+}
+
+// mayHaveJob tells whether the cluster may have the run's Job, or get it by a request
+// that is under way. A process knows that it cannot only of what it bound itself.
+func (s *snapshot) mayHaveJob() bool {
+	return !s.memory.current || !s.memory.unknownSince.IsZero() || s.wasObserved()
+}
+
+// awaySince is since when the run's connection has not been Ready; zero if it is, or
+// if that is not known.
+func (s *snapshot) awaySince() time.Time {
+	if s.connection == nil {
+		return transition(s.job.Status.Conditions, v1alpha1.ConditionAccepted, metav1.ConditionFalse)
+	}
+	ready := meta.FindStatusCondition(s.connection.Status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status == metav1.ConditionTrue {
+		return time.Time{}
+	}
+	return ready.LastTransitionTime.Time
+}
+
+// movesAfterLoss tells whether a run whose Job is proven gone from its cluster is
+// moved rather than lost: it was to be moved already while the cluster was away.
+func (s *snapshot) movesAfterLoss() bool {
+	since := transition(s.job.Status.Conditions, v1alpha1.ConditionSynced, metav1.ConditionUnknown)
+	return s.failoverAfter() > 0 && !since.IsZero() && s.now.Sub(since) >= s.failoverAfter()
+}
+
+// transition is when a condition got the status that it has; zero if it has another.
+func transition(conditions []metav1.Condition, kind string, status metav1.ConditionStatus) time.Time {
+	c := meta.FindStatusCondition(conditions, kind)
+	if c == nil || c.Status != status {
+		return time.Time{}
+	}
+	return c.LastTransitionTime.Time
+}

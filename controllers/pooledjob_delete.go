@@ -1,0 +1,102 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+// deleteRemote asks the target to delete the Job of that UID. The watch tells of its
+// end; should it stay silent, the next look asks again.
+func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
+	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid)
+	switch {
+	case err == nil:
+		r.remember(func(m *memory) { m.deletedUID = uid })
+	case !isAnotherJob(err):
+		return 0, &targetError{"deleting the remote Job", err}
+	}
+	return informerGrace, nil
+}
+
+// orphan takes our labels off the Job and lets the PooledJob go. Without them the Job is
+// nobody's; with them it would be taken for one that was left by mistake.
+func (r *run) orphan(ctx context.Context) (time.Duration, error) {
+	uid := r.observedUID()
+	if r.remote != nil {
+		uid = r.remote.UID
+	}
+	if uid == "" {
+		verdict, err := r.proveAbsence(ctx)
+		switch {
+		case err != nil:
+			return 0, err
+		case verdict.outcome == unproven:
+			r.writer.Deleting(v1alpha1.ReasonClusterNotReady, verdict.why)
+			return verdict.after, nil
+		case verdict.outcome != present:
+			return 0, r.release(ctx)
+		}
+		uid = verdict.job.UID
+	}
+	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, jobspec.OrphanPatch(uid))
+	if err != nil && !isAnotherJob(err) {
+		return 0, &targetError{"taking the labels off the remote Job", err}
+	}
+	return 0, r.release(ctx)
+}
+
+// abandon lets a PooledJob go whose Job may exist, because a person said so.
+func (r *run) abandon(ctx context.Context) error {
+	if err := r.release(ctx); err != nil || !r.released {
+		return err
+	}
+	r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonAbandoned, "Delete",
+		"Job %s/%s on the cluster of ClusterConnection %s (UID %s) may still exist: the PooledJob was let go because of its annotation %s.",
+		r.intent.Namespace, r.intent.JobName, r.cluster, r.intent.ClusterUID, v1alpha1.AnnotationAbandon)
+	return nil
+}
+
+// release takes the finalizer off.
+func (r *run) release(ctx context.Context) error {
+	released := r.job.DeepCopy()
+	controllerutil.RemoveFinalizer(released, v1alpha1.FinalizerPooledJob)
+	if err := r.Hub.Patch(ctx, released, lockedPatch(r.job)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
+	}
+	r.released = true
+	return nil
+}
+
+// timeToLive is how long a PooledJob that has finished may stay; ok is false when it
+// may for ever, or has not finished.
+func timeToLive(job *v1alpha1.PooledJob, now time.Time) (left time.Duration, ok bool) {
+	finished, ok := jobstatus.FinishedAt(&job.Status)
+	if !ok || job.Spec.TTLSecondsAfterFinished == nil {
+		return 0, false
+	}
+	return finished.Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second).Sub(now), true
+}
+
+// +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs,verbs=delete
+
+// expire deletes a PooledJob that has finished when its time to live is over, unless
+// somebody has changed it meanwhile.
+func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJob) (ctrl.Result, error) {
+	left, ok := timeToLive(job, r.Now())
+	if !ok || left > 0 {
+		return ctrl.Result{RequeueAfter: max(left, 0)}, nil
+	}
+	err := r.Hub.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion})
+	return asResult(0, client.IgnoreNotFound(err))
+}

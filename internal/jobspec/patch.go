@@ -1,0 +1,64 @@
+package jobspec
+
+import (
+	"encoding/json"
+	"strconv"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// The merge patches that are sent to remote Jobs. Each holds only for the Job of the
+// UID: the API server refuses a change of it.
+
+// LabelPatch puts our labels on a Job.
+func LabelPatch(hubID string, job *v1alpha1.PooledJob, uid types.UID) []byte {
+	return patch(uid, map[string]any{v1alpha1.LabelHub: hubID, v1alpha1.LabelUID: job.UID}, nil)
+}
+
+// OrphanPatch takes our labels off a Job, so that it is nobody's.
+func OrphanPatch(uid types.UID) []byte {
+	return patch(uid, map[string]any{v1alpha1.LabelHub: nil, v1alpha1.LabelUID: nil, v1alpha1.LabelSuspend: nil}, nil)
+}
+
+// SuspendPatch suspends or resumes a Job, and notes that we did.
+func SuspendPatch(uid types.UID, suspend bool) []byte {
+	return patch(uid, map[string]any{v1alpha1.LabelSuspend: strconv.FormatBool(suspend)}, map[string]any{"suspend": suspend})
+}
+
+// CancelPatch has the target's Job controller stop the Pods of a Job and declare it
+// failed, with reason DeadlineExceeded.
+func CancelPatch(uid types.UID) []byte {
+	return patch(uid, nil, map[string]any{"activeDeadlineSeconds": 0})
+}
+
+// Cancelled tells whether CancelPatch has arrived.
+func Cancelled(remote *batchv1.Job) bool {
+	return remote.Spec.ActiveDeadlineSeconds != nil && *remote.Spec.ActiveDeadlineSeconds == 0
+}
+
+// SuspendWanted tells whether spec.suspend asks for something else than it last did,
+// and for what.
+func SuspendWanted(job *v1alpha1.PooledJob, remote *batchv1.Job) (suspend, ask bool) {
+	suspend = job.Spec.Suspend != nil && *job.Spec.Suspend
+	asked := remote.Labels[v1alpha1.LabelSuspend] == "true"
+	return suspend, suspend != asked
+}
+
+func patch(uid types.UID, labels, spec map[string]any) []byte {
+	metadata := map[string]any{"uid": uid}
+	if labels != nil {
+		metadata["labels"] = labels
+	}
+	document := map[string]any{"metadata": metadata}
+	if spec != nil {
+		document["spec"] = spec
+	}
+	data, err := json.Marshal(document)
+	if err != nil {
+		panic(err) // strings, numbers and truth values always marshal
+	}
+	return data
+}

@@ -1,0 +1,68 @@
+package jobstatus
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// waitingResult tells why a Pod of a run that has not ended does not run; nothing
+// when all do, or soon will. It stays what it was while that is still true, and when
+// the Pods go.
+func waitingResult(pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
+	var found []v1alpha1.Result
+	live := false
+	for _, pod := range pods {
+		live = live || pod.DeletionTimestamp == nil
+		if reason, message := waitingFor(pod); reason != "" {
+			found = append(found, v1alpha1.Result{
+				Reason: Truncate(reason, maxResultReason), Message: Truncate(message, maxResultMessage), PodName: pod.Name,
+			})
+		}
+	}
+	switch {
+	case len(found) == 0 && live:
+		return v1alpha1.Result{}
+	case len(found) == 0:
+		return before // a Job that gives up deletes its Pods first
+	}
+	for _, result := range found {
+		if result.PodName == before.PodName && sameTrouble(result.Reason, before.Reason) {
+			return before
+		}
+	}
+	return slices.MinFunc(found, func(a, b v1alpha1.Result) int { return cmp.Compare(a.PodName, b.PodName) })
+}
+
+// waitingFor is why a Pod does not run and may never; empty when it runs, has ended,
+// is being stopped or is being made.
+func waitingFor(pod *corev1.Pod) (reason, message string) {
+	if ended(pod) || pod.DeletionTimestamp != nil {
+		return "", ""
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason != "" {
+			return c.Reason, c.Message
+		}
+	}
+	for _, status := range containerStatuses(pod) {
+		if w := status.State.Waiting; w != nil && !passing[w.Reason] {
+			return w.Reason, w.Message
+		}
+	}
+	return "", ""
+}
+
+// passing are the reasons of the kubelet for a container that will run soon, if
+// nothing goes wrong.
+var passing = map[string]bool{"": true, "ContainerCreating": true, "PodInitializing": true}
+
+// sameTrouble tells whether two reasons are steps of one: the kubelet goes to and fro
+// between the failure to pull an image and the wait before it tries again.
+func sameTrouble(a, b string) bool {
+	pull := func(reason string) bool { return reason == "ErrImagePull" || reason == "ImagePullBackOff" }
+	return a == b || (pull(a) && pull(b))
+}
