@@ -3,8 +3,10 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -52,10 +54,19 @@ type ClusterConnectionReconciler struct {
 	Now func() time.Time
 	// ExpiryWarning is how long before its end a credential is warned about.
 	ExpiryWarning time.Duration
+	// HubID marks the remote objects of this installation.
+	HubID string
+	// Orphans say what is done about Jobs that no PooledJob stands behind, and
+	// OrphanedJobs counts them.
+	Orphans      OrphanOptions
+	OrphanedJobs *prometheus.GaugeVec
 
 	counted countTimes
 	idle    idleTimes
 	warned  warnings
+	sweeps  sweeps
+	begun   sync.Once
+	started time.Time // of the first reconcile
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -77,13 +88,11 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // Reconcile makes the pool match one ClusterConnection, and its status the pool.
 func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.begun.Do(func() { r.started = r.Now() })
 	connection := &v1alpha1.ClusterConnection{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, connection); err != nil {
 		if apierrors.IsNotFound(err) {
-			r.Connections.Disconnect(req.Name)
-			r.counted.forget(req.Name)
-			r.idle.update(req.Name, true, time.Time{})
-			r.warned.forget(req.Name)
+			r.forget(req.Name)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -108,7 +117,21 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return asResult(earliest(again, writer.again), r.patchStatus(ctx, before, connection))
+	if err := r.patchStatus(ctx, before, connection); err != nil {
+		return asResult(0, err)
+	}
+	sweepAgain, err := r.sweep(ctx, connection)
+	return asResult(earliest(sweepAgain, earliest(again, writer.again)), err)
+}
+
+// forget closes a connection that is gone, and drops what was remembered of it.
+func (r *ClusterConnectionReconciler) forget(name string) {
+	r.Connections.Disconnect(name)
+	r.counted.forget(name)
+	r.idle.update(name, true, time.Time{})
+	r.warned.forget(name)
+	r.sweeps.forget(name)
+	r.OrphanedJobs.DeleteLabelValues(name)
 }
 
 // count looks at the PooledJobs of the connection: how many there are, and whether

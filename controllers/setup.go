@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +30,8 @@ type Options struct {
 	Pool connpool.Options
 	// ExpiryWarning is how long before its end a credential is warned about.
 	ExpiryWarning time.Duration
+	// Orphans say what is done about Jobs that no PooledJob stands behind.
+	Orphans OrphanOptions
 	// Metrics is where the pool's figures are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock; nil is the system's.
@@ -50,8 +53,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	options.Pool.OnState = wakeups.connectionChanged
 	options.Pool.OnChange = wakeups.remoteChanged
 	pool := connpool.New(ctx, options.Pool)
+	orphaned := newOrphanGauge()
 	if options.Metrics != nil {
-		if err := options.Metrics.Register(pool); err != nil {
+		if err := errors.Join(options.Metrics.Register(pool), options.Metrics.Register(orphaned)); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
 	}
@@ -60,6 +64,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	connections := &ClusterConnectionReconciler{
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
 		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
+		HubID: options.HubID, Orphans: options.Orphans.withDefaults(), OrphanedJobs: orphaned,
 	}
 	if err := connections.SetupWithManager(mgr); err != nil {
 		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)

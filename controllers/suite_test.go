@@ -48,6 +48,9 @@ const (
 	expiryWarning = 4 * time.Second
 )
 
+// orphanOptions are those of operators that start from now on.
+var orphanOptions = OrphanOptions{Interval: time.Second, Confirmation: 200 * time.Millisecond}
+
 // clockOffset is how far the operator's clock is ahead of the real one, in
 // nanoseconds.
 var clockOffset atomic.Int64
@@ -120,7 +123,7 @@ func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess 
 	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	p.wait, err = Setup(ctx, mgr, Options{
 		Namespace: systemNamespace, HubID: hubID, Workers: 8,
-		Now: operatorNow, ExpiryWarning: expiryWarning, Metrics: p.metrics,
+		Now: operatorNow, ExpiryWarning: expiryWarning, Metrics: p.metrics, Orphans: orphanOptions,
 		Pool: connpool.Options{
 			UserAgent: "pooledjob-test", Log: logger.WithName("connpool"),
 			ProbeInterval: 500 * time.Millisecond, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second,

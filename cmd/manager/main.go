@@ -23,6 +23,12 @@ var version = "dev"
 // namespaceEnv is where a Pod finds its namespace, by the downward API.
 const namespaceEnv = "POD_NAMESPACE"
 
+// The orphan policies.
+const (
+	orphanReport = "Report"
+	orphanDelete = "Delete"
+)
+
 // Options are the manager's flags.
 type Options struct {
 	// Namespace is the manager's own: of the kubeconfig Secrets, the hub ID and
@@ -40,6 +46,9 @@ type Options struct {
 	// CredentialExpiryWarning is how long before its end a credential is warned
 	// about.
 	CredentialExpiryWarning time.Duration
+	// OrphanPolicy says what is done about Jobs on targets that no PooledJob stands
+	// behind: orphanReport or orphanDelete.
+	OrphanPolicy string
 	// Target are the settings of the connections to the targets.
 	Target connpool.Options
 
@@ -56,6 +65,8 @@ func (o *Options) addFlags(flags *flag.FlagSet) {
 	flags.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "How long reconciles may take to end after a signal.")
 	flags.DurationVar(&o.CredentialExpiryWarning, "credential-expiry-warning", 7*24*time.Hour,
 		"How long before its end a credential is warned about.")
+	flags.StringVar(&o.OrphanPolicy, "orphan-policy", orphanReport,
+		"What is done about Jobs on targets that have this hub's ID and no PooledJob: Report or Delete.")
 	o.addTargetFlags(flags)
 	o.logging.BindFlags(flags)
 }
@@ -93,6 +104,9 @@ func (o *Options) validate() error {
 	}
 	if o.CredentialExpiryWarning < 0 {
 		return fmt.Errorf("--credential-expiry-warning is %s; it must not be negative", o.CredentialExpiryWarning)
+	}
+	if o.OrphanPolicy != orphanReport && o.OrphanPolicy != orphanDelete {
+		return fmt.Errorf("--orphan-policy is %q; it must be %s or %s", o.OrphanPolicy, orphanReport, orphanDelete)
 	}
 	if err := o.Target.Validate(); err != nil {
 		return fmt.Errorf("the --target flags: %w", err)

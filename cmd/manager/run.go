@@ -52,6 +52,7 @@ func run(ctx context.Context, options Options) error {
 		Workers:       options.Workers,
 		Pool:          pool,
 		ExpiryWarning: options.CredentialExpiryWarning,
+		Orphans:       controllers.OrphanOptions{Delete: options.OrphanPolicy == orphanDelete},
 		Metrics:       metrics.Registry,
 	})
 	if err != nil {
