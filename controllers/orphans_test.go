@@ -58,14 +58,14 @@ func orphansOf(name string) func(Gomega) float64 {
 	}
 }
 
-// eventsOn are the notes of the Events about a connection with that reason.
-func eventsOn(name, reason string) func(Gomega, context.Context) []string {
+// orphansTold are the notes of the Events about orphans of a connection.
+func orphansTold(name string) func(Gomega, context.Context) []string {
 	return func(g Gomega, ctx context.Context) []string {
 		var list eventsv1.EventList
 		g.Expect(hub.List(ctx, &list)).To(Succeed())
 		var notes []string
 		for _, event := range list.Items {
-			if event.Regarding.Name == name && event.Reason == reason {
+			if event.Regarding.Name == name && event.Reason == v1alpha1.ReasonOrphanedJobs {
 				notes = append(notes, event.Note)
 			}
 		}
@@ -83,11 +83,11 @@ var _ = Describe("A Job with our hub's ID", func() {
 		left := w.leaveJob(ctx, operator.hubID, nobody)
 		Eventually(orphansOf(w.name)).Should(Equal(before + 1))
 		note := And(ContainSubstring("of this installation have no PooledJob behind them"), ContainSubstring("%s/%s", left.Namespace, left.Name))
-		Eventually(eventsOn(w.name, v1alpha1.ReasonOrphanedJobs)).WithContext(ctx).Should(ContainElement(note))
-		told := len(eventsOn(w.name, v1alpha1.ReasonOrphanedJobs)(Default, ctx))
+		Eventually(orphansTold(w.name)).WithContext(ctx).Should(ContainElement(note))
+		told := len(orphansTold(w.name)(Default, ctx))
 		Consistently(exists(target, left)).WithContext(ctx).WithTimeout(3 * time.Second).Should(BeTrue())
 		Expect(left.DeletionTimestamp).To(BeNil())
-		Expect(eventsOn(w.name, v1alpha1.ReasonOrphanedJobs)(Default, ctx)).To(HaveLen(told), "the same ones are told of once")
+		Expect(orphansTold(w.name)(Default, ctx)).To(HaveLen(told), "the same ones are told of once")
 
 		Expect(target.Delete(ctx, left, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
 		Eventually(orphansOf(w.name)).Should(Equal(before))
@@ -116,7 +116,7 @@ var _ = Describe("A Job with our hub's ID", func() {
 		remoteOf(ctx, job)
 		left := w.leaveJob(ctx, operator.hubID, string(job.UID))
 		note := ContainSubstring("%s/%s", left.Namespace, left.Name)
-		Eventually(eventsOn(w.name, v1alpha1.ReasonOrphanedJobs)).WithContext(ctx).Should(ContainElement(note))
+		Eventually(orphansTold(w.name)).WithContext(ctx).Should(ContainElement(note))
 	})
 
 	It("is found again after a restart, and its series ends with the connection", func(ctx context.Context) {
