@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/test/localcluster"
+	"github.com/pooledjob/pooledjob/test/localenv"
+)
+
+// managerAgent begins the name that managers give themselves in requests to targets, and
+// managerUser is who they are on the hub.
+const (
+	managerAgent = "pooledjob-manager/"
+	managerUser  = "system:serviceaccount:" + localenv.Namespace + ":pooledjob-manager"
+)
+
+// requests counts what the manager asked of an API server, by verb and resource, as
+// far as the API server has written it down (see localcluster.AuditEvents).
+func requests(cluster *localenv.Cluster, pick func(localcluster.AuditEvent) bool) map[string]int {
+	events, err := cluster.AuditEvents()
+	Expect(err).NotTo(HaveOccurred())
+	counts := map[string]int{}
+	for _, e := range events {
+		if (e.User.Username == managerUser || strings.HasPrefix(e.UserAgent, managerAgent)) && pick(e) {
+			resource := e.ObjectRef.Resource
+			if e.ObjectRef.Subresource != "" {
+				resource += "/" + e.ObjectRef.Subresource
+			}
+			counts[e.Verb+" "+resource]++
+		}
+	}
+	return counts
+}
+
+func everything(localcluster.AuditEvent) bool { return true }
+
+// about picks the requests about an object of that name.
+func about(name string) func(localcluster.AuditEvent) bool {
+	return func(e localcluster.AuditEvent) bool { return e.ObjectRef.Name == name }
+}
+
+var _ = Describe("The requests of the manager", func() {
+	BeforeEach(onlyLocal)
+
+	It("are four writes on the hub and a POST, a DELETE and a GET on the target for a whole run", func(ctx context.Context) {
+		const number = 20
+		target := local.Targets[0]
+		kubeSystem := about(metav1.NamespaceSystem)
+		before := requests(target, kubeSystem)
+		hubID := ""
+		jobs := make([]*v1alpha1.PooledJob, number)
+		for i := range jobs {
+			jobs[i] = newJob(1, fmt.Sprintf("budget-%d", i), behaviour{seconds: 4, exitCode: i % 2})
+			Expect(hub.Create(ctx, jobs[i])).To(Succeed())
+		}
+		for i, job := range jobs {
+			Eventually(latest(job)).WithContext(ctx).WithTimeout(patienceForMany).Should(endWith(i % 2))
+			hubID = remoteJobs(ctx, job)[0].Labels[v1alpha1.LabelHub]
+			Expect(hub.Delete(ctx, job)).To(Succeed())
+		}
+		writes := 0
+		for _, job := range jobs {
+			Eventually(gone(job)).WithContext(ctx).Should(BeTrue())
+			Eventually(requests).WithArguments(target, about(jobspec.RemoteName(hubID, job, 0))).Should(Equal(map[string]int{
+				"create jobs": 1, "delete jobs": 1, "get jobs": 1,
+			}), job.Name)
+			onHub := requests(local.Hub, about(job.Name))
+			Expect(onHub["patch pooledjobs"]).To(Equal(2), "intent, and finalizer off")
+			Expect(onHub).To(HaveLen(2), "%v", onHub)
+			writes += onHub["patch pooledjobs"] + onHub["patch pooledjobs/status"]
+		}
+		// A Pod that takes more than a second to start costs one write more.
+		Expect(writes).To(BeNumerically("<=", 4*number+number/4))
+		fmt.Fprintf(GinkgoWriter, "%.2f writes on the hub per run\n", float64(writes)/number)
+		Expect(requests(target, kubeSystem)).To(Equal(before), "which cluster it is, was asked again")
+		Expect(requests(target, about(""))["list pods"]).To(BeNumerically("<=", 4), "the lists of the watches, and no other")
+	})
+
+	It("are none at rest, and none for settled runs after a restart", func(ctx context.Context) {
+		settled, running := newJob(1, "settled", behaviour{}), newJob(1, "running", behaviour{seconds: 3600})
+		for _, job := range []*v1alpha1.PooledJob{settled, running} {
+			Expect(hub.Create(ctx, job)).To(Succeed())
+			DeferCleanup(func(ctx context.Context) {
+				Expect(hub.Delete(ctx, job)).To(Succeed())
+				Eventually(gone(job)).WithContext(ctx).Should(BeTrue())
+			})
+		}
+		Eventually(latest(settled)).WithContext(ctx).Should(endWith(0))
+		Eventually(latest(running)).WithContext(ctx).Should(HaveField("Status.Ready", HaveValue(BeEquivalentTo(1))))
+		aboutJobs := func(e localcluster.AuditEvent) bool {
+			return e.ObjectRef.Resource != "clusterconnections" && e.ObjectRef.Resource != "namespaces" && e.Verb != "list"
+		}
+		// The counters of the connection are refreshed once, within 30 seconds.
+		quiet := []map[string]int{}
+		Eventually(func() bool {
+			quiet = append(quiet, requests(local.Hub, everything))
+			const rest = 50 // looks, 100 ms apart
+			last := len(quiet) - 1
+			return last >= rest && fmt.Sprint(quiet[last]) == fmt.Sprint(quiet[last-rest])
+		}).WithTimeout(patienceForMany).Should(BeTrue(), "the hub is written to")
+		hubBefore := requests(local.Hub, aboutJobs)
+
+		Expect(local.StopManager()).To(Succeed())
+		Expect(local.StartManager(ctx)).To(Succeed())
+		another := newJob(1, "another", behaviour{})
+		Expect(hub.Create(ctx, another)).To(Succeed())
+		Eventually(latest(another)).WithContext(ctx).Should(endWith(0))
+		for _, job := range []*v1alpha1.PooledJob{settled, running} {
+			name := remoteJobs(ctx, job)[0].Name
+			Expect(requests(local.Targets[0], about(name))).To(Equal(map[string]int{"create jobs": 1}))
+		}
+		ofAnother := requests(local.Hub, about(another.Name))
+		for request, n := range requests(local.Hub, aboutJobs) {
+			Expect(n-hubBefore[request]).To(Equal(ofAnother[request]), request)
+		}
+		Expect(hub.Delete(ctx, another)).To(Succeed())
+		Eventually(gone(another)).WithContext(ctx).Should(BeTrue())
+	})
+})
