@@ -1,0 +1,145 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// settling bounds the time from the last fault to the end of the last run. A new manager
+// may have to wait 75 seconds before it may say of a run that it has no Job.
+const settling = 4 * time.Minute
+
+// crowd are many runs of all kinds on all targets.
+type crowd struct {
+	ctx    context.Context
+	name   string
+	random *rand.Rand
+	rank   []*kind // who comes next
+
+	mu      sync.Mutex
+	runs    []*planned
+	byUID   map[types.UID]*planned
+	waiting sync.WaitGroup // for what is done to the runs meanwhile
+	failed  []string       // what of that could not be done
+}
+
+// newCrowd makes an empty crowd, until the spec ends.
+func newCrowd(ctx context.Context, name string, random *rand.Rand) *crowd {
+	within, cancel := context.WithCancel(ctx)
+	c := &crowd{ctx: within, name: name, random: random, byUID: map[types.UID]*planned{}}
+	DeferCleanup(func() {
+		cancel()
+		c.waiting.Wait()
+	})
+	return c
+}
+
+// next is the kind whose turn it is: by weight, in an order of the seed's.
+func (c *crowd) next() *kind {
+	if len(c.rank) == 0 {
+		for _, k := range kinds {
+			c.rank = append(c.rank, slices.Repeat([]*kind{k}, k.weight)...)
+		}
+		c.random.Shuffle(len(c.rank), func(i, j int) { c.rank[i], c.rank[j] = c.rank[j], c.rank[i] })
+	}
+	k := c.rank[0]
+	c.rank = c.rank[1:]
+	return k
+}
+
+// add creates so many runs. It may be called by one goroutine at a time.
+func (c *crowd) add(ctx context.Context, number int) {
+	for range number {
+		c.mu.Lock()
+		n := len(c.runs)
+		c.mu.Unlock()
+		run := plan(c.next(), world.targets[c.random.IntN(len(world.targets))], fmt.Sprintf("%s-%d", c.name, n), c.random)
+		Expect(insist(ctx, func(ctx context.Context) error { return createOnHub(ctx, run.job) })).To(Succeed())
+		c.mu.Lock()
+		c.runs = append(c.runs, run)
+		c.byUID[run.job.UID] = run
+		c.mu.Unlock()
+		if run.kind.meanwhile != nil {
+			c.waiting.Go(func() { c.attend(run) })
+		}
+	}
+}
+
+// attend does to a run what its kind is about.
+func (c *crowd) attend(run *planned) {
+	if err := run.kind.meanwhile(c.ctx, run); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.failed = append(c.failed, fmt.Sprintf("%s: %v", run.job.Name, err))
+	}
+}
+
+// all are the runs.
+func (c *crowd) all() []*planned {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.runs)
+}
+
+// of is the run with that UID; nil when it is none of the crowd.
+func (c *crowd) of(uid types.UID) *planned {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byUID[uid]
+}
+
+// running is how many of the crowd have a Job that has not ended.
+func (c *crowd) running() int {
+	n := 0
+	for _, t := range world.targets {
+		for _, uid := range t.truth.unended() {
+			if c.of(uid) != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// unsettled are the runs that have not ended, with what the hub says of them.
+func (c *crowd) unsettled(ctx context.Context) ([]string, error) {
+	var list v1alpha1.PooledJobList
+	if err := world.hub.client.List(ctx, &list, client.InNamespace(team)); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	open := slices.Clone(c.failed)
+	for i := range list.Items {
+		job := &list.Items[i]
+		run := c.byUID[job.UID]
+		if run == nil || (endOf(job).String() != "" && !run.deleted()) {
+			continue
+		}
+		open = append(open, fmt.Sprintf("%s on %s: %s %v", job.Name, job.Spec.ClusterName, job.Status.Phase, job.Status.Conditions))
+	}
+	return open, nil
+}
+
+// settle waits until all runs have ended, or are gone if they were deleted.
+func (c *crowd) settle(ctx context.Context) {
+	attended := make(chan struct{})
+	go func() {
+		c.waiting.Wait()
+		close(attended)
+	}()
+	Eventually(c.unsettled).WithContext(ctx).WithTimeout(settling).WithPolling(500 * time.Millisecond).Should(BeEmpty())
+	Eventually(attended).WithContext(ctx).Should(BeClosed())
+	Expect(c.unsettled(ctx)).To(BeEmpty())
+}

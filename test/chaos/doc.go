@@ -1,0 +1,26 @@
+// Package chaos breaks everything around the manager, and the manager itself, and
+// checks that PooledJob keeps its promises.
+//
+// A hub and three targets run as real API servers with real Job controllers, each
+// behind a fault proxy; managers are real processes. While PooledJobs of every kind run,
+// faults come one after the other. Afterwards a ledger that owes nothing to the manager
+// is checked: the targets' audit logs, and watches of the suite's own. It says that each
+// run had one Job, that each result is the remote Job's, that no foreign object was
+// touched, that nothing is left behind, and that every outage was reported.
+//
+//   - killpoints_test.go kills the manager before and after each API call of one job's
+//     life, one by one.
+//   - storm_test.go runs many jobs (kinds_test.go) under many faults (faults_test.go).
+//   - leader_test.go changes the leader, also by one that stands still and comes back.
+//
+// go test runs a short form of a few minutes. These environment variables make it longer:
+//
+//	CHAOS_DURATION  how long storms shall go on (such as 2h); also runs every kind
+//	                through every kill point
+//	CHAOS_JOBS      how many PooledJobs a storm has
+//	CHAOS_SEED      the seed of the storms' choices; printed by each run
+//	CHAOS_MANAGER   another manager program than bin/manager
+//
+// The seed decides what is done and in which order. What the machine makes of it also
+// depends on its speed, so a seed makes a failure likely to come again, not certain.
+package chaos

@@ -1,0 +1,253 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/faultproxy"
+)
+
+// killPoint is a moment in a run's life: the n-th call of a sort, before or after it.
+type killPoint struct {
+	call   string // such as "hub PATCH pooledjobs/status"
+	number int    // from 1
+	moment faultproxy.Moment
+}
+
+func (p killPoint) String() string { return fmt.Sprintf("%s %s #%d", p.moment, p.call, p.number) }
+
+// trail are the calls of the manager that belong to one run, while it is the only one.
+type trail struct {
+	mu    sync.Mutex
+	calls []string
+	// at is where onReach is called, once.
+	at      *killPoint
+	onReach func()
+	reached bool
+}
+
+// lay has the proxies of the hub and of the run's target tell of each call.
+func (t *trail) lay(run *planned) {
+	for _, c := range []*cluster{world.hub, run.target.cluster} {
+		name := "target"
+		if c == world.hub {
+			name = "hub"
+		}
+		c.proxy.SetHook(func(moment faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
+			if !belongs(call, run) {
+				return faultproxy.Action{}
+			}
+			return t.pass(moment, name+" "+call.String())
+		})
+	}
+}
+
+// lift ends that.
+func (t *trail) lift(run *planned) {
+	world.hub.proxy.SetHook(nil)
+	run.target.proxy.SetHook(nil)
+}
+
+// belongs tells whether a call is one of a run's life: no watch, no probe, nothing of the
+// leader election, of ClusterConnections or of the manager's start.
+func belongs(call *faultproxy.Call, run *planned) bool {
+	switch {
+	case call.Watch:
+		return false
+	case call.Resource == "pooledjobs":
+		return call.Name == run.job.Name
+	case call.Resource == "jobs":
+		return call.Name == "" && call.Method == http.MethodPost || strings.HasPrefix(call.Name, run.job.Name)
+	case call.Resource == "pods":
+		return call.Namespace != "" // not the informer's
+	case call.Resource == "events":
+		return call.Namespace == run.job.Namespace
+	case call.Resource == "namespaces":
+		return call.Name == "kube-system"
+	default:
+		return false
+	}
+}
+
+// pass notes a call, and acts when it is the one.
+func (t *trail) pass(moment faultproxy.Moment, call string) faultproxy.Action {
+	t.mu.Lock()
+	if moment == faultproxy.Before {
+		t.calls = append(t.calls, call)
+	}
+	hit := t.at != nil && !t.reached && t.at.moment == moment && t.at.call == call && t.count(call) == t.at.number
+	t.reached = t.reached || hit
+	t.mu.Unlock()
+	if !hit {
+		return faultproxy.Action{}
+	}
+	t.onReach()
+	return faultproxy.Action{Cut: true}
+}
+
+func (t *trail) count(call string) int {
+	n := 0
+	for _, c := range t.calls {
+		if c == call {
+			n++
+		}
+	}
+	return n
+}
+
+// points are all moments of the calls so far.
+func (t *trail) points() []killPoint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	seen := map[string]int{}
+	var all []killPoint
+	for _, call := range t.calls {
+		seen[call]++
+		for _, moment := range []faultproxy.Moment{faultproxy.Before, faultproxy.After} {
+			all = append(all, killPoint{call, seen[call], moment})
+		}
+	}
+	return all
+}
+
+func (t *trail) wasReached() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reached
+}
+
+// live takes a run from its creation to its end, and checks that.
+func live(ctx context.Context, run *planned) {
+	Expect(createOnHub(ctx, run.job)).To(Succeed())
+	if run.kind.meanwhile != nil {
+		within, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		Expect(run.kind.meanwhile(within, run)).To(Succeed())
+	}
+	latest := &v1alpha1.PooledJob{}
+	Eventually(func(g Gomega) {
+		err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(run.job), latest)
+		if run.deleted() {
+			g.Expect(client.IgnoreNotFound(err)).To(Succeed())
+			g.Expect(err).To(HaveOccurred(), "the deleted PooledJob is still there")
+			return
+		}
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(endOf(latest).String()).NotTo(BeEmpty())
+	}).WithContext(ctx).WithTimeout(2 * time.Minute).Should(Succeed())
+	expectClean(ctx, run)
+}
+
+// remove deletes a run's PooledJob, and expects that nothing of it is left.
+func remove(ctx context.Context, run *planned) {
+	Expect(client.IgnoreNotFound(world.hub.client.Delete(ctx, run.job.DeepCopy()))).To(Succeed())
+	Eventually(remaining).WithContext(ctx).WithTimeout(2 * time.Minute).ShouldNot(ContainElement(run.job.Name))
+	left, err := leftBehind(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(left).NotTo(ContainElement(ContainSubstring(run.job.Name + "-")))
+	expectOnce(run)
+}
+
+// expectClean expects the ledger to have nothing against the runs.
+func expectClean(ctx context.Context, runs ...*planned) {
+	// A watch or an audit log may be a moment late.
+	Eventually(func() []string { return openLedger().check(ctx, runs) }).WithContext(ctx).WithTimeout(5 * time.Second).Should(BeEmpty())
+}
+
+// expectOnce expects runs whose PooledJobs are gone to have had their one Job.
+func expectOnce(runs ...*planned) {
+	l := openLedger()
+	for _, run := range runs {
+		jobs := 1
+		if run.kind.noJob {
+			jobs = 0
+		}
+		Expect(l.jobsOf(run.job.UID)).To(HaveLen(jobs), "%s\n%s", run.job.Name, strings.Join(l.lines[run.job.UID], "\n"))
+	}
+}
+
+// survive has a fresh run live through a kill at one point. Its PooledJob is deleted if
+// it takes that to reach the point: the next manager takes its time with the deletion of
+// a run that it did not begin, and the other runs need not wait for it.
+func survive(ctx context.Context, run *planned, point killPoint) (reached bool) {
+	restarted := make(chan error, 1)
+	t := &trail{at: &point, onReach: func() {
+		err := killManager()
+		go func() {
+			if err == nil {
+				err = relaunch(ctx)
+			}
+			restarted <- err
+		}()
+	}}
+	t.lay(run)
+	defer t.lift(run)
+	live(ctx, run)
+	if !t.wasReached() {
+		remove(ctx, run)
+	}
+	if t.wasReached() {
+		Eventually(restarted).WithContext(ctx).Should(Receive(BeNil()))
+		awaitConnected(ctx)
+	}
+	return t.wasReached()
+}
+
+var _ = Describe("The manager, killed at each of its calls", Ordered, func() {
+	BeforeAll(func(ctx context.Context) {
+		DeferCleanup(heal)
+		startManager(ctx)
+	})
+
+	for i, k := range kinds {
+		It("still gives a run that "+k.name+" one Job and its true end", func(ctx context.Context) {
+			if i > 0 && !long() {
+				Skip("the short form has one kind")
+			}
+			random := rand.New(rand.NewPCG(settings.seed, 0))
+			name := func(n int) string { return fmt.Sprintf("kill-%d-%d", i, n) }
+			run := plan(k, world.targets[i%len(world.targets)], name(0), random)
+			calm := &trail{}
+			calm.lay(run)
+			live(ctx, run)
+			remove(ctx, run)
+			calm.lift(run)
+			points := calm.points()
+			AddReportEntry("calls", strings.Join(calm.calls, "\n"))
+			Expect(points).NotTo(BeEmpty())
+			var missed []string
+			runs := []*planned{run}
+			for n, point := range points {
+				if k.name == "waits-for-its-namespace" {
+					removeLateNamespaces(ctx)
+				}
+				run := plan(k, world.targets[(i+n)%len(world.targets)], name(n+1), random)
+				runs = append(runs, run)
+				began := time.Now()
+				By(point.String())
+				if !survive(ctx, run, point) {
+					missed = append(missed, point.String())
+				}
+				fmt.Fprintf(GinkgoWriter, "%s: %s\n", point, time.Since(began).Round(time.Millisecond))
+			}
+			removeAll(ctx)
+			expectOnce(runs...)
+			// How often a status is written depends on the time; all else does not.
+			missed = slices.DeleteFunc(missed, func(point string) bool {
+				return strings.Contains(point, "pooledjobs/status #") && !strings.HasSuffix(point, "#1")
+			})
+			Expect(missed).To(BeEmpty(), "kill points that were not reached")
+		}, NodeTimeout(2*time.Hour))
+	}
+})

@@ -1,0 +1,293 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/localcluster"
+)
+
+// kind is a way in which a run can go.
+type kind struct {
+	name string
+	// weight is how many of a storm's runs are of it, of all weights together.
+	weight int
+	// shape makes the template and the rest of the spec what the kind needs. The
+	// Job that it gets runs one Pod to success.
+	shape func(*v1alpha1.PooledJobSpec, *rand.Rand)
+	// end is how such a run ends when nobody disturbs its Job or Pods.
+	end expected
+	// noJob tells that there may be no Job.
+	noJob bool
+	// meanwhile is what the suite does to the run itself, if anything. It returns when
+	// that is done or ctx is.
+	meanwhile func(context.Context, *planned) error
+	// slow tells that the run takes more than a few seconds.
+	slow bool
+}
+
+// expected is how a run ends. An empty exit code means that there is none, "*" that it
+// may or may not be known.
+type expected struct {
+	phase            v1alpha1.PooledJobPhase
+	reason, exitCode string
+}
+
+func (e expected) matches(says end) bool {
+	return e.phase == says.phase && e.reason == says.reason && (e.exitCode == "*" || e.exitCode == says.exitCode)
+}
+
+// planned is a run of a kind.
+type planned struct {
+	kind   *kind
+	job    *v1alpha1.PooledJob
+	target *target
+
+	mu        sync.Mutex
+	lost      time.Time // when its Job was about to be deleted behind the manager's back
+	disturbed bool
+	removed   bool
+}
+
+// disturb notes that something is about to be done that may change how the run ends.
+func (p *planned) disturb(lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.disturbed = true
+	if lost && p.lost.IsZero() {
+		p.lost = time.Now()
+	}
+}
+
+func (p *planned) lostAt() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+func (p *planned) isDisturbed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.disturbed
+}
+
+// deleted tells whether the suite has deleted the PooledJob.
+func (p *planned) deleted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.removed
+}
+
+// kinds are all kinds.
+var kinds = []*kind{
+	{
+		name: "succeeds", weight: 8,
+		shape: func(spec *v1alpha1.PooledJobSpec, random *rand.Rand) { lasts(spec, random.IntN(3000)) },
+		end:   expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "fails", weight: 4,
+		shape: func(spec *v1alpha1.PooledJobSpec, random *rand.Rand) { exits(spec, 3, random.IntN(3000)) },
+		end:   expected{v1alpha1.PooledJobFailed, batchv1.JobReasonBackoffLimitExceeded, "3"},
+	},
+	{
+		name: "fails-again", weight: 2, slow: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			exits(spec, 4, 500)
+			spec.Template.Spec.BackoffLimit = number(1)
+		},
+		end: expected{v1alpha1.PooledJobFailed, batchv1.JobReasonBackoffLimitExceeded, "4"},
+	},
+	{
+		name: "parallel", weight: 2,
+		shape: func(spec *v1alpha1.PooledJobSpec, random *rand.Rand) {
+			lasts(spec, random.IntN(1000))
+			spec.Template.Spec.Completions, spec.Template.Spec.Parallelism = number(4), number(2)
+		},
+		end: expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "indexed", weight: 2,
+		shape: func(spec *v1alpha1.PooledJobSpec, random *rand.Rand) {
+			lasts(spec, random.IntN(1000))
+			mode := batchv1.IndexedCompletion
+			spec.Template.Spec.CompletionMode = &mode
+			spec.Template.Spec.Completions, spec.Template.Spec.Parallelism = number(3), number(3)
+		},
+		end: expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "removed-while-it-runs", weight: 2,
+		shape:     func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) { lasts(spec, 3600_000) },
+		meanwhile: removeWhenItRuns,
+	},
+	{
+		name: "loses-its-job", weight: 2,
+		shape:     func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) { lasts(spec, 3600_000) },
+		meanwhile: deleteJobWhenItRuns,
+		end:       expected{v1alpha1.PooledJobFailed, v1alpha1.ReasonRemoteJobDeleted, "*"},
+	},
+	{
+		name: "takes-too-long", weight: 2,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			lasts(spec, 3600_000)
+			deadline := int64(2)
+			spec.Template.Spec.ActiveDeadlineSeconds = &deadline
+		},
+		end: expected{v1alpha1.PooledJobFailed, batchv1.JobReasonDeadlineExceeded, "*"},
+	},
+	{
+		name: "waits-for-its-namespace", weight: 1, slow: true,
+		shape:     func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) { spec.TargetNamespace = late },
+		meanwhile: createNamespace,
+		end:       expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "is-refused", weight: 1, noJob: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			spec.Template.Spec.Template.Spec.Containers[0].Name = "No_Name"
+		},
+		end: expected{v1alpha1.PooledJobFailed, v1alpha1.ReasonRejected, ""},
+	},
+	{
+		name: "comes-too-late", weight: 1, noJob: true, slow: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			spec.TargetNamespace, spec.DispatchDeadlineSeconds = never, 5
+		},
+		end: expected{v1alpha1.PooledJobFailed, v1alpha1.ReasonDispatchDeadlineExceeded, ""},
+	},
+}
+
+// plan makes a run of a kind. It is not created yet.
+func plan(k *kind, t *target, name string, random *rand.Rand) *planned {
+	job := &v1alpha1.PooledJob{
+		ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name, Labels: map[string]string{"chaos": k.name}},
+		Spec: v1alpha1.PooledJobSpec{
+			ClusterName: t.Name(), TargetNamespace: []string{team, batch}[random.IntN(2)],
+			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
+				BackoffLimit: number(0),
+				Template: corev1.PodTemplateSpec{
+					ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{localcluster.DurationAnnotation: "200ms"}},
+					Spec: corev1.PodSpec{
+						RestartPolicy: corev1.RestartPolicyNever,
+						Containers:    []corev1.Container{{Name: "main", Image: "busybox:1.37"}},
+					},
+				},
+			}},
+		},
+	}
+	k.shape(&job.Spec, random)
+	return &planned{kind: k, job: job, target: t}
+}
+
+func number(n int32) *int32 { return &n }
+
+// lasts has the Pods run for so long.
+func lasts(spec *v1alpha1.PooledJobSpec, milliseconds int) {
+	spec.Template.Spec.Template.Annotations[localcluster.DurationAnnotation] = fmt.Sprintf("%dms", milliseconds+100)
+}
+
+// exits has the Pods fail after so long.
+func exits(spec *v1alpha1.PooledJobSpec, code, milliseconds int) {
+	lasts(spec, milliseconds)
+	spec.Template.Spec.Template.Annotations[localcluster.ExitCodeAnnotation] = fmt.Sprint(code)
+}
+
+// insist does something until it succeeds: the hub or the target may be in trouble.
+func insist(ctx context.Context, do func(context.Context) error) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		one, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := do(one)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// untilItRuns waits for the hub to say that a Pod has started: then the hub knows the
+// Job, and whatever happens to that must not bring about another one.
+func (p *planned) untilItRuns(ctx context.Context) error {
+	return insist(ctx, func(ctx context.Context) error {
+		latest := &v1alpha1.PooledJob{}
+		if err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(p.job), latest); err != nil {
+			return err
+		}
+		if phase := latest.Status.Phase; phase == "" || phase == v1alpha1.PooledJobPending {
+			return fmt.Errorf("%s is %q", latest.Name, phase)
+		}
+		return nil
+	})
+}
+
+func removeWhenItRuns(ctx context.Context, p *planned) error {
+	if err := p.untilItRuns(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.removed = true
+	p.mu.Unlock()
+	return insist(ctx, func(ctx context.Context) error {
+		return client.IgnoreNotFound(world.hub.client.Delete(ctx, p.job.DeepCopy()))
+	})
+}
+
+func deleteJobWhenItRuns(ctx context.Context, p *planned) error {
+	if err := p.untilItRuns(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.lost = time.Now()
+	p.mu.Unlock()
+	return insist(ctx, func(ctx context.Context) error {
+		return client.IgnoreNotFound(p.target.client.DeleteAllOf(ctx, &batchv1.Job{}, client.InNamespace(p.job.Spec.TargetNamespace),
+			client.MatchingLabels{v1alpha1.LabelUID: string(p.job.UID), v1alpha1.LabelHub: ourHub}, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	})
+}
+
+// createNamespace creates what the run waits for, a moment after it has begun to.
+func createNamespace(ctx context.Context, p *planned) error {
+	select {
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+	}
+	return insist(ctx, func(ctx context.Context) error {
+		err := p.target.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: late}})
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+// removeLateNamespaces makes the next storm's runs wait for them again.
+func removeLateNamespaces(ctx context.Context) {
+	for _, t := range world.targets {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: late}}
+		Expect(client.IgnoreNotFound(t.client.Delete(ctx, namespace))).To(Succeed())
+	}
+	for _, t := range world.targets {
+		Eventually(func() bool {
+			err := t.client.Get(ctx, client.ObjectKey{Name: late}, &corev1.Namespace{})
+			return apierrors.IsNotFound(err)
+		}).WithContext(ctx).WithTimeout(2 * time.Minute).Should(BeTrue())
+	}
+}

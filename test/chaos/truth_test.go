@@ -1,0 +1,126 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// truth is what one target's own objects said, by watches of the suite.
+type truth struct {
+	mu   sync.Mutex
+	jobs map[types.UID]*remoteJob
+	pods map[string]*remotePod // by name
+}
+
+// remoteJob is what a Job of ours has come to.
+type remoteJob struct {
+	uid   types.UID
+	name  string
+	owner types.UID // of the PooledJob, by the label
+	// condition, reason and at are those of its verdict; empty without one.
+	condition, reason string
+	at                time.Time
+	gone              bool
+}
+
+// remotePod is how a Pod of ours ended.
+type remotePod struct {
+	owner    types.UID
+	exitCode string // "" while it has not ended
+}
+
+// seekTruth begins to follow a target.
+func seekTruth(ctx context.Context, c client.WithWatch) *truth {
+	t := &truth{jobs: map[types.UID]*remoteJob{}, pods: map[string]*remotePod{}}
+	ours := client.HasLabels{v1alpha1.LabelHub}
+	follow(ctx, c, &batchv1.Job{}, &batchv1.JobList{}, told[*batchv1.Job]{is: t.ofJob, gone: t.jobGone}, ours)
+	follow(ctx, c, &corev1.Pod{}, &corev1.PodList{}, told[*corev1.Pod]{is: t.ofPod}, ours)
+	return t
+}
+
+func (t *truth) ofJob(job *batchv1.Job) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	j := t.jobs[job.UID]
+	if j == nil {
+		j = &remoteJob{uid: job.UID, name: job.Name, owner: types.UID(job.Labels[v1alpha1.LabelUID])}
+		if job.Labels[v1alpha1.LabelHub] == foreignHub {
+			j.owner = ""
+		}
+		t.jobs[job.UID] = j
+	}
+	j.gone = false // what lost its labels looked gone
+	for _, c := range job.Status.Conditions {
+		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
+			j.condition, j.reason, j.at = string(c.Type), c.Reason, c.LastTransitionTime.Time
+		}
+	}
+}
+
+func (t *truth) jobGone(job *batchv1.Job) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.jobs[job.UID].gone = true
+}
+
+func (t *truth) ofPod(pod *corev1.Pod) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.pods[pod.Name]
+	if p == nil {
+		p = &remotePod{owner: types.UID(pod.Labels[v1alpha1.LabelUID])}
+		t.pods[pod.Name] = p
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.State.Terminated != nil {
+			p.exitCode = fmt.Sprint(c.State.Terminated.ExitCode)
+		}
+	}
+}
+
+// jobsOf are the Jobs that there ever were for a PooledJob.
+func (t *truth) jobsOf(owner types.UID) []remoteJob {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []remoteJob
+	for _, j := range t.jobs {
+		if j.owner == owner {
+			found = append(found, *j)
+		}
+	}
+	return found
+}
+
+// pod is what is known of a Pod.
+func (t *truth) pod(name string) (remotePod, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.pods[name]; p != nil {
+		return *p, true
+	}
+	return remotePod{}, false
+}
+
+// unended are the UIDs of the PooledJobs whose Job has no verdict and is there.
+func (t *truth) unended() []types.UID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []types.UID
+	for _, uid := range slices.Sorted(maps.Keys(t.jobs)) {
+		if j := t.jobs[uid]; j.condition == "" && !j.gone && j.owner != "" {
+			found = append(found, j.owner)
+		}
+	}
+	return found
+}
