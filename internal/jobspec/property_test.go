@@ -1,0 +1,375 @@
+package jobspec
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// random is a source that is the same in every run.
+func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 42)) }
+
+// objectName is a random name of any Kubernetes object: a DNS subdomain of up to 253
+// characters, with dots, digits and dashes in every place that may have them.
+func objectName(r *rand.Rand) string {
+	const edge, inner = "abz019", "abz019-"
+	length := 1 + r.IntN(validation.DNS1123SubdomainMaxLength)
+	if r.IntN(2) == 0 {
+		length = 1 + r.IntN(40) // about where names are cut
+	}
+	name := make([]byte, length)
+	for i := range name {
+		atEdge := i == 0 || i == length-1 || name[i-1] == '.'
+		switch {
+		case atEdge:
+			name[i] = edge[r.IntN(len(edge))]
+		case name[i-1] != '-' && r.IntN(4) == 0:
+			name[i] = '.'
+		default:
+			name[i] = inner[r.IntN(len(inner))]
+		}
+	}
+	return string(name)
+}
+
+func objectUID(r *rand.Rand) types.UID {
+	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.IntN(1<<16), r.IntN(1<<12), r.IntN(1<<12), r.Int64N(1<<48)))
+}
+
+// checkRemoteName fails the test unless the name can be that of a Job, and tells whose
+// it is.
+func checkRemoteName(t *testing.T, hub string, job *v1alpha1.PooledJob, attempt int32) string {
+	t.Helper()
+	name := RemoteName(hub, job, attempt)
+	if errs := validation.IsDNS1123Label(name); len(errs) > 0 {
+		t.Fatalf("RemoteName of %q = %q: %v", job.Name, name, errs)
+	}
+	if len(name) > maxNameLength {
+		t.Fatalf("RemoteName of %q = %q: %d characters", job.Name, name, len(name))
+	}
+	prefix, hash := name[:len(name)-hashLength-1], name[len(name)-hashLength:]
+	if strings.Trim(hash, "0123456789abcdef") != "" || !strings.HasPrefix(strings.ReplaceAll(job.Name, ".", "-"), prefix) {
+		t.Fatalf("RemoteName of %q = %q: not its name and a hash", job.Name, name)
+	}
+	return name
+}
+
+func TestRemoteNamesAreLabelsAndUnique(t *testing.T) {
+	r := random(1)
+	type run struct {
+		hub     string
+		uid     types.UID
+		attempt int32
+	}
+	seen := map[string]run{}
+	hashes := map[string]run{}
+	for range 20000 {
+		of := run{hub: fmt.Sprintf("%016x", r.Uint64()), uid: objectUID(r), attempt: r.Int32N(3)}
+		job := pooledJob(objectName(r))
+		if errs := validation.IsDNS1123Subdomain(job.Name); len(errs) > 0 {
+			t.Fatalf("the test made a name that no object can have: %q: %v", job.Name, errs)
+		}
+		// Neighbours: one of hub, UID and attempt is another.
+		for _, other := range []run{of, {of.hub + "0", of.uid, of.attempt}, {of.hub, of.uid + "0", of.attempt}, {of.hub, of.uid, of.attempt + 10}} {
+			job.UID = other.uid
+			name := checkRemoteName(t, other.hub, job, other.attempt)
+			hash := name[len(name)-hashLength:]
+			if before, ok := seen[name]; ok {
+				t.Fatalf("%+v and %+v have the name %q", before, other, name)
+			}
+			if before, ok := hashes[hash]; ok {
+				t.Fatalf("%+v and %+v have the hash %q", before, other, hash)
+			}
+			seen[name], hashes[hash] = other, other
+			if again := RemoteName(other.hub, job.DeepCopy(), other.attempt); again != name {
+				t.Fatalf("RemoteName is %q and then %q", name, again)
+			}
+		}
+	}
+}
+
+// Names whose prefixes are equal are told apart by the UID: a name that was cut, and
+// one whose dots became dashes.
+func TestRemoteNamesThatLookAlikeDiffer(t *testing.T) {
+	long := strings.Repeat("x", 60)
+	seen := map[string]bool{}
+	for i, name := range []string{"a.b", "a-b", long, long + "y", long + ".y"} {
+		job := pooledJob(name)
+		job.UID = types.UID(fmt.Sprint("uid-", i))
+		remote := checkRemoteName(t, "hub-1", job, 0)
+		if seen[remote] {
+			t.Errorf("%q has a name that another has", name)
+		}
+		seen[remote] = true
+	}
+}
+
+// The name is a function of nothing that may change while a run lives.
+func TestRemoteNameDependsOnNothingThatChanges(t *testing.T) {
+	r := random(2)
+	for range 500 {
+		job := pooledJob(objectName(r))
+		job.UID = objectUID(r)
+		want := RemoteName("hub-1", job, 1)
+		fill(reflect.ValueOf(&job.Spec).Elem(), r, 0)
+		fill(reflect.ValueOf(&job.Status).Elem(), r, 0)
+		job.Labels, job.Annotations = map[string]string{"a": "b"}, map[string]string{"c": "d"}
+		job.ResourceVersion, job.Generation = "77", 5
+		job.Namespace = "another" // a UID is unique to the hub
+		if got := RemoteName("hub-1", job, 1); got != want {
+			t.Fatalf("RemoteName was %q and is %q", want, got)
+		}
+	}
+}
+
+func FuzzRemoteName(f *testing.F) {
+	f.Add("hub-1", "etl-42", "uid", int32(0))
+	f.Add("", "0", "", int32(-1))
+	f.Add("hub", strings.Repeat("a.", 126)+"b", "uid", int32(1<<30))
+	f.Add("hub", strings.Repeat("x", 34)+".y", "uid", int32(7))
+	f.Fuzz(func(t *testing.T, hub, name, uid string, attempt int32) {
+		if len(validation.IsDNS1123Subdomain(name)) > 0 {
+			t.Skip("no object has such a name")
+		}
+		job := pooledJob(name)
+		job.UID = types.UID(uid)
+		checkRemoteName(t, hub, job, attempt)
+	})
+}
+
+// fill sets every field of a value to something random, or leaves it alone.
+func fill(v reflect.Value, r *rand.Rand, depth int) {
+	switch special := v.Addr().Interface().(type) {
+	case *resource.Quantity:
+		*special = *resource.NewMilliQuantity(r.Int64N(1<<30), resource.DecimalSI)
+		return
+	case *metav1.Time:
+		*special = metav1.Unix(r.Int64N(1<<31), 0)
+		return
+	case *intstr.IntOrString:
+		*special = intstr.FromInt32(r.Int32N(9999))
+		return
+	}
+	switch v.Kind() { //nolint:exhaustive // the other kinds are in no Kubernetes type, or do not matter
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() && r.IntN(depth/3+2) == 0 {
+				fill(v.Field(i), r, depth+1)
+			}
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), r, depth+1)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1+r.IntN(3), 3))
+		for i := range v.Len() {
+			fill(v.Index(i), r, depth+1)
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range 1 + r.IntN(3) {
+			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			fill(key, r, depth+1)
+			fill(value, r, depth+1)
+			v.SetMapIndex(key, value)
+		}
+	case reflect.String:
+		v.SetString(fmt.Sprintf("v%x", r.Uint32()))
+	case reflect.Bool:
+		v.SetBool(r.IntN(2) == 0)
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		v.SetInt(int64(r.Int32N(1000)))
+	case reflect.Uint8:
+		v.SetUint(uint64(r.IntN(256)))
+	default:
+		panic("no random " + v.Type().String())
+	}
+}
+
+// randomTemplate is one that the hub's API server might have let through.
+func randomTemplate(r *rand.Rand) *batchv1.JobTemplateSpec {
+	template := &batchv1.JobTemplateSpec{}
+	if r.IntN(4) > 0 {
+		fill(reflect.ValueOf(&template.Labels).Elem(), r, 0)
+		fill(reflect.ValueOf(&template.Annotations).Elem(), r, 0)
+	}
+	fill(reflect.ValueOf(&template.Spec).Elem(), r, 0)
+	template.Spec.TTLSecondsAfterFinished, template.Spec.Suspend, template.Spec.ManagedBy = nil, nil, nil
+	template.Spec.Selector, template.Spec.ManualSelector = nil, nil
+	pod := &template.Spec.Template.Spec
+	for _, containers := range []*[]corev1.Container{&pod.InitContainers, &pod.Containers} {
+		if r.IntN(3) > 0 {
+			fill(reflect.ValueOf(containers).Elem(), r, 2)
+		}
+		for i := range *containers {
+			policies := []corev1.TerminationMessagePolicy{"", corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError}
+			(*containers)[i].TerminationMessagePolicy = policies[r.IntN(3)]
+		}
+	}
+	return template
+}
+
+// takeBack undoes what the documentation says that Build adds, and reports what is not
+// as documented.
+func takeBack(t *testing.T, job *v1alpha1.PooledJob, remote *batchv1.Job) *batchv1.JobTemplateSpec {
+	t.Helper()
+	take := func(from map[string]string, key, want string) {
+		if from[key] != want {
+			t.Errorf("%s = %q, want %q", key, from[key], want)
+		}
+		delete(from, key)
+	}
+	for _, labels := range []map[string]string{remote.Labels, remote.Spec.Template.Labels} {
+		take(labels, v1alpha1.LabelHub, "hub-1")
+		take(labels, v1alpha1.LabelUID, string(job.UID))
+	}
+	take(remote.Annotations, v1alpha1.AnnotationSource, job.Namespace+"/"+job.Name)
+	if job.Spec.Suspend != nil && *job.Spec.Suspend {
+		take(remote.Labels, v1alpha1.LabelSuspend, "true")
+		if remote.Spec.Suspend == nil || !*remote.Spec.Suspend {
+			t.Error("the Job is not suspended")
+		}
+		remote.Spec.Suspend = nil
+	}
+	original := &job.Spec.Template.Spec.Template.Spec
+	restore := func(wrote, got []corev1.Container) {
+		for i := range min(len(wrote), len(got)) {
+			if wrote[i].TerminationMessagePolicy == "" && got[i].TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
+				got[i].TerminationMessagePolicy = ""
+			}
+		}
+	}
+	for i, containers := range [][]corev1.Container{remote.Spec.Template.Spec.InitContainers, remote.Spec.Template.Spec.Containers} {
+		for j := range containers {
+			if containers[j].TerminationMessagePolicy == "" {
+				t.Errorf("container %d of list %d has no terminationMessagePolicy", j, i)
+			}
+		}
+	}
+	restore(original.InitContainers, remote.Spec.Template.Spec.InitContainers)
+	restore(original.Containers, remote.Spec.Template.Spec.Containers)
+	return &batchv1.JobTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: remote.Labels, Annotations: remote.Annotations}, Spec: remote.Spec,
+	}
+}
+
+func TestTemplatesArriveUnchanged(t *testing.T) {
+	for seed := range uint64(3000) {
+		r := random(seed)
+		job := pooledJob(objectName(r))
+		job.UID = objectUID(r)
+		job.Spec.Template = randomTemplate(r)
+		job.Spec.Suspend = []*bool{nil, ptr(false), ptr(true)}[r.IntN(3)]
+		job.Spec.Cancel = []*bool{nil, ptr(false), ptr(true)}[r.IntN(3)]
+		before := job.DeepCopy()
+
+		intent := NewIntent(job, "hub-1", "prod-eu", "cluster-uid")
+		remote := Build(job, "hub-1", intent)
+		if again := Build(job, "hub-1", intent); !equality.Semantic.DeepEqual(remote, again) {
+			t.Fatalf("seed %d: Build is not the same twice:\n%s", seed, cmp.Diff(remote, again))
+		}
+		meta := remote.ObjectMeta
+		meta.Labels, meta.Annotations = nil, nil
+		if want := (metav1.ObjectMeta{Namespace: "team-a", Name: intent.JobName}); !equality.Semantic.DeepEqual(meta, want) {
+			t.Errorf("seed %d: metadata besides labels and annotations:\n%s", seed, cmp.Diff(want, meta))
+		}
+		got := takeBack(t, job, remote)
+		if !equality.Semantic.DeepEqual(before.Spec.Template, got) {
+			t.Errorf("seed %d: what the author wrote (-) and what arrived (+):\n%s", seed, cmp.Diff(before.Spec.Template, got))
+		}
+		// The Job shares nothing with the PooledJob, which is in a cache.
+		fill(reflect.ValueOf(remote).Elem(), r, 0)
+		scribble(reflect.ValueOf(got).Elem())
+		if !equality.Semantic.DeepEqual(before, job) {
+			t.Errorf("seed %d: Build or its Job changed the PooledJob:\n%s", seed, cmp.Diff(before, job))
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// scribble overwrites every string that a value refers to.
+func scribble(v reflect.Value) {
+	switch v.Kind() { //nolint:exhaustive // the other kinds are in no Kubernetes type, or do not matter
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				scribble(v.Field(i))
+			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			scribble(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			scribble(v.Index(i))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			v.SetMapIndex(key, reflect.Zero(v.Type().Elem()))
+		}
+	case reflect.String:
+		v.SetString("scribbled")
+	default: // the strings are enough to see what is shared
+	}
+}
+
+// Whoever reads an intent back finds what was written, and nothing that another run, hub
+// or attempt wrote.
+func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
+	r := random(3)
+	newRun := func() *v1alpha1.PooledJob {
+		job := pooledJob(objectName(r))
+		job.UID = objectUID(r)
+		job.Status.Attempt = r.Int32N(3)
+		if r.IntN(2) == 0 {
+			job.Spec.ClusterName, job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+		}
+		if r.IntN(2) == 0 {
+			job.Spec.TargetNamespace = "etl"
+		}
+		return job
+	}
+	for range 2000 {
+		job, other := newRun(), newRun()
+		want := NewIntent(job, "hub-1", "prod-eu", string(objectUID(r)))
+		written := map[string]string{v1alpha1.AnnotationIntent: want.Encode()}
+		job.Annotations, other.Annotations = written, written
+		got, ok, err := IntentOf(job, "hub-1")
+		if !ok || err != nil || got != want {
+			t.Fatalf("IntentOf = %+v, %v, %v; want %+v", got, ok, err, want)
+		}
+		if ClusterOf(job) != "prod-eu" {
+			t.Fatalf("ClusterOf = %q", ClusterOf(job))
+		}
+		if _, _, err := IntentOf(other, "hub-1"); err == nil {
+			t.Fatalf("the intent of %s is believed by %s", job.UID, other.UID)
+		}
+		if _, _, err := IntentOf(job, "hub-2"); err == nil {
+			t.Fatal("the intent of another hub is believed")
+		}
+		job.Status.Attempt++
+		if _, _, err := IntentOf(job, "hub-1"); err == nil {
+			t.Fatal("the intent of an earlier attempt is believed")
+		}
+		if job.Spec.ClusterName == "" && ClusterOf(job) != "" {
+			t.Fatalf("a run that was moved away is still at %q", ClusterOf(job))
+		}
+	}
+}
