@@ -73,7 +73,7 @@ type sweep struct {
 	ready    bool // at the last look
 	next     time.Time
 	suspects map[types.UID]bool // of the last look
-	reported string             // the orphans that the last Event was about
+	reported map[types.UID]bool // the orphans of the last look
 }
 
 // sweeps are those of all connections.
@@ -204,26 +204,35 @@ func (r *ClusterConnectionReconciler) confirmOrphans(ctx context.Context, suspec
 	return slices.DeleteFunc(suspects, func(job *batchv1.Job) bool { return behind[job.UID] }), nil
 }
 
-// report shows the orphans in the metric and, when they are others than at the last
-// time, in an Event. It returns what must be known to tell.
-func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before string) string {
+// report shows the orphans in the metric and, when there are others than at the last
+// look, in an Event. It returns what must be known to tell.
+func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]bool) map[types.UID]bool {
 	r.OrphanedJobs.WithLabelValues(connection.Name).Set(float64(len(orphans)))
-	names := make([]string, len(orphans))
-	for i, job := range orphans {
-		names[i] = job.Namespace + "/" + job.Name
+	reported := map[types.UID]bool{}
+	var fresh, known []string
+	var first *batchv1.Job
+	for _, job := range orphans {
+		reported[job.UID] = true
+		name := job.Namespace + "/" + job.Name
+		if before[job.UID] {
+			known = append(known, name)
+			continue
+		}
+		fresh, first = append(fresh, name), job
 	}
-	slices.Sort(names)
-	all := strings.Join(names, ", ")
-	if all == "" || all == before {
-		return all
+	if len(fresh) == 0 {
+		return reported
 	}
+	names := slices.Concat(fresh, known)
 	named := strings.Join(names[:min(len(names), maxNamedOrphans)], ", ")
 	if more := len(names) - maxNamedOrphans; more > 0 {
 		named += fmt.Sprintf(" and %d more", more)
 	}
-	r.Recorder.Eventf(connection, nil, corev1.EventTypeWarning, v1alpha1.ReasonOrphanedJobs, "Sweep", "%s", jobstatus.Truncate(
+	// Events that differ in nothing but their words are taken for one; the related
+	// object tells them apart.
+	r.Recorder.Eventf(connection, first, corev1.EventTypeWarning, v1alpha1.ReasonOrphanedJobs, "Sweep", "%s", jobstatus.Truncate(
 		fmt.Sprintf("%d Jobs of this installation have no PooledJob behind them: %s.", len(names), named), maxEventNote))
-	return all
+	return reported
 }
 
 // deleteOrphans deletes some of the orphans, if that is allowed.

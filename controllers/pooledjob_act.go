@@ -165,25 +165,8 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	r.intent, r.job.ObjectMeta, r.bound = intent, bound.ObjectMeta, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
-	r.remember(func(m *memory) { m.current, m.writtenAt = true, r.now })
+	r.remember(func(m *memory) { m.current, m.checkedAt, m.writtenAt = true, r.now, r.now })
 	return nil
-}
-
-// resume goes on with a creation that may have begun in another process: first it
-// makes sure that what the cache shows is the latest, because a Job that was seen
-// already must not be created again.
-func (r *run) resume(ctx context.Context) (time.Duration, error) {
-	if !r.memory.current {
-		live := &v1alpha1.PooledJob{}
-		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(r.job), live); err != nil {
-			return 0, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
-		}
-		if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
-			return 100 * time.Millisecond, nil // until the cache has caught up
-		}
-		r.remember(func(m *memory) { m.current, m.unknownSince = true, r.started })
-	}
-	return r.create(ctx)
 }
 
 // observe records what the remote Job says. When it has ended and its Pods are not

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -63,6 +64,7 @@ type PooledJobReconciler struct {
 	placements placements
 	offload    *offload
 	begun      sync.Once
+	process    string    // this one, among all that there ever are
 	started    time.Time // of the first reconcile: no other process acts since
 }
 
@@ -79,6 +81,7 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 	if _, err := jobs.AddEventHandler(r.placements.handler()); err != nil {
 		return fmt.Errorf("counting placements: %w", err)
 	}
+	r.process = string(uuid.NewUUID())
 	r.offload = newOffload(&r.Wakeups.jobs)
 	if err := mgr.Add(r.offload); err != nil {
 		return fmt.Errorf("adding what waits for reconciles: %w", err)

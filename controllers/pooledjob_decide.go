@@ -57,7 +57,7 @@ const (
 	confirmGone
 	// awaitDeletion: the Job is being deleted on the target.
 	awaitDeletion
-	// orphan: take our labels off the Job, then release.
+	// orphan: take the hub's label off the Job, then release.
 	orphan
 	// abandon: release, although the Job may exist.
 	abandon

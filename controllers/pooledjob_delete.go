@@ -29,8 +29,8 @@ func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, e
 	return informerGrace, nil
 }
 
-// orphan takes our labels off the Job and lets the PooledJob go. Without them the Job is
-// nobody's; with them it would be taken for one that was left by mistake.
+// orphan takes the hub's label off the Job and lets the PooledJob go. Without it the Job
+// is nobody's; with it, it would be taken for one that was left by mistake.
 func (r *run) orphan(ctx context.Context) (time.Duration, error) {
 	uid := r.observedUID()
 	if r.remote != nil {
@@ -51,7 +51,7 @@ func (r *run) orphan(ctx context.Context) (time.Duration, error) {
 	}
 	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, jobspec.OrphanPatch(uid))
 	if err != nil && !isAnotherJob(err) {
-		return 0, &targetError{"taking the labels off the remote Job", err}
+		return 0, &targetError{"taking the label off the remote Job", err}
 	}
 	return 0, r.release(ctx)
 }

@@ -16,8 +16,60 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
+const (
+	// knowledgeLife is how long a process may rely on having the creation of a Job to
+	// itself: a leader that was stopped for longer may have been replaced, and the Job
+	// may have come and gone meanwhile. Leases last 15 s.
+	knowledgeLife = 10 * time.Second
+	// decisionLife is how old the decision to create a Job may be when the request is
+	// sent, for the same reason.
+	decisionLife = 5 * time.Second
+	// recheck is the wait until the cache has caught up.
+	recheck = 100 * time.Millisecond
+)
+
+// resume goes on with a creation that has begun. One that another process began it takes
+// over first, and after a pause it makes sure that nobody has taken over from it: a Job
+// that was seen already must not be created again.
+func (r *run) resume(ctx context.Context) (time.Duration, error) {
+	if !r.memory.current {
+		if err := r.takeOver(ctx); err != nil || !r.memory.current {
+			return 0, err
+		}
+	} else if r.now.Sub(r.memory.checkedAt) > knowledgeLife {
+		live := &v1alpha1.PooledJob{}
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(r.job), live); err != nil {
+			return 0, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
+		}
+		if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
+			return recheck, nil
+		}
+		r.remember(func(m *memory) { m.checkedAt = r.now })
+	}
+	return r.create(ctx)
+}
+
+// takeOver takes over a creation from another process. From here on that one's writes
+// fail, for they are made on an older version; and so does ours, if what the cache shows
+// is not the latest.
+func (r *run) takeOver(ctx context.Context) error {
+	taken := r.job.DeepCopy()
+	metav1.SetMetaDataAnnotation(&taken.ObjectMeta, v1alpha1.AnnotationCreator, r.process)
+	if err := r.Hub.Patch(ctx, taken, lockedPatch(r.job)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("taking over the creation of the Job: %w", err))
+	}
+	r.job.ObjectMeta = taken.ObjectMeta
+	r.remember(func(m *memory) {
+		m.current, m.checkedAt, m.writtenAt, m.unknownSince = true, r.now, r.now, r.started
+	})
+	return nil
+}
+
 // create asks the target for the remote Job. The name makes it safe to ask again.
 func (r *run) create(ctx context.Context) (time.Duration, error) {
+	if r.Now().Sub(r.now) > decisionLife {
+		return recheck, nil
+	}
 	r.accept()
 	created, err := r.lease.CreateJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
 	switch {
@@ -94,7 +146,7 @@ func (r *run) refused(ctx context.Context, answer refusal) (time.Duration, error
 func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 	if a.reason == v1alpha1.ReasonNotPermitted {
 		if permitted, err := r.permittedLive(ctx); permitted || err != nil {
-			return 100 * time.Millisecond, err // the cache will catch up
+			return recheck, err
 		}
 	}
 	if r.bound && !(r.memory.current && r.memory.unknownSince.IsZero()) {

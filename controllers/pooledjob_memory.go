@@ -16,10 +16,11 @@ import (
 type memory struct {
 	uid     types.UID
 	attempt int32
-	// current tells that this process knows the PooledJob to be unobserved by
-	// any other: it wrote the intent itself, or read the object from the hub's
-	// API server since.
-	current bool
+	// current tells that this process has the creation of the Job to itself: it
+	// wrote the intent, or took over by a write of its own since. checkedAt is when
+	// it last made sure that nobody has taken over from it.
+	current   bool
+	checkedAt time.Time
 	// createdAt is when the target answered that the Job exists, and jobUID
 	// what Job; seen tells that the informer has shown it since.
 	createdAt time.Time

@@ -58,7 +58,7 @@ const (
 	// goes when they are proven gone.
 	DeletionPolicyDelete DeletionPolicy = "Delete"
 	// DeletionPolicyOrphan leaves the remote Job and its Pods to themselves: the
-	// labels that make the Job ours are taken off, nothing else.
+	// label that makes the Job ours is taken off, nothing else.
 	DeletionPolicyOrphan DeletionPolicy = "Orphan"
 )
 

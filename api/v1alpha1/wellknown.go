@@ -28,6 +28,11 @@ const (
 	// AnnotationIntent records, as JSON, where a PooledJob's remote Job is about
 	// to be created. It is written once, before the Job is.
 	AnnotationIntent = "pooledjob.io/intent"
+	// AnnotationCreator names the process that goes on with the creation of a remote
+	// Job, if it is another than the one that wrote the intent. Writing it fails for a
+	// process that does not know the latest of the PooledJob, and makes every later
+	// write of the one before fail.
+	AnnotationCreator = "pooledjob.io/creator"
 	// AnnotationAbandon is set by a person on a PooledJob that is being deleted, to
 	// the UID of the cluster that its remote Job is on, and lets it go although
 	// that cluster cannot be reached. Should the cluster come back, its Job is an

@@ -18,9 +18,10 @@ func LabelPatch(hubID string, job *v1alpha1.PooledJob, uid types.UID) []byte {
 	return patch(uid, map[string]any{v1alpha1.LabelHub: hubID, v1alpha1.LabelUID: job.UID}, nil)
 }
 
-// OrphanPatch takes our labels off a Job, so that it is nobody's.
+// OrphanPatch takes the hub's label off a Job, so that it is nobody's. The run's stays:
+// an API server gives a Job without labels those of its Pods.
 func OrphanPatch(uid types.UID) []byte {
-	return patch(uid, map[string]any{v1alpha1.LabelHub: nil, v1alpha1.LabelUID: nil, v1alpha1.LabelSuspend: nil}, nil)
+	return patch(uid, map[string]any{v1alpha1.LabelHub: nil, v1alpha1.LabelSuspend: nil}, nil)
 }
 
 // SuspendPatch suspends or resumes a Job, and notes that we did.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -66,7 +67,7 @@ func remoteJobs(ctx context.Context, job *v1alpha1.PooledJob) []batchv1.Job {
 
 func targetOf(job *v1alpha1.PooledJob) client.WithWatch {
 	var n int
-	_, err := fmt.Sscanf(job.Spec.ClusterName, "target-%d", &n)
+	_, err := fmt.Sscanf(cmp.Or(job.Spec.ClusterName, job.Status.ClusterName), "target-%d", &n)
 	Expect(err).NotTo(HaveOccurred())
 	return targets[n-1]
 }

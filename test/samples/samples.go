@@ -45,6 +45,7 @@ var Outcomes = []Outcome{
 	{"pooledjob-succeeds.yaml", "team-a", "hello", 1, "team-a", v1alpha1.PooledJobSucceeded, 0, v1alpha1.ConditionSynced, v1alpha1.ReasonSynced},
 	{"pooledjob-fails.yaml", "team-a", "breaks", 1, "team-a", v1alpha1.PooledJobFailed, 3, v1alpha1.ConditionFailed, "BackoffLimitExceeded"},
 	{"pooledjob-second-target.yaml", "team-a", "far", 2, "batch", v1alpha1.PooledJobSucceeded, 0, v1alpha1.ConditionSynced, v1alpha1.ReasonSynced},
+	{"pooledjob-anywhere.yaml", "team-a", "anywhere", 2, "batch", v1alpha1.PooledJobSucceeded, 0, v1alpha1.ConditionSynced, v1alpha1.ReasonSynced},
 	{"pooledjob-no-access.yaml", "team-b", "denied", 0, "", v1alpha1.PooledJobFailed, -1, v1alpha1.ConditionFailed, v1alpha1.ReasonNotPermitted},
 	{"pooledjob-missing-namespace.yaml", "team-a", "early", 0, "", v1alpha1.PooledJobPending, -1, v1alpha1.ConditionDispatched, v1alpha1.ReasonNamespaceNotFound},
 }
