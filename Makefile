@@ -44,6 +44,11 @@ test-soak: localkube ## Look for leaks of the pool in SOAK_CYCLES cycles, or for
 	SOAK_CYCLES=$(or $(SOAK_CYCLES),500) SOAK_DURATION=$(SOAK_DURATION) \
 	  go test ./internal/connpool -run Connpool -timeout 0 -v -ginkgo.v -ginkgo.timeout 8760h -ginkgo.label-filter soak
 
+.PHONY: test-chaos
+test-chaos: localkube build ## Break everything for CHAOS_DURATION (30m) with CHAOS_JOBS (600) at a time; CHAOS_SEED repeats a run.
+	CHAOS_DURATION=$(or $(CHAOS_DURATION),30m) CHAOS_JOBS=$(or $(CHAOS_JOBS),600) CHAOS_SEED=$(CHAOS_SEED) \
+	  go test ./test/chaos -timeout 0 -v -ginkgo.v -ginkgo.timeout 8760h
+
 .PHONY: test-e2e
 test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
 	go test ./test/e2e/... -timeout 30m -v
