@@ -41,8 +41,12 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 		s.badSelector = err
 		return nil // nothing matches; only a new run can mend it
 	}
+	hubLabels, ok, err := namespaceLabels(ctx, r.Hub, s.job.Namespace)
+	if err != nil {
+		return err
+	}
 	var connections v1alpha1.ClusterConnectionList
-	if err := r.Hub.List(ctx, &connections); err != nil {
+	if err := r.Hub.List(ctx, &connections, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing ClusterConnections: %w", err)
 	}
 	for i := range connections.Items {
@@ -50,13 +54,9 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 		if !selector.Matches(labels.Set(connection.Labels)) {
 			continue
 		}
-		permitted, err := r.checkAccess(ctx, r.Hub, connection, s.job)
-		if err != nil {
-			return err
-		}
 		s.candidates = append(s.candidates, candidate{
 			name: connection.Name, clusterUID: connection.Status.ClusterUID,
-			unusable: whyUnusable(connection, jobspec.TargetNamespace(s.job)), closed: !permitted.permitted,
+			unusable: whyUnusable(connection, jobspec.TargetNamespace(s.job)), closed: !ok || !accessOf(connection, s.job, hubLabels).permitted,
 		})
 	}
 	return nil

@@ -168,16 +168,30 @@ func ofJob(pods []*corev1.Pod, name string) []*corev1.Pod {
 // checkAccess applies the access rules to the labels of the PooledJob's
 // namespace, which it reads through reader.
 func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (access, error) {
+	labels, ok, err := namespaceLabels(ctx, reader, job.Namespace)
+	if !ok || err != nil {
+		return access{}, err // gone or not seen yet: refused only after a live read
+	}
+	return accessOf(connection, job, labels), nil
+}
+
+func accessOf(connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob, hubLabels map[string]string) access {
+	permitted, err := permits(connection.Spec.Access, job.Namespace, hubLabels, jobspec.TargetNamespace(job))
+	return access{permitted: permitted, problem: err}
+}
+
+// namespaceLabels are those of a namespace of the hub; ok is false when it is not there.
+func namespaceLabels(ctx context.Context, reader client.Reader, name string) (labels map[string]string, ok bool, err error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := reader.Get(ctx, client.ObjectKey{Name: job.Namespace}, namespace); err != nil {
-		if apierrors.IsNotFound(err) {
-			return access{}, nil // gone or not seen yet: refused only after a live read
-		}
-		return access{}, fmt.Errorf("reading the namespace's labels: %w", err)
+	err = reader.Get(ctx, client.ObjectKey{Name: name}, namespace)
+	if apierrors.IsNotFound(err) {
+		return nil, false, nil
 	}
-	permitted, err := permits(connection.Spec.Access, job.Namespace, namespace.Labels, jobspec.TargetNamespace(job))
-	return access{permitted: permitted, problem: err}, nil
+	if err != nil {
+		return nil, false, fmt.Errorf("reading the namespace's labels: %w", err)
+	}
+	return namespace.Labels, true, nil
 }
 
 // whyNotReady records why a connection cannot be used, and whether that is because
