@@ -124,7 +124,7 @@ func (c *crowd) unsettled(ctx context.Context) ([]string, error) {
 	for i := range list.Items {
 		job := &list.Items[i]
 		run := c.byUID[job.UID]
-		if run == nil || (endOf(job).String() != "" && !run.deleted()) {
+		if run == nil || (endOf(job).String() != "" && !run.deleted() && !run.kind.expires) {
 			continue
 		}
 		open = append(open, fmt.Sprintf("%s on %s: %s %v", job.Name, job.Spec.ClusterName, job.Status.Phase, job.Status.Conditions))

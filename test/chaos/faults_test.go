@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,23 +28,27 @@ type fault struct {
 	strike func(context.Context, *storm)
 	// long tells that it is for the long form only.
 	long bool
+	// early tells that some runs may end only 75 seconds later, when nothing of an
+	// earlier process's can take effect any more. It comes first in the short form.
+	early bool
 }
 
 // faults are all faults. The short form has each once.
 var faults = []fault{
-	{name: "the manager is killed", strike: killAtRandom},
-	{name: "the manager is killed at some call", strike: killAtSomeCall},
-	{name: "the manager is killed at another call", strike: killAtSomeCall},
+	{name: "the manager is killed", strike: killAtRandom, early: true},
+	{name: "the manager is killed at some call", strike: killAtSomeCall, early: true},
+	{name: "the manager is killed at another call", strike: killAtSomeCall, early: true},
+	{name: "the manager stands still", strike: standStill},
 	{name: "the hub's API server restarts", strike: func(ctx context.Context, s *storm) { s.restart(ctx, world.hub, localcluster.APIServer) }},
 	{name: "the hub's etcd restarts", strike: func(ctx context.Context, s *storm) { s.restart(ctx, world.hub, localcluster.Etcd) }},
 	{name: "a target's API server restarts", strike: restartTarget(localcluster.APIServer)},
 	{name: "a target's etcd restarts", strike: restartTarget(localcluster.Etcd)},
 	{name: "all connections are cut", strike: cutAll},
 	{name: "the hub's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, world.hub, s.seconds(2, 5)) }},
-	{name: "a target's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, s.target().cluster, s.seconds(2, 8)) }},
+	{name: "a target's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, s.target().cluster, s.seconds(2, 6)) }},
 	{name: "a target's connections are silent for long", strike: silentForLong},
 	{name: "a target's API server is gone for long", strike: goneForLong, long: true},
-	{name: "a target acts and does not answer", strike: swallowAnswers},
+	{name: "a target acts and does not answer", strike: swallowAnswers, early: true},
 	{name: "a target answers errors", strike: answerErrors},
 	{name: "the hub answers errors", strike: errorsOfHub},
 	{name: "a gateway before a target answers pages", strike: answerPages},
@@ -74,6 +79,13 @@ func killAtRandom(ctx context.Context, s *storm) {
 	Expect(killManager()).To(Succeed())
 	last(ctx, s.seconds(0, 2))
 	Expect(relaunch(ctx)).To(Succeed())
+}
+
+func standStill(ctx context.Context, s *storm) {
+	manager := theManager()
+	Expect(manager.Pause()).To(Succeed())
+	last(ctx, s.seconds(1, 4))
+	Expect(manager.Resume()).To(Succeed())
 }
 
 // killAtSomeCall kills the manager before or after one of its next calls that writes.
@@ -173,7 +185,7 @@ func silentForLong(ctx context.Context, s *storm) {
 	t.proxy.BlackHole()
 	defer t.proxy.Heal()
 	last(ctx, outage+time.Second)
-	s.expectReported(t, began)
+	s.expectReported(ctx, t, began)
 }
 
 func goneForLong(ctx context.Context, s *storm) {
@@ -181,17 +193,36 @@ func goneForLong(ctx context.Context, s *storm) {
 	began := time.Now()
 	Expect(t.StopProgram(localcluster.APIServer)).To(Succeed())
 	last(ctx, outage+s.seconds(1, 60))
-	s.expectReported(t, began)
+	s.expectReported(ctx, t, began)
 	Expect(t.StartProgram(ctx, localcluster.APIServer)).To(Succeed())
 	wakeControllers(ctx, t.cluster)
 }
 
 // expectReported expects the hub to say by now that a target cannot be reached.
-func (s *storm) expectReported(t *target, began time.Time) {
+func (s *storm) expectReported(ctx context.Context, t *target, began time.Time) {
 	s.note("%s since %s", t.Name(), began.Format(clock))
 	said := world.said.readyAt(t.Name(), time.Now())
 	Expect(said.ready).To(BeFalse(), "%s was unreachable for %s and is said to be Ready, since %s, for reason %s",
 		t.Name(), time.Since(began), said.at.Format(clock), said.reason)
+	Eventually(inStep).WithContext(ctx).WithArguments(t).WithTimeout(5*time.Second).Should(BeEmpty(), "runs whose status is said to be up to date")
+}
+
+// inStep are the unfinished runs of a target of which the hub says that it follows
+// their Jobs.
+func inStep(ctx context.Context, t *target) ([]string, error) {
+	var list v1alpha1.PooledJobList
+	if err := world.hub.client.List(ctx, &list, client.InNamespace(team)); err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range list.Items {
+		job := &list.Items[i]
+		if job.Spec.ClusterName == t.Name() && job.DeletionTimestamp.IsZero() && endOf(job).String() == "" &&
+			meta.IsStatusConditionTrue(job.Status.Conditions, v1alpha1.ConditionSynced) {
+			names = append(names, job.Name)
+		}
+	}
+	return names, nil
 }
 
 // hook breaks some of the requests to a cluster for a while. choose is called for each
@@ -218,7 +249,7 @@ func swallowAnswers(ctx context.Context, s *storm) {
 	if long() {
 		silence = time.Minute
 	}
-	s.hook(ctx, s.target().cluster, s.seconds(3, 6), func(moment faultproxy.Moment, call *faultproxy.Call, chance float64) faultproxy.Action {
+	s.hook(ctx, s.target().cluster, s.seconds(2, 5), func(moment faultproxy.Moment, call *faultproxy.Call, chance float64) faultproxy.Action {
 		if moment == faultproxy.Before || call.Method == http.MethodGet || chance > 0.5 {
 			return faultproxy.Action{}
 		}
@@ -240,13 +271,13 @@ func refuse(moment faultproxy.Moment, chance float64) faultproxy.Action {
 }
 
 func answerErrors(ctx context.Context, s *storm) {
-	s.hook(ctx, s.target().cluster, s.seconds(3, 5), func(moment faultproxy.Moment, _ *faultproxy.Call, chance float64) faultproxy.Action {
+	s.hook(ctx, s.target().cluster, s.seconds(2, 4), func(moment faultproxy.Moment, _ *faultproxy.Call, chance float64) faultproxy.Action {
 		return refuse(moment, chance)
 	})
 }
 
 func errorsOfHub(ctx context.Context, s *storm) {
-	s.hook(ctx, world.hub, s.seconds(3, 5), func(moment faultproxy.Moment, call *faultproxy.Call, chance float64) faultproxy.Action {
+	s.hook(ctx, world.hub, s.seconds(2, 4), func(moment faultproxy.Moment, call *faultproxy.Call, chance float64) faultproxy.Action {
 		if call.Resource == "leases" {
 			return faultproxy.Action{} // that is for the specs of the leader
 		}
@@ -330,20 +361,20 @@ func stripLabels(ctx context.Context, s *storm) {
 	for _, t := range world.targets {
 		for _, run := range s.victims(t, 2) {
 			s.note("Job of %s on %s", run.job.Name, t.Name())
-			Expect(strip(ctx, run)).To(Succeed())
+			Expect(strip(ctx, t, run)).To(Succeed())
 		}
 	}
 }
 
 // strip takes our labels off a run's Job. To a watch it looks as if the Job was deleted.
-func strip(ctx context.Context, run *planned) error {
+func strip(ctx context.Context, t *target, run *planned) error {
 	var jobs batchv1.JobList
-	if err := run.target.client.List(ctx, &jobs, client.InNamespace(run.job.Spec.TargetNamespace), ours(run.job.UID)); err != nil {
+	if err := t.client.List(ctx, &jobs, client.InNamespace(run.job.Spec.TargetNamespace), ours(run.job.UID)); err != nil {
 		return err
 	}
 	for i := range jobs.Items {
 		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:null,%q:null}}}`, v1alpha1.LabelHub, v1alpha1.LabelUID)
-		err := run.target.client.Patch(ctx, &jobs.Items[i], client.RawPatch(types.MergePatchType, patch))
+		err := t.client.Patch(ctx, &jobs.Items[i], client.RawPatch(types.MergePatchType, patch))
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}

@@ -37,9 +37,9 @@ type trail struct {
 	reached bool
 }
 
-// lay has the proxies of the hub and of the run's target tell of each call.
+// lay has the proxies tell of each call.
 func (t *trail) lay(run *planned) {
-	for _, c := range []*cluster{world.hub, run.target.cluster} {
+	for _, c := range allClusters() {
 		name := "target"
 		if c == world.hub {
 			name = "hub"
@@ -51,12 +51,6 @@ func (t *trail) lay(run *planned) {
 			return t.pass(moment, name+" "+call.String())
 		})
 	}
-}
-
-// lift ends that.
-func (t *trail) lift(run *planned) {
-	world.hub.proxy.SetHook(nil)
-	run.target.proxy.SetHook(nil)
 }
 
 // belongs tells whether a call is one of a run's life: no watch, no probe, nothing of the
@@ -138,7 +132,7 @@ func live(ctx context.Context, run *planned) {
 	latest := &v1alpha1.PooledJob{}
 	Eventually(func(g Gomega) {
 		err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(run.job), latest)
-		if run.deleted() {
+		if run.deleted() || run.kind.expires {
 			g.Expect(client.IgnoreNotFound(err)).To(Succeed())
 			g.Expect(err).To(HaveOccurred(), "the deleted PooledJob is still there")
 			return
@@ -192,7 +186,7 @@ func survive(ctx context.Context, run *planned, point killPoint) (reached bool) 
 		}()
 	}}
 	t.lay(run)
-	defer t.lift(run)
+	defer hookAll(nil)
 	live(ctx, run)
 	if !t.wasReached() {
 		remove(ctx, run)
@@ -222,7 +216,7 @@ var _ = Describe("The manager, killed at each of its calls", Ordered, func() {
 			calm.lay(run)
 			live(ctx, run)
 			remove(ctx, run)
-			calm.lift(run)
+			hookAll(nil)
 			points := calm.points()
 			AddReportEntry("calls", strings.Join(calm.calls, "\n"))
 			Expect(points).NotTo(BeEmpty())

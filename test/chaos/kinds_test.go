@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -33,6 +34,10 @@ type kind struct {
 	// meanwhile is what the suite does to the run itself, if anything. It returns when
 	// that is done or ctx is.
 	meanwhile func(context.Context, *planned) error
+	// expires tells that the PooledJob goes by itself.
+	expires bool
+	// moves tells that the run may be moved to another cluster.
+	moves bool
 	// slow tells that the run takes more than a few seconds.
 	slow bool
 }
@@ -94,6 +99,11 @@ var kinds = []*kind{
 	{
 		name: "succeeds", weight: 8,
 		shape: func(spec *v1alpha1.PooledJobSpec, random *rand.Rand) { lasts(spec, random.IntN(3000)) },
+		end:   expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "works-for-long", weight: 5, slow: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, random *rand.Rand) { lasts(spec, 5_000+random.IntN(10_000)) },
 		end:   expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
 	},
 	{
@@ -161,6 +171,41 @@ var kinds = []*kind{
 		end: expected{v1alpha1.PooledJobFailed, v1alpha1.ReasonRejected, ""},
 	},
 	{
+		name: "goes-anywhere", weight: 2,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			spec.ClusterName, spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+		},
+		end: expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "may-move", weight: 2, moves: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			spec.ClusterName, spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+			spec.Failover.AfterSeconds = 2
+		},
+		end: expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "is-cancelled", weight: 2,
+		shape:     func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) { lasts(spec, 3600_000) },
+		meanwhile: cancelWhenItRuns,
+		end:       expected{v1alpha1.PooledJobFailed, v1alpha1.ReasonCancelled, "*"},
+	},
+	{
+		name: "is-held-at-first", weight: 2,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			yes := true
+			spec.Suspend = &yes
+		},
+		meanwhile: resumeWhenItIsHeld,
+		end:       expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
+		name: "goes-by-itself", weight: 2, expires: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) { spec.TTLSecondsAfterFinished = number(1) },
+		end:   expected{v1alpha1.PooledJobSucceeded, batchv1.JobReasonCompletionsReached, "0"},
+	},
+	{
 		name: "comes-too-late", weight: 1, noJob: true, slow: true,
 		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
 			spec.TargetNamespace, spec.DispatchDeadlineSeconds = never, 5
@@ -226,16 +271,43 @@ func insist(ctx context.Context, do func(context.Context) error) error {
 // untilItRuns waits for the hub to say that a Pod has started: then the hub knows the
 // Job, and whatever happens to that must not bring about another one.
 func (p *planned) untilItRuns(ctx context.Context) error {
+	return p.until(ctx, v1alpha1.PooledJobRunning)
+}
+
+// until waits for the hub to say that phase, or that the run has ended.
+func (p *planned) until(ctx context.Context, wanted v1alpha1.PooledJobPhase) error {
 	return insist(ctx, func(ctx context.Context) error {
 		latest := &v1alpha1.PooledJob{}
 		if err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(p.job), latest); err != nil {
 			return err
 		}
-		if phase := latest.Status.Phase; phase == "" || phase == v1alpha1.PooledJobPending {
+		if phase := latest.Status.Phase; phase != wanted && endOf(latest).String() == "" {
 			return fmt.Errorf("%s is %q", latest.Name, phase)
 		}
 		return nil
 	})
+}
+
+// change changes the spec of a run.
+func (p *planned) change(ctx context.Context, spec string) error {
+	return insist(ctx, func(ctx context.Context) error {
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":`+spec+`}`))
+		return world.hub.client.Patch(ctx, p.job.DeepCopy(), patch)
+	})
+}
+
+func cancelWhenItRuns(ctx context.Context, p *planned) error {
+	if err := p.untilItRuns(ctx); err != nil {
+		return err
+	}
+	return p.change(ctx, `{"cancel":true}`)
+}
+
+func resumeWhenItIsHeld(ctx context.Context, p *planned) error {
+	if err := p.until(ctx, v1alpha1.PooledJobSuspended); err != nil {
+		return err
+	}
+	return p.change(ctx, `{"suspend":false}`)
 }
 
 func removeWhenItRuns(ctx context.Context, p *planned) error {

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,82 +21,119 @@ import (
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
 
-// ledger is what the manager did on the targets, by their audit logs.
+// ledger is what the manager did, by the audit logs of the hub and of the targets.
 type ledger struct {
+	logs map[*cluster]*localcluster.AuditLog
+	// owners are the UIDs of the PooledJobs for which a Job was asked for, by
+	// "target/namespace/name".
+	owners map[string]types.UID
 	// created are the UIDs of the Jobs that were created for a PooledJob, as
 	// "target/UID".
 	created map[types.UID]map[string]bool
+	// asked is when a Job was first asked for.
+	asked map[types.UID]time.Time
+	// bound is when the PooledJob of that name was first patched.
+	bound map[string]time.Time
 	// lines are the audited requests for a PooledJob.
 	lines map[types.UID][]string
-	// trespasses are writes to what is not ours.
-	trespasses []string
+	// writes are all writes to the targets that are not to Jobs of ours.
+	writes []write
 }
 
-// openLedger reads the audit logs.
-func openLedger() *ledger {
-	l := &ledger{created: map[types.UID]map[string]bool{}, lines: map[types.UID][]string{}}
-	for _, t := range world.targets {
-		events, err := t.AuditEvents()
+// write is a request of the manager that changes a target.
+type write struct {
+	target *target
+	event  localcluster.AuditEvent
+}
+
+// newLedger begins with the start of the clusters.
+func newLedger() *ledger {
+	l := &ledger{
+		logs: map[*cluster]*localcluster.AuditLog{}, owners: map[string]types.UID{}, created: map[types.UID]map[string]bool{},
+		asked: map[types.UID]time.Time{}, bound: map[string]time.Time{}, lines: map[types.UID][]string{},
+	}
+	for _, c := range allClusters() {
+		var err error
+		l.logs[c], err = c.AuditLog()
 		Expect(err).NotTo(HaveOccurred())
-		l.read(t, events)
 	}
 	return l
 }
 
-func (l *ledger) read(t *target, events []localcluster.AuditEvent) {
-	owners := map[string]types.UID{} // by namespace/name of the Job
+// openLedger is the suite's ledger, up to now.
+func openLedger() *ledger {
+	l := world.ledger
+	events, err := l.logs[world.hub].Next()
+	Expect(err).NotTo(HaveOccurred())
 	for _, event := range events {
-		if event.ObjectRef.Resource != "jobs" || event.Verb != "create" || event.User.Username != localenv.TargetUser {
+		name := event.ObjectRef.Name
+		bind := event.Verb == "patch" && event.ObjectRef.Resource == "pooledjobs" && event.ObjectRef.Subresource == "" && event.User.Username == localenv.ManagerUser
+		if bind && l.bound[name].IsZero() {
+			l.bound[name] = event.Received
+		}
+	}
+	for _, t := range world.targets {
+		events, err := l.logs[t.cluster].Next()
+		Expect(err).NotTo(HaveOccurred())
+		for _, event := range events {
+			l.read(t, event)
+		}
+	}
+	return l
+}
+
+func (l *ledger) read(t *target, event localcluster.AuditEvent) {
+	byManager := event.User.Username == localenv.TargetUser
+	key := t.Name() + "/" + event.ObjectRef.Namespace + "/" + event.ObjectRef.Name
+	creates := event.ObjectRef.Resource == "jobs" && event.Verb == "create"
+	if byManager && creates {
+		l.readCreation(t, event, key)
+	}
+	owner := l.owners[key]
+	if event.ObjectRef.Resource == "jobs" && owner != "" {
+		l.lines[owner] = append(l.lines[owner], t.Name()+" "+event.String())
+	}
+	ours := event.ObjectRef.Resource == "jobs" && event.ObjectRef.Subresource == "" && owner != "" && slices.Contains([]string{"create", "patch", "delete"}, event.Verb)
+	if byManager && !ours && event.Verb != "get" && event.Verb != "list" {
+		l.writes = append(l.writes, write{t, event})
+	}
+}
+
+func (l *ledger) readCreation(t *target, event localcluster.AuditEvent, key string) {
+	var asked, made metav1.PartialObjectMetadata
+	// What cannot be decoded has no labels, and that will be found.
+	_ = json.Unmarshal(event.RequestObject, &asked)
+	owner := types.UID(asked.Labels[v1alpha1.LabelUID])
+	if asked.Labels[v1alpha1.LabelHub] != ourHub {
+		return
+	}
+	l.owners[key] = owner
+	if l.asked[owner].IsZero() {
+		l.asked[owner] = event.Received
+	}
+	if event.ResponseStatus.Code == http.StatusCreated {
+		_ = json.Unmarshal(event.ResponseObject, &made)
+		if l.created[owner] == nil {
+			l.created[owner] = map[string]bool{}
+		}
+		l.created[owner][t.Name()+"/"+string(made.UID)] = true
+	}
+}
+
+// trespasses are writes to anything but Jobs that the manager created, and Pods of
+// theirs.
+func (l *ledger) trespasses() []string {
+	var wrong []string
+	for _, w := range l.writes {
+		ref := w.event.ObjectRef
+		pod, known := w.target.truth.pod(ref.Name)
+		ofOurs := ref.Resource == "pods" && w.event.Verb == "delete" && known && l.created[pod.owner] != nil
+		if (ofOurs && !w.target.foreign.has(ref.Name)) || ref.Resource == "selfsubjectaccessreviews" {
 			continue
 		}
-		var asked, made metav1.PartialObjectMetadata
-		_ = json.Unmarshal(event.RequestObject, &asked)
-		key := event.ObjectRef.Namespace + "/" + asked.Name
-		owner := types.UID(asked.Labels[v1alpha1.LabelUID])
-		owners[key] = owner
-		if owner == "" || asked.Labels[v1alpha1.LabelHub] == "" {
-			l.trespasses = append(l.trespasses, t.Name()+" a Job without our labels: "+event.String())
-		}
-		if event.ResponseStatus.Code == 201 {
-			_ = json.Unmarshal(event.ResponseObject, &made)
-			l.note(owner, t.Name()+"/"+string(made.UID))
-		}
+		wrong = append(wrong, "not ours to write: "+w.target.Name()+" "+w.event.String())
 	}
-	for _, event := range events {
-		owner := owners[event.ObjectRef.Namespace+"/"+event.ObjectRef.Name]
-		if owner != "" {
-			l.lines[owner] = append(l.lines[owner], t.Name()+" "+event.String())
-		}
-		if event.User.Username == localenv.TargetUser && l.trespass(t, event, owner != "") {
-			l.trespasses = append(l.trespasses, t.Name()+" "+event.String())
-		}
-	}
-}
-
-func (l *ledger) note(owner types.UID, job string) {
-	if l.created[owner] == nil {
-		l.created[owner] = map[string]bool{}
-	}
-	l.created[owner][job] = true
-}
-
-// trespass tells whether a request of the manager is a write to something else than
-// Jobs that it created, and Pods of theirs.
-func (l *ledger) trespass(t *target, event localcluster.AuditEvent, ours bool) bool {
-	ref := event.ObjectRef
-	switch {
-	case event.Verb == "get" || event.Verb == "list" || ref.Resource == "selfsubjectaccessreviews":
-		return false
-	case t.foreign.has(ref.Name):
-		return true
-	case ref.Resource == "jobs":
-		return !ours || ref.Subresource != "" || !slices.Contains([]string{"create", "patch", "delete"}, event.Verb)
-	case ref.Resource == "pods":
-		pod, known := t.truth.pod(ref.Name)
-		return event.Verb != "delete" || !known || l.created[pod.owner] == nil
-	default:
-		return true
-	}
+	return wrong
 }
 
 // jobsOf are all Jobs that there ever were for a PooledJob, by the audit logs and by
@@ -115,11 +154,11 @@ func (l *ledger) jobsOf(owner types.UID) []string {
 // check compares what the hub says with what happened. It returns what is wrong, with
 // the audited requests of the runs in question.
 func (l *ledger) check(ctx context.Context, runs []*planned) []string {
-	wrong := slices.Clone(l.trespasses)
+	wrong := l.trespasses()
 	for _, run := range runs {
 		problems := l.checkRun(ctx, run)
 		for _, problem := range problems {
-			wrong = append(wrong, fmt.Sprintf("%s (%s on %s, UID %s): %s", run.job.Name, run.kind.name, run.target.Name(), run.job.UID, problem))
+			wrong = append(wrong, fmt.Sprintf("%s (%s, UID %s): %s", run.job.Name, run.kind.name, run.job.UID, problem))
 		}
 		if len(problems) > 0 {
 			wrong = append(wrong, l.lines[run.job.UID]...)
@@ -138,17 +177,25 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 	if len(said.changed) > 0 {
 		wrong = append(wrong, "the hub said that it ended, and then something else: "+strings.Join(said.changed, ", "))
 	}
-	if len(jobs) > 1 {
+	if asked := l.asked[run.job.UID]; !asked.IsZero() && (l.bound[run.job.Name].IsZero() || asked.Before(l.bound[run.job.Name])) {
+		wrong = append(wrong, "its Job was asked for before the hub was told where it would be")
+	}
+	if len(jobs) > 1 && !(run.kind.moves && oneByOne(run.job.UID)) {
 		return append(wrong, fmt.Sprintf("there were %d Jobs: %v", len(jobs), jobs))
 	}
 	if run.deleted() {
 		return wrong
 	}
-	latest := &v1alpha1.PooledJob{}
-	if err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(run.job), latest); err != nil {
-		return append(wrong, err.Error())
+	says := said.end
+	if !run.kind.expires {
+		latest := &v1alpha1.PooledJob{}
+		if err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(run.job), latest); err != nil {
+			return append(wrong, err.Error())
+		}
+		says = endOf(latest)
+	} else if says.String() == "" {
+		return wrong // it ended and went while the suite did not see the hub
 	}
-	says := endOf(latest)
 	if len(jobs) == 0 {
 		if !run.kind.noJob {
 			wrong = append(wrong, fmt.Sprintf("there was no Job, and the hub says %s", says))
@@ -162,18 +209,53 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 	return wrong
 }
 
-// checkVerdict compares the end of a run with that of its one Job.
+// oneByOne tells whether the Jobs of a run that was moved were never there at once.
+func oneByOne(owner types.UID) bool {
+	var jobs []remoteJob
+	for _, t := range world.targets {
+		jobs = append(jobs, t.truth.jobsOf(owner)...)
+	}
+	slices.SortFunc(jobs, func(a, b remoteJob) int { return a.made.Compare(b.made) })
+	for i := range len(jobs) - 1 {
+		// The time of creation is cut to seconds.
+		if !jobs[i].gone || jobs[i].goneAt.After(jobs[i+1].made.Add(time.Second)) {
+			return false
+		}
+	}
+	return true
+}
+
+// lastJob is the Job of a run, the last one if it was moved, and the target that it is
+// on; nil if none was seen.
+func lastJob(owner types.UID) (*remoteJob, *target) {
+	var last *remoteJob
+	var on *target
+	for _, t := range world.targets {
+		for _, job := range t.truth.jobsOf(owner) {
+			if last == nil || job.made.After(last.made) {
+				last, on = &job, t
+			}
+		}
+	}
+	return last, on
+}
+
+// checkVerdict compares the end of a run with that of its Job.
 func (p *planned) checkVerdict(says end, saidAt time.Time) []string {
-	job := p.target.truth.jobsOf(p.job.UID)
-	if len(job) != 1 {
+	remote, on := lastJob(p.job.UID)
+	if remote == nil {
 		return []string{"its Job was created, and never seen"}
 	}
-	remote := job[0]
-	if lostAt := p.lostAt(); !lostAt.IsZero() && says.reason == v1alpha1.ReasonRemoteJobDeleted {
+	lostAt := p.lostAt()
+	switch {
+	case !lostAt.IsZero() && (says.reason == v1alpha1.ReasonRemoteJobDeleted || says.reason == v1alpha1.ReasonCancelled):
 		if saidAt.Before(lostAt) {
 			return []string{"the hub said that the Job was deleted before it was"}
 		}
 		return nil
+	case says.reason == v1alpha1.ReasonCancelled:
+		// A Job is cancelled by a deadline that is over.
+		says.reason = batchv1.JobReasonDeadlineExceeded
 	}
 	if remote.condition != says.condition || remote.reason != says.reason {
 		return []string{fmt.Sprintf("the hub says %s, the Job %s/%s", says, remote.condition, remote.reason)}
@@ -181,7 +263,7 @@ func (p *planned) checkVerdict(says end, saidAt time.Time) []string {
 	if saidAt.Before(remote.at) {
 		return []string{fmt.Sprintf("the hub said the end at %s, the Job ended at %s", saidAt, remote.at)}
 	}
-	pod, known := p.target.truth.pod(says.podName)
+	pod, known := on.truth.pod(says.podName)
 	if known && pod.exitCode != says.exitCode {
 		return []string{fmt.Sprintf("the hub says exit code %q, Pod %s had %q", says.exitCode, says.podName, pod.exitCode)}
 	}

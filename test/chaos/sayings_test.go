@@ -25,7 +25,7 @@ type sayings struct {
 type claims struct {
 	// at is when its end was first said, and end what.
 	at  time.Time
-	end string
+	end end
 	// changed are later words that differ.
 	changed []string
 }
@@ -53,12 +53,12 @@ func (s *sayings) ofRun(job *v1alpha1.PooledJob) {
 		c = &claims{}
 		s.runs[job.UID] = c
 	}
-	end := endOf(job).String()
+	said := endOf(job)
 	switch {
-	case c.end == "" && end != "":
-		c.at, c.end = time.Now(), end
-	case c.end != end:
-		c.changed = append(c.changed, fmt.Sprintf("%q, later %q", c.end, end))
+	case c.end.String() == "" && said.String() != "":
+		c.at, c.end = time.Now(), said
+	case c.end.String() != said.String():
+		c.changed = append(c.changed, fmt.Sprintf("%q, later %q", c.end, said))
 	}
 }
 

@@ -1,9 +1,11 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,14 +41,24 @@ func (s *storm) rage(ctx context.Context) {
 			turns = append(turns, faults[i])
 		}
 	}
+	if !long() {
+		slices.SortStableFunc(turns, func(a, b fault) int { return cmp.Compare(rank(a), rank(b)) })
+	}
 	for i, f := range turns {
 		s.note("%s", strings.ToUpper(f.name))
 		fresh := s.addMeanwhile(ctx, (settings.jobs-len(s.crowd.all()))/(len(turns)-i))
 		f.strike(ctx, s)
 		s.note("it is over")
-		last(ctx, s.seconds(0, 1))
+		last(ctx, s.seconds(0, 1)/3)
 		Eventually(fresh).WithContext(ctx).WithTimeout(settling).Should(BeClosed())
 	}
+}
+
+func rank(f fault) int {
+	if f.early {
+		return 0
+	}
+	return 1
 }
 
 // addMeanwhile creates runs beside whatever else happens, within some seconds.

@@ -31,7 +31,10 @@ type remoteJob struct {
 	// condition, reason and at are those of its verdict; empty without one.
 	condition, reason string
 	at                time.Time
-	gone              bool
+	// made is the Job's creation, by the target's clock in whole seconds.
+	made   time.Time
+	gone   bool
+	goneAt time.Time
 }
 
 // remotePod is how a Pod of ours ended.
@@ -58,6 +61,7 @@ func (t *truth) ofJob(job *batchv1.Job) {
 		if job.Labels[v1alpha1.LabelHub] == foreignHub {
 			j.owner = ""
 		}
+		j.made = job.CreationTimestamp.Time
 		t.jobs[job.UID] = j
 	}
 	j.gone = false // what lost its labels looked gone
@@ -71,7 +75,7 @@ func (t *truth) ofJob(job *batchv1.Job) {
 func (t *truth) jobGone(job *batchv1.Job) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.jobs[job.UID].gone = true
+	t.jobs[job.UID].gone, t.jobs[job.UID].goneAt = true, time.Now()
 }
 
 func (t *truth) ofPod(pod *corev1.Pod) {

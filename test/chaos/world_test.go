@@ -62,6 +62,7 @@ var world struct {
 	hub     *cluster
 	targets []*target
 	said    *sayings
+	ledger  *ledger
 
 	mu      sync.Mutex
 	proxies map[string]*faultproxy.Proxy
@@ -89,6 +90,7 @@ func startWorld(ctx context.Context, dir string) {
 		world.targets = append(world.targets, &target{cluster: newCluster(c), token: firstToken})
 	}
 	installHub(ctx)
+	world.ledger = newLedger()
 	world.said = listen(ctx, world.hub.client)
 	for _, t := range world.targets {
 		t.truth = seekTruth(ctx, t.client)
@@ -172,6 +174,13 @@ func relaunch(ctx context.Context) error {
 	return err
 }
 
+// theManager is the one that acts alone.
+func theManager() *localenv.Manager {
+	world.mu.Lock()
+	defer world.mu.Unlock()
+	return world.manager
+}
+
 // killManager ends the one manager by SIGKILL, if it runs.
 func killManager() error {
 	world.mu.Lock()
@@ -185,7 +194,7 @@ func killManager() error {
 // conditions may still be those of its predecessor.
 func awaitConnected(ctx context.Context) {
 	for _, t := range world.targets {
-		Eventually(t.proxy.Connections).WithContext(ctx).Should(BeNumerically(">", 0), "to %s", t.Name())
+		Eventually(t.proxy.Watches).WithContext(ctx).WithTimeout(2*time.Minute).Should(BeNumerically(">=", 2), "of Jobs and Pods of %s", t.Name())
 	}
 	Eventually(notReady).WithContext(ctx).WithTimeout(2 * time.Minute).Should(BeEmpty())
 }
@@ -246,22 +255,27 @@ func remaining(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// leftBehind are the Jobs and Pods on the targets that carry our hub's label.
+// leftBehind are the Jobs and Pods on the targets that are not foreign, whatever labels
+// they have.
 func leftBehind(ctx context.Context) ([]string, error) {
 	var left []string
 	for _, t := range world.targets {
 		var jobs batchv1.JobList
 		var pods corev1.PodList
 		for _, list := range []client.ObjectList{&jobs, &pods} {
-			if err := t.client.List(ctx, list, client.MatchingLabels{v1alpha1.LabelHub: ourHub}); err != nil {
+			if err := t.client.List(ctx, list); err != nil {
 				return nil, err
 			}
 		}
 		for i := range jobs.Items {
-			left = append(left, t.Name()+" Job "+jobs.Items[i].Name)
+			if name := jobs.Items[i].Name; !t.foreign.has(name) {
+				left = append(left, t.Name()+" Job "+name)
+			}
 		}
 		for i := range pods.Items {
-			left = append(left, t.Name()+" Pod "+pods.Items[i].Name)
+			if name := pods.Items[i].Name; !t.foreign.has(name) {
+				left = append(left, t.Name()+" Pod "+name)
+			}
 		}
 	}
 	return left, nil

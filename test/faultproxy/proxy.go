@@ -150,6 +150,13 @@ func (p *Proxy) Heal() { p.lines.setSilent(false) }
 // Connections is how many connections there are.
 func (p *Proxy) Connections() int { return p.lines.count() }
 
+// Watches is how many watches are under way.
+func (p *Proxy) Watches() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.watches)
+}
+
 // EndWatches ends all watches, as an API server does when their time is over.
 func (p *Proxy) EndWatches() {
 	p.mu.Lock()

@@ -227,9 +227,11 @@ func testWatch(s *stage) {
 	var event watch.Event
 	s.Eventually(w.ResultChan()).WithTimeout(patience).Should(Receive(&event))
 	s.Expect(event.Type).To(Equal(watch.Added))
+	s.Expect(s.proxy.Watches()).To(Equal(1))
 	s.proxy.EndWatches()
 	s.Eventually(w.ResultChan()).WithTimeout(patience).Should(BeClosed())
 	s.Expect(s.proxy.Connections()).To(Equal(1))
+	s.Eventually(s.proxy.Watches).WithTimeout(patience).Should(BeZero())
 
 	s.on(Before, "WATCH namespaces", Action{Answer: http.StatusGone})
 	_, err = begin()

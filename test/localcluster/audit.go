@@ -61,19 +61,44 @@ func (e AuditEvent) String() string {
 // AuditEvents returns the requests that the API server has answered since the
 // cluster's start, in the order of the answers: all that concern PooledJobs,
 // ClusterConnections and Jobs, writes of Pods and of Namespaces, reads of kube-system,
-// and whatever else was written, and which Pods were listed, by users that are no part
-// of the cluster. Watches are
+// and whatever else was written by users that are no part of the cluster. Watches are
 // left out, and requests that ended because the API server did.
 // It needs Options.Audit.
 func (c *Cluster) AuditEvents() ([]AuditEvent, error) {
+	log, err := c.AuditLog()
+	if err != nil {
+		return nil, err
+	}
+	return log.Next()
+}
+
+// AuditLog reads what AuditEvents returns bit by bit.
+type AuditLog struct {
+	cluster *Cluster
+	read    int64
+}
+
+// AuditLog begins to read at the cluster's start.
+func (c *Cluster) AuditLog() (*AuditLog, error) {
 	if !c.audit {
 		return nil, fmt.Errorf("cluster %s was started without Options.Audit", c.name)
 	}
-	file, err := os.Open(c.auditLog())
+	return &AuditLog{cluster: c}, nil
+}
+
+// Next returns what has come since the last call.
+func (l *AuditLog) Next() ([]AuditEvent, error) {
+	fail := func(err error) ([]AuditEvent, error) {
+		return nil, fmt.Errorf("reading the audit log of cluster %s: %w", l.cluster.name, err)
+	}
+	file, err := os.Open(l.cluster.auditLog())
 	if err != nil {
-		return nil, fmt.Errorf("reading the audit log of cluster %s: %w", c.name, err)
+		return fail(err)
 	}
 	defer file.Close()
+	if _, err := file.Seek(l.read, io.SeekStart); err != nil {
+		return fail(err)
+	}
 	var events []AuditEvent
 	lines := bufio.NewReader(file)
 	for {
@@ -82,12 +107,13 @@ func (c *Cluster) AuditEvents() ([]AuditEvent, error) {
 			return events, nil // what follows the last line end is being written
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading the audit log of cluster %s: %w", c.name, err)
+			return fail(err)
 		}
 		var event AuditEvent
 		if err := json.Unmarshal(line, &event); err != nil {
-			return nil, fmt.Errorf("decoding the audit log of cluster %s: %w", c.name, err)
+			return fail(err)
 		}
+		l.read += int64(len(line))
 		events = append(events, event)
 	}
 }

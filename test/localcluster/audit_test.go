@@ -16,6 +16,11 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 	_, err := other.AuditEvents()
 	g.Expect(err).To(MatchError(ContainSubstring("Options.Audit")))
 
+	log, err := audited.AuditLog()
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = log.Next()
+	g.Expect(err).NotTo(HaveOccurred())
+
 	client := clientOf(t, audited)
 	job, err := client.BatchV1().Jobs(namespace).Create(t.Context(), newJob("audited", nil), metav1.CreateOptions{})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -42,6 +47,11 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 	}).Should(ContainElements(request("create", "jobs", "audited", 201), request("create", "jobs", "audited", 409), request("get", "namespaces", "kube-system", 200)))
 	g.Expect(events).NotTo(ContainElement(HaveField("ObjectRef.Resource", "nodes")))
 	g.Expect(events).NotTo(ContainElement(HaveField("ObjectRef.Resource", "secrets")))
+	later, err := log.Next()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(later).To(ContainElement(request("create", "jobs", "audited", 201)))
+	g.Expect(len(later)).To(BeNumerically("<=", len(events)))
+	g.Expect(log.Next()).NotTo(ContainElement(request("create", "jobs", "audited", 201)))
 	for _, event := range events {
 		if event.ObjectRef.Name == "audited" && event.ResponseStatus.Code == 201 {
 			var created metav1.PartialObjectMetadata
