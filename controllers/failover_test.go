@@ -1,0 +1,560 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/test/faultproxy"
+)
+
+// aDay is longer than every time that a spec gives a cluster to come back.
+const aDay = 24 * time.Hour
+
+var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
+	var north, south *site
+
+	BeforeAll(func(ctx context.Context) {
+		north, south = startSite(ctx, "north"), startSite(ctx, "south")
+	})
+
+	// two is a new world with a connection a to north and b to south.
+	two := func(ctx context.Context, changes ...func(*v1alpha1.ClusterConnection)) (w world, a, b *link) {
+		w = newWorld(ctx)
+		w.createNamespaces(ctx, north, south)
+		return w, w.link(ctx, north, "a", changes...), w.link(ctx, south, "b")
+	}
+	// running is a PooledJob of which a Pod runs on a.
+	running := func(ctx context.Context, w world, a *link, changes ...func(*v1alpha1.PooledJob)) (*v1alpha1.PooledJob, *batchv1.Job) {
+		job := w.submit(ctx, append([]func(*v1alpha1.PooledJob){w.anywhere}, changes...)...)
+		remote := a.remote(ctx, job, 0)
+		a.here(func() { start(ctx, remote) })
+		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobRunning), beOn(a.world, 0)))
+		return job, remote
+	}
+	// untouched tells that a Job of the site is as it was.
+	untouched := func(ctx context.Context, on *site, remote *batchv1.Job) {
+		GinkgoHelper()
+		is := &batchv1.Job{}
+		Expect(on.client.Get(ctx, client.ObjectKeyFromObject(remote), is)).To(Succeed())
+		Expect(is).To(And(HaveField("UID", remote.UID), HaveField("ResourceVersion", remote.ResourceVersion), HaveField("DeletionTimestamp", BeNil())))
+	}
+
+	Context("of a run that was never sent", func() {
+		It("moves it when the cluster was not Ready for afterSeconds, not before", func(ctx context.Context) {
+			w := newWorld(ctx)
+			w.createNamespaces(ctx, north, south)
+			one := int32(1)
+			a := w.link(ctx, north, "a", func(c *v1alpha1.ClusterConnection) { c.Spec.IdleTimeoutSeconds = &one })
+			a.expectIdle(ctx)
+			a.breakLine() // nobody notices
+			b := w.link(ctx, south, "b")
+			job := w.submit(ctx, w.anywhere, failsOver(3600))
+			a.expectAway(ctx)
+			eventually(ctx, job).Should(And(beOn(a.world, 0),
+				haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady, Not(ContainSubstring(v1alpha1.AnnotationFenced)))))
+			moveClock(time.Now().Add(3000 * time.Second))
+			touch(ctx, job)
+			consistently(ctx, job).Should(beOn(a.world, 0))
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+
+			clockOffset.Store(int64(4000 * time.Second))
+			touch(ctx, job)
+			eventually(ctx, job).Should(And(beOn(b.world, 1), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
+			remote := south.remote(ctx, job, 1)
+			a.mendLine()
+			Eventually(func(g Gomega) { g.Expect(readyStatus(a.connection(g, ctx))).To(HavePrefix("True/")) }).Should(Succeed())
+			consistently(ctx, job).Should(beOn(b.world, 1))
+			Expect(north.jobs(w.name)(Default, ctx)).To(BeEmpty())
+			south.here(func() { endJob(ctx, remote, batchv1.JobComplete) })
+			eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
+			Expect(south.jobs(w.name)(Default, ctx)).To(HaveLen(1))
+		})
+
+		It("moves it by itself, and after what the cluster refused it says so", func(ctx context.Context) {
+			w := newWorld(ctx)
+			w.createNamespaces(ctx, south) // north refuses, for now
+			a, b := w.link(ctx, north, "a"), w.link(ctx, south, "b")
+			var asked atomic.Int32
+			a.onCreate(func(moment faultproxy.Moment) faultproxy.Action {
+				if moment == faultproxy.After {
+					asked.Add(1)
+				}
+				return faultproxy.Action{}
+			})
+			job := w.submit(ctx, w.anywhere, failsOver(3))
+			// After the third refusal it is not asked again before it is known to be away.
+			Eventually(asked.Load).Should(BeEquivalentTo(3))
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotFound)))
+			b.setLabel(ctx, nil) // there is no other cluster at first
+			a.breakLine()
+			a.expectAway(ctx)
+			eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster(ContainSubstring(a.name+": "+v1alpha1.ReasonUnreachable)),
+				haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonFailedOver,
+					ContainSubstring(a.name), ContainSubstring("never asked to create"))))
+			away := meta.FindStatusCondition(a.connection(Default, ctx).Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
+			Expect(time.Since(away.Time)).To(BeNumerically(">=", 3*time.Second))
+			b.setLabel(ctx, w.name)
+			eventually(ctx, job).Should(beOn(b.world, 1))
+			south.remote(ctx, job, 1)
+			Expect(south.jobs(w.name)(Default, ctx)).To(HaveLen(1))
+		})
+
+		It("does not move it without spec.failover", func(ctx context.Context) {
+			w := newWorld(ctx)
+			w.createNamespaces(ctx, south)
+			a := w.link(ctx, north, "a")
+			w.link(ctx, south, "b")
+			job := w.submit(ctx, w.anywhere)
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotFound)))
+			a.breakLine()
+			a.expectAway(ctx)
+			moveClock(time.Now().Add(aDay))
+			touch(ctx, job)
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady))
+			consistently(ctx, job).Should(beOn(a.world, 0))
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+		})
+
+		It("does not move it while the cluster refuses it and is Ready", func(ctx context.Context) {
+			w := newWorld(ctx)
+			w.createNamespaces(ctx, south)
+			a := w.link(ctx, north, "a")
+			w.link(ctx, south, "b")
+			job := w.submit(ctx, w.anywhere, failsOver(1))
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotFound))
+			moveClock(time.Now().Add(aDay))
+			touch(ctx, job)
+			consistently(ctx, job).Should(beOn(a.world, 0))
+			w.createNamespaces(ctx, north)
+			north.remote(ctx, job, 0)
+		})
+	})
+
+	Context("of a run that may have been sent", func() {
+		It("waits for ever, and says by which annotation a person can move it", func(ctx context.Context) {
+			w, a, b := two(ctx)
+			a.onCreate(func(moment faultproxy.Moment) faultproxy.Action {
+				if moment == faultproxy.After {
+					a.breakLine() // the Job is there, and nobody hears of it
+					return faultproxy.Action{Cut: true}
+				}
+				return faultproxy.Action{}
+			})
+			job := w.submit(ctx, w.anywhere, failsOver(1))
+			first := north.remote(ctx, job, 0)
+			a.expectAway(ctx)
+			moveClock(time.Now().Add(aDay))
+			touch(ctx, job)
+			waits := And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady,
+				ContainSubstring("%s=%s", v1alpha1.AnnotationFenced, north.uid), ContainSubstring(a.name)))
+			eventually(ctx, job).Should(waits)
+			operator.restart()
+			Eventually(b.connection).WithContext(ctx).Should(beReady())
+			touch(ctx, job)
+			Consistently(latest(job)).WithContext(ctx).WithTimeout(3 * time.Second).Should(waits)
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+
+			a.mendLine()
+			eventually(ctx, job).Should(And(beOn(a.world, 0), HaveField("Status.JobRef.UID", string(first.UID))))
+			Expect(north.jobs(w.name)(Default, ctx)).To(HaveLen(1))
+		})
+
+		It("waits for ever after a restart of the operator, which cannot know", func(ctx context.Context) {
+			w := newWorld(ctx)
+			w.createNamespaces(ctx, south)
+			a := w.link(ctx, north, "a")
+			w.link(ctx, south, "b")
+			job := w.submit(ctx, w.anywhere, failsOver(1))
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotFound))
+			a.breakLine()
+			operator.restart()
+			a.expectAway(ctx)
+			moveClock(time.Now().Add(aDay))
+			touch(ctx, job)
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady,
+				ContainSubstring("%s=%s", v1alpha1.AnnotationFenced, north.uid)))
+			consistently(ctx, job).Should(beOn(a.world, 0))
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+		})
+
+		It("moves it as soon as the cluster is fenced, and does not touch or follow the first copy any more", func(ctx context.Context) {
+			w, a, b := two(ctx)
+			job, first := running(ctx, w, a, failsOver(3600))
+			a.breakLine()
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady,
+				ContainSubstring("%s=%s", v1alpha1.AnnotationFenced, north.uid)))
+			a.annotate(ctx, v1alpha1.AnnotationFenced, south.uid)
+			consistently(ctx, job).Should(beOn(a.world, 0), "that is another cluster")
+			Expect(north.client.Get(ctx, client.ObjectKeyFromObject(first), first)).To(Succeed())
+			a.fence(ctx)
+			eventually(ctx, job).Should(And(beOn(b.world, 1), havePhase(v1alpha1.PooledJobPending),
+				haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated),
+				haveCondition(v1alpha1.ConditionSynced, metav1.ConditionTrue, v1alpha1.ReasonSynced)))
+			second := south.remote(ctx, job, 1)
+			Expect(second.Name).NotTo(Equal(first.Name))
+			Expect(latest(job)(Default, ctx)).To(And(
+				HaveField("Status.JobRef.UID", string(second.UID)), HaveField("Status.JobRef.Name", second.Name),
+				HaveField("Status.StartTime", BeNil()), HaveField("Status.Active", HaveValue(BeZero()))))
+
+			// The first comes back, runs, and has another verdict.
+			a.mendLine()
+			a.unfence(ctx)
+			Eventually(a.connection).WithContext(ctx).Should(beReady())
+			untouched(ctx, north, first)
+			north.here(func() {
+				for _, pod := range north.podsOf(w.name)(Default, ctx) {
+					endPod(ctx, &pod, 3, "from the first copy")
+				}
+				endJob(ctx, first, batchv1.JobFailed)
+			})
+			touch(ctx, job)
+			consistently(ctx, job).Should(And(beOn(b.world, 1), havePhase(v1alpha1.PooledJobPending), HaveField("Status.JobRef.UID", string(second.UID))))
+			operator.restart()
+			consistently(ctx, job).Should(And(beOn(b.world, 1), havePhase(v1alpha1.PooledJobPending)))
+			south.here(func() {
+				pod := start(ctx, second)
+				endPod(ctx, pod, 0, "")
+				endJob(ctx, second, batchv1.JobComplete)
+			})
+			eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobSucceeded), HaveField("Status.Result.ExitCode", HaveValue(BeZero()))))
+
+			// Its deletion is that of the last attempt only.
+			Expect(hub.Delete(ctx, job)).To(Succeed())
+			Eventually(func() *metav1.Time { return south.remote(ctx, job, 1).DeletionTimestamp }).ShouldNot(BeNil())
+			south.here(func() { finishDeletion(ctx, second) })
+			Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(And(HaveField("UID", first.UID), HaveField("DeletionTimestamp", BeNil()))))
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+		})
+
+		It("lets the ClusterConnection go that it was moved away from", func(ctx context.Context) {
+			w, a, b := two(ctx)
+			job, first := running(ctx, w, a, failsOver(3600))
+			connection := a.connection(Default, ctx)
+			Expect(hub.Delete(ctx, connection)).To(Succeed())
+			Eventually(a.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeleting, ContainSubstring(job.Name)))
+			a.fence(ctx)
+			Eventually(exists(hub, connection)).WithContext(ctx).Should(BeFalse())
+			eventually(ctx, job).Should(beOn(b.world, 1))
+			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", first.UID)))
+		})
+
+		// back is a run of which a Pod runs on a, and that is there a second time.
+		back := func(ctx context.Context) (w world, job *v1alpha1.PooledJob, first, second *batchv1.Job) {
+			w = newWorld(ctx)
+			w.createNamespaces(ctx, north)
+			a := w.link(ctx, north, "a")
+			job, first = running(ctx, w, a, failsOver(3600))
+			a.fence(ctx)
+			eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster(ContainSubstring(a.name+": is fenced"))))
+			a.unfence(ctx)
+			eventually(ctx, job).Should(And(beOn(a.world, 1), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
+			return w, job, first, north.remote(ctx, job, 1)
+		}
+
+		It("can bring it back to the first cluster, where it is another Job", func(ctx context.Context) {
+			w, job, first, second := back(ctx)
+			consistently(ctx, job).Should(havePhase(v1alpha1.PooledJobPending), "the Pod that runs is of the first attempt")
+			north.here(func() {
+				pod := start(ctx, second)
+				eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
+				endPod(ctx, pod, 0, "")
+				endJob(ctx, second, batchv1.JobComplete)
+			})
+			eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobSucceeded), HaveField("Status.JobRef.UID", string(second.UID)),
+				HaveField("Status.Result.ExitCode", HaveValue(BeZero()))))
+			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", first.UID), HaveField("UID", second.UID)))
+		})
+
+		// Pending: when no Pod of the Job is in view the Pods are listed, and those of
+		// the first attempt are taken for its.
+		PIt("does not take the exit code of the first attempt for that of the second", func(ctx context.Context) {
+			w, job, _, second := back(ctx)
+			north.here(func() {
+				for _, pod := range north.podsOf(w.name)(Default, ctx) {
+					endPod(ctx, &pod, 3, "from the first copy")
+				}
+				endJob(ctx, second, batchv1.JobFailed)
+			})
+			eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobFailed))
+			Expect(latest(job)(Default, ctx)).To(And(HaveField("Status.Result.ExitCode", BeNil()), HaveField("Status.Result.Message", BeEmpty())))
+		})
+	})
+
+	// forge overwrites the intent of a run; nil takes it off.
+	forge := func(ctx context.Context, job *v1alpha1.PooledJob, intent any) {
+		text, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.AnnotationIntent: intent}}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(hub.Patch(ctx, job.DeepCopy(), client.RawPatch("application/merge-patch+json", text))).To(Succeed())
+	}
+
+	DescribeTable("is not brought about by an author who overwrites the intent of a run that was seen", func(ctx context.Context, forged func(job *v1alpha1.PooledJob, a, b *link) any) {
+		w, a, b := two(ctx)
+		job, first := running(ctx, w, a, failsOver(3600))
+		forge(ctx, job, forged(job, a, b))
+		consistently(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobRunning), HaveField("Status.JobRef.UID", string(first.UID))))
+		operator.restart()
+		for _, l := range []*link{a, b} {
+			Eventually(l.connection).WithContext(ctx).Should(beReady())
+		}
+		touch(ctx, job)
+		consistently(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobRunning), HaveField("Status.JobRef.UID", string(first.UID))))
+		Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+		Expect(hub.Delete(ctx, job)).To(Succeed())
+		Eventually(func() *metav1.Time { return north.remote(ctx, job, 0).DeletionTimestamp }).ShouldNot(BeNil())
+		north.here(func() { finishDeletion(ctx, first) })
+		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+	},
+		Entry("with nothing", func(*v1alpha1.PooledJob, *link, *link) any { return nil }),
+		Entry("with garbage", func(*v1alpha1.PooledJob, *link, *link) any { return "{" }),
+		Entry("with one of the next attempt", func(job *v1alpha1.PooledJob, _, b *link) any {
+			return jobspec.Intent{Cluster: b.name, ClusterUID: b.uid, Namespace: job.Namespace, JobName: jobspec.RemoteName(operator.hubID, job, 1), Attempt: 1}.Encode()
+		}),
+		Entry("with another name", func(job *v1alpha1.PooledJob, a, _ *link) any {
+			return jobspec.Intent{Cluster: a.name, ClusterUID: a.uid, Namespace: job.Namespace, JobName: "another"}.Encode()
+		}),
+		// Pending: the cluster of the intent wins over the one in the status; what is
+		// not there is proven gone.
+		PEntry("with one for another cluster", func(job *v1alpha1.PooledJob, _, b *link) any {
+			return jobspec.NewIntent(job, operator.hubID, b.name, b.uid).Encode()
+		}),
+	)
+
+	// Pending: the deadline has it wait for a proof that no fenced cluster gives.
+	PIt("or an end of the run follows from a fence also when the dispatch deadline is over", func(ctx context.Context) {
+		w, a, _ := two(ctx)
+		a.onCreate(func(faultproxy.Moment) faultproxy.Action {
+			a.breakLine()
+			return faultproxy.Action{Cut: true}
+		})
+		job := w.submit(ctx, w.anywhere, failsOver(3600), func(j *v1alpha1.PooledJob) { j.Spec.DispatchDeadlineSeconds = 4 })
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonCreating))
+		a.fence(ctx)
+		moveClock(time.Now().Add(2 * requestLifetime))
+		touch(ctx, job)
+		eventually(ctx, job).Should(Or(havePhase(v1alpha1.PooledJobFailed), HaveField("Status.Attempt", BeEquivalentTo(1))))
+	})
+
+	// Pending: a fence holds for the ClusterConnection that it is on, not for the
+	// cluster that it names.
+	PIt("does not lead to the fenced cluster by way of another ClusterConnection", func(ctx context.Context) {
+		w, a, b := two(ctx)
+		job, _ := running(ctx, w, a, failsOver(3600))
+		b.setLabel(ctx, nil)
+		w.link(ctx, north, "same")
+		a.fence(ctx)
+		eventually(ctx, job).Should(HaveField("Status.Attempt", BeEquivalentTo(1)))
+		consistently(ctx, job).Should(waitForCluster())
+		Expect(north.jobs(w.name)(Default, ctx)).To(HaveLen(1))
+	})
+
+	It("never moves a run that has ended", func(ctx context.Context) {
+		w, a, _ := two(ctx)
+		job, remote := running(ctx, w, a, failsOver(1))
+		north.here(func() { endJob(ctx, remote, batchv1.JobFailed) })
+		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobFailed))
+		before := latest(job)(Default, ctx).Status
+		a.breakLine()
+		a.expectAway(ctx)
+		a.fence(ctx)
+		moveClock(time.Now().Add(aDay))
+		touch(ctx, job)
+		consistently(ctx, job).Should(HaveField("Status", before))
+		operator.restart()
+		touch(ctx, job)
+		consistently(ctx, job).Should(HaveField("Status", before))
+		Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+	})
+
+	Context("and a new operator", func() {
+		It("lead to one Job of the next attempt, wherever the last one ended", func(ctx context.Context) {
+			w, a, b := two(ctx)
+			job, first := running(ctx, w, a, failsOver(3600))
+			b.setLabel(ctx, nil)
+			a.breakLine()
+			a.fence(ctx)
+			// After the status was written.
+			eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster()))
+			intent := intentOf(latest(job)(Default, ctx))
+			operator.restart()
+			touch(ctx, job)
+			consistently(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster(),
+				HaveField("Annotations", HaveKeyWithValue(v1alpha1.AnnotationIntent, intent))))
+
+			// After the intent was written: whether a creation was sent is not known.
+			var mode atomic.Value
+			mode.Store("lose the request")
+			b.onCreate(func(moment faultproxy.Moment) faultproxy.Action {
+				switch mode.Load() {
+				case "lose the request":
+					return faultproxy.Action{Cut: moment == faultproxy.Before}
+				case "lose the answer":
+					return faultproxy.Action{Cut: moment == faultproxy.After}
+				}
+				return faultproxy.Action{}
+			})
+			b.setLabel(ctx, w.name)
+			want := jobspec.Intent{Cluster: b.name, ClusterUID: south.uid, Namespace: w.name, JobName: jobspec.RemoteName(operator.hubID, job, 1), Attempt: 1}
+			eventually(ctx, job).Should(HaveField("Annotations", HaveKeyWithValue(v1alpha1.AnnotationIntent, want.Encode())))
+			operator.restart()
+			mode.Store("lose the answer")
+			second := south.remote(ctx, job, 1)
+			operator.restart()
+			mode.Store("")
+			eventually(ctx, job).Should(And(beOn(b.world, 1), HaveField("Status.JobRef.UID", string(second.UID))))
+
+			// And once it is back.
+			a.mendLine()
+			a.unfence(ctx)
+			operator.restart()
+			Eventually(a.connection).WithContext(ctx).Should(beReady())
+			touch(ctx, job)
+			consistently(ctx, job).Should(beOn(b.world, 1))
+			Expect(south.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", second.UID)))
+			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", first.UID)))
+			south.here(func() { endJob(ctx, second, batchv1.JobComplete) })
+			eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
+		})
+
+		It("lead to the same when the first knows nothing but the intent of the attempt before", func(ctx context.Context) {
+			w, a, b := two(ctx)
+			job, _ := running(ctx, w, a, failsOver(3600))
+			operator.stop()
+			a.breakLine()
+			a.fence(ctx)
+			*operator = *startOperator(operator.scheme)
+			eventually(ctx, job).Should(beOn(b.world, 1))
+			second := south.remote(ctx, job, 1)
+			Expect(south.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", second.UID)))
+		})
+	})
+
+	DescribeTable("of a run whose Job was deleted while the cluster was away", func(ctx context.Context, away time.Duration, moves bool) {
+		w, a, _ := two(ctx)
+		job, remote := running(ctx, w, a, failsOver(600))
+		a.breakLine()
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+		north.here(func() {
+			Expect(target.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(w.name), client.GracePeriodSeconds(0))).To(Succeed())
+			Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		})
+		moveClock(time.Now().Add(away))
+		touch(ctx, job)
+		consistently(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobRunning)), "as long as nothing is proven")
+		a.mendLine()
+		if !moves {
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobDeleted)))
+			Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(BeEmpty())
+			return
+		}
+		eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), HaveField("Status.JobRef.UID", Not(Or(BeEmpty(), Equal(string(remote.UID))))),
+			haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
+		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(
+			HaveField("Name", jobspec.RemoteName(operator.hubID, job, 1))))
+	},
+		Entry("moves it when that was for longer than afterSeconds", 700*time.Second, true),
+		Entry("ends it when that was shorter", 300*time.Second, false),
+	)
+
+	It("ends a run whose Job was deleted long after the cluster was away", func(ctx context.Context) {
+		w, a, _ := two(ctx)
+		job, remote := running(ctx, w, a, failsOver(600))
+		a.breakLine()
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+		moveClock(time.Now().Add(aDay))
+		a.mendLine()
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionTrue, v1alpha1.ReasonSynced))
+		Expect(north.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobDeleted)))
+	})
+
+	Context("of a run that is being deleted", func() {
+		It("lets it go in the middle of a move, and leaves the first copy", func(ctx context.Context) {
+			w, a, b := two(ctx)
+			job, first := running(ctx, w, a, failsOver(3600))
+			b.setLabel(ctx, nil)
+			a.breakLine()
+			a.fence(ctx)
+			eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster()))
+			Expect(hub.Delete(ctx, job)).To(Succeed())
+			Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+			b.setLabel(ctx, w.name)
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(And(HaveField("UID", first.UID), HaveField("DeletionTimestamp", BeNil()))))
+		})
+
+		It("lets it go when it was moved and has no Job yet", func(ctx context.Context) {
+			w := newWorld(ctx)
+			w.createNamespaces(ctx, north) // south refuses
+			a := w.link(ctx, north, "a")
+			b := w.link(ctx, south, "b")
+			job, _ := running(ctx, w, a, failsOver(3600))
+			a.fence(ctx)
+			eventually(ctx, job).Should(And(beOn(b.world, 1), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotFound)))
+			Expect(hub.Delete(ctx, job)).To(Succeed())
+			Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+			Expect(north.jobs(w.name)(Default, ctx)).To(HaveLen(1))
+		})
+
+		It("does not move it: it waits for the fence to be taken off, and cleans up there", func(ctx context.Context) {
+			w, a, _ := two(ctx)
+			job, first := running(ctx, w, a, failsOver(1))
+			a.breakLine()
+			Expect(hub.Delete(ctx, job)).To(Succeed())
+			a.fence(ctx)
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDeleting, metav1.ConditionTrue, v1alpha1.ReasonClusterFenced)))
+			a.mendLine()
+			Eventually(a.connection).WithContext(ctx).Should(beReady())
+			consistently(ctx, job).Should(haveCondition(v1alpha1.ConditionDeleting, metav1.ConditionTrue, v1alpha1.ReasonClusterFenced))
+			Expect(north.remote(ctx, job, 0).DeletionTimestamp).To(BeNil(), "nothing is sent to a fenced cluster")
+			a.unfence(ctx)
+			Eventually(func() *metav1.Time { return north.remote(ctx, job, 0).DeletionTimestamp }).ShouldNot(BeNil())
+			north.here(func() { finishDeletion(ctx, first) })
+			Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+		})
+	})
+
+	Context("that was not asked for", func() {
+		It("lets a run wait for a fenced cluster, and go on when the fence is taken off", func(ctx context.Context) {
+			w, a, _ := two(ctx)
+			job, remote := running(ctx, w, a)
+			a.fence(ctx)
+			waits := And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobRunning),
+				haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterFenced, ContainSubstring(a.name), ContainSubstring(v1alpha1.AnnotationFenced)))
+			eventually(ctx, job).Should(waits)
+			north.here(func() { endJob(ctx, remote, batchv1.JobComplete) })
+			moveClock(time.Now().Add(aDay))
+			touch(ctx, job)
+			consistently(ctx, job).Should(waits)
+			operator.restart()
+			touch(ctx, job)
+			consistently(ctx, job).Should(waits)
+			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
+			a.unfence(ctx)
+			eventually(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobSucceeded)))
+		})
+
+		It("lets a run that names a fenced cluster wait, and nothing is sent", func(ctx context.Context) {
+			w, a, _ := two(ctx)
+			a.fence(ctx)
+			job := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = a.name })
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterFenced, ContainSubstring(a.name)))
+			Consistently(north.jobs(w.name)).WithContext(ctx).Should(BeEmpty())
+			a.unfence(ctx)
+			north.remote(ctx, job, 0)
+		})
+	})
+})
