@@ -11,12 +11,14 @@
 //   - killpoints_test.go kills the manager before and after each API call of one job's
 //     life, one by one.
 //   - storm_test.go runs many jobs (kinds_test.go) under many faults (faults_test.go).
+//   - lies_test.go has Jobs that only seem to be gone, late_test.go requests that come later
+//     than they seem.
 //   - leader_test.go changes the leader, also by one that stands still and comes back.
 //
 // go test runs a short form of a few minutes. These environment variables make it longer:
 //
 //	CHAOS_DURATION  how long storms shall go on (such as 2h); also runs every kind
-//	                through every kill point
+//	                through every kill point, and what takes minutes
 //	CHAOS_JOBS      how many PooledJobs a storm has
 //	CHAOS_SEED      the seed of the storms' choices; printed by each run
 //	CHAOS_MANAGER   another manager program than bin/manager

@@ -373,10 +373,14 @@ func strip(ctx context.Context, t *target, run *planned) error {
 		return err
 	}
 	for i := range jobs.Items {
-		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:null,%q:null}}}`, v1alpha1.LabelHub, v1alpha1.LabelUID)
+		// A Job without any labels would get those of its Pods from the API server.
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:null,%q:null,"stripped":"yes"}}}`, v1alpha1.LabelHub, v1alpha1.LabelUID)
 		err := t.client.Patch(ctx, &jobs.Items[i], client.RawPatch(types.MergePatchType, patch))
 		if client.IgnoreNotFound(err) != nil {
 			return err
+		}
+		if err == nil && jobs.Items[i].Labels[v1alpha1.LabelHub] != "" {
+			return fmt.Errorf("Job %s keeps its labels %v", jobs.Items[i].Name, jobs.Items[i].Labels)
 		}
 	}
 	return nil

@@ -24,6 +24,10 @@ type Action struct {
 	Delay time.Duration
 	// Cut ends the TCP connection of the request, and with it all others on it.
 	Cut bool
+	// Later ends the TCP connection of the request, and forwards the request all the
+	// same when so much time has passed: what a client takes for lost was only on its
+	// way. It is for the moment Before.
+	Later time.Duration
 	// Swallow leaves the request without an answer for so long, or until the client
 	// goes away; then its connection is cut.
 	Swallow time.Duration

@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -30,7 +31,8 @@ type Proxy struct {
 	server *http.Server
 	back   *http.Transport
 	lines  *lines
-	done   chan struct{} // closed when the server has ended
+	done   chan struct{}  // closed when the server has ended
+	late   sync.WaitGroup // requests that are on their way
 
 	mu      sync.Mutex
 	tokens  []string
@@ -96,6 +98,7 @@ func (p *Proxy) Stop() {
 	p.Heal()
 	_ = p.server.Close()
 	<-p.done
+	p.late.Wait()
 	p.lines.cut()
 	p.back.CloseIdleConnections()
 }
@@ -188,6 +191,7 @@ type contextKey string
 const (
 	lineKey contextKey = "line"
 	callKey contextKey = "call"
+	lateKey contextKey = "late"
 )
 
 func withLine(ctx context.Context, conn net.Conn) context.Context {
@@ -212,7 +216,12 @@ func (p *Proxy) handler(forward http.Handler) http.Handler {
 			newStatus(http.StatusUnauthorized, 0).write(w)
 			return
 		}
-		other, err := perform(r.Context(), p.ask(Before, call))
+		action := p.ask(Before, call)
+		if action.Later > 0 {
+			r.Body = p.postpone(r, forward, action.Later)
+			action.Cut = true
+		}
+		other, err := perform(r.Context(), action)
 		switch {
 		case err != nil:
 			panic(http.ErrAbortHandler)
@@ -224,9 +233,46 @@ func (p *Proxy) handler(forward http.Handler) http.Handler {
 	})
 }
 
+// postpone forwards a request when some time has passed, whether its client is still
+// there or not. It returns the body anew.
+func (p *Proxy) postpone(r *http.Request, forward http.Handler, d time.Duration) io.ReadCloser {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return http.NoBody // the client went away before it had said all
+	}
+	ctx := context.WithValue(context.WithoutCancel(r.Context()), lateKey, true)
+	late := r.Clone(ctx)
+	late.Body = io.NopCloser(bytes.NewReader(body))
+	p.late.Go(func() {
+		select {
+		case <-time.After(d):
+		case <-p.done:
+			return
+		}
+		defer func() { _ = recover() }() // that is how a failed request ends
+		forward.ServeHTTP(&nobody{header: http.Header{}}, late)
+	})
+	return io.NopCloser(bytes.NewReader(body))
+}
+
+// nobody is whom the answer to a late request goes to.
+type nobody struct{ header http.Header }
+
+// Header implements http.ResponseWriter.
+func (n *nobody) Header() http.Header { return n.header }
+
+// Write implements http.ResponseWriter.
+func (n *nobody) Write(b []byte) (int, error) { return len(b), nil }
+
+// WriteHeader implements http.ResponseWriter.
+func (n *nobody) WriteHeader(int) {}
+
 // answered is called with the server's answer.
 func (p *Proxy) answered(response *http.Response) error {
 	ctx := response.Request.Context()
+	if ctx.Value(lateKey) != nil {
+		return nil
+	}
 	call, ok := ctx.Value(callKey).(*Call)
 	if !ok {
 		return errors.New("a request without a call")

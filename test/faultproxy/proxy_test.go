@@ -55,6 +55,7 @@ func TestProxy(t *testing.T) {
 		"a cut ends the connection":                     testCut,
 		"an answer can be swallowed":                    testSwallow,
 		"a delay delays":                                testDelay,
+		"a request can come later":                      testLater,
 		"a watch tells at once and can be ended":        testWatch,
 		"a black hole is silent until it is healed":     testBlackHole,
 	} {
@@ -208,6 +209,13 @@ func testSwallow(s *stage) {
 	_, err := s.client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
 	s.Expect(errors.Is(err, context.DeadlineExceeded)).To(BeTrue(), "%v", err)
 	s.Expect(s.exists("swallowed")).To(BeTrue())
+}
+
+func testLater(s *stage) {
+	s.on(Before, "POST namespaces", Action{Later: 300 * time.Millisecond})
+	s.Expect(s.create("later-than-it-seems")).NotTo(Succeed())
+	s.Expect(s.exists("later-than-it-seems")).To(BeFalse())
+	s.Eventually(s.exists).WithArguments("later-than-it-seems").WithTimeout(patience).Should(BeTrue())
 }
 
 func testDelay(s *stage) {
