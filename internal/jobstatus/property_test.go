@@ -406,3 +406,28 @@ func TestNoVerdictIsInvented(t *testing.T) {
 		}
 	}
 }
+
+// A run is Cancelled when all of it is true, and only then: it was to be, its deadline
+// is 0, and that is what it failed by.
+func TestCancelledNeedsEveryPartOfIt(t *testing.T) {
+	for _, cancel := range []*bool{nil, ptr(false), ptr(true)} {
+		for _, deadline := range []*int64{nil, ptr(int64(0)), ptr(int64(60))} {
+			for _, kind := range []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed} {
+				for _, why := range []string{batchv1.JobReasonDeadlineExceeded, batchv1.JobReasonBackoffLimitExceeded} {
+					remote := remoteJob(0, 0, 0, kind)
+					remote.Spec.ActiveDeadlineSeconds = deadline
+					Verdict(remote).Reason = why
+					job := &v1alpha1.PooledJob{Spec: v1alpha1.PooledJobSpec{Cancel: cancel}}
+					observe(job, remote)
+					want := why
+					if cancel != nil && *cancel && deadline != nil && *deadline == 0 && kind == batchv1.JobFailed && why == batchv1.JobReasonDeadlineExceeded {
+						want = v1alpha1.ReasonCancelled
+					}
+					if got := meta.FindStatusCondition(job.Status.Conditions, string(kind)); got == nil || got.Reason != want {
+						t.Errorf("cancel %v, deadline %v, %s %s: %+v, want reason %s", cancel, deadline, kind, why, got, want)
+					}
+				}
+			}
+		}
+	}
+}
