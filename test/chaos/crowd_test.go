@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -139,7 +140,15 @@ func (c *crowd) settle(ctx context.Context) {
 		c.waiting.Wait()
 		close(attended)
 	}()
-	Eventually(c.unsettled).WithContext(ctx).WithTimeout(settling).WithPolling(500 * time.Millisecond).Should(BeEmpty())
+	said := 0
+	Eventually(func(ctx context.Context) ([]string, error) {
+		open, err := c.unsettled(ctx)
+		if n := len(open); err == nil && n > 0 && n < 10 && n != said {
+			fmt.Fprintf(GinkgoWriter, "%s not ended yet: %s\n", time.Now().Format(clock), strings.Join(open, "\n\t"))
+			said = n
+		}
+		return open, err
+	}).WithContext(ctx).WithTimeout(settling).WithPolling(500 * time.Millisecond).Should(BeEmpty())
 	Eventually(attended).WithContext(ctx).Should(BeClosed())
 	Expect(c.unsettled(ctx)).To(BeEmpty())
 }

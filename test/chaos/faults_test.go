@@ -28,8 +28,8 @@ type fault struct {
 	strike func(context.Context, *storm)
 	// long tells that it is for the long form only.
 	long bool
-	// early tells that some runs may end only 75 seconds later, when nothing of an
-	// earlier process's can take effect any more. It comes first in the short form.
+	// early tells that some runs may end only 75 seconds later, when a request to create
+	// their Job cannot take effect any more. It comes first in the short form.
 	early bool
 }
 
@@ -41,17 +41,17 @@ var faults = []fault{
 	{name: "the manager stands still", strike: standStill},
 	{name: "the hub's API server restarts", strike: func(ctx context.Context, s *storm) { s.restart(ctx, world.hub, localcluster.APIServer) }},
 	{name: "the hub's etcd restarts", strike: func(ctx context.Context, s *storm) { s.restart(ctx, world.hub, localcluster.Etcd) }},
-	{name: "a target's API server restarts", strike: restartTarget(localcluster.APIServer)},
-	{name: "a target's etcd restarts", strike: restartTarget(localcluster.Etcd)},
-	{name: "all connections are cut", strike: cutAll},
+	{name: "a target's API server restarts", strike: restartTarget(localcluster.APIServer), early: true},
+	{name: "a target's etcd restarts", strike: restartTarget(localcluster.Etcd), early: true},
+	{name: "all connections are cut", strike: cutAll, early: true},
 	{name: "the hub's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, world.hub, s.seconds(2, 5)) }},
-	{name: "a target's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, s.target().cluster, s.seconds(2, 6)) }},
-	{name: "a target's connections are silent for long", strike: silentForLong},
+	{name: "a target's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, s.target().cluster, s.seconds(2, 6)) }, early: true},
+	{name: "a target's connections are silent for long", strike: silentForLong, early: true},
 	{name: "a target's API server is gone for long", strike: goneForLong, long: true},
 	{name: "a target acts and does not answer", strike: swallowAnswers, early: true},
-	{name: "a target answers errors", strike: answerErrors},
+	{name: "a target answers errors", strike: answerErrors, early: true},
 	{name: "the hub answers errors", strike: errorsOfHub},
-	{name: "a gateway before a target answers pages", strike: answerPages},
+	{name: "a gateway before a target answers pages", strike: answerPages, early: true},
 	{name: "all watches end and have expired", strike: expireWatches},
 	{name: "Jobs are deleted on the targets", strike: deleteJobs},
 	{name: "Pods are deleted on the targets", strike: deletePods},

@@ -37,23 +37,26 @@ func (f *foreign) claim(ctx context.Context, job *v1alpha1.PooledJob) {
 	f.plant(ctx, "foreign-"+job.Name, map[string]string{v1alpha1.LabelHub: foreignHub, v1alpha1.LabelUID: string(job.UID)})
 }
 
-func (f *foreign) plant(ctx context.Context, name string, labels map[string]string) {
+// strange is a Job that does nothing.
+func (f *foreign) strange(namespace, name string, labels map[string]string) *batchv1.Job {
 	yes := true
-	meta := metav1.ObjectMeta{Namespace: team, Name: name, Labels: labels}
-	pod := corev1.PodSpec{
-		SchedulerName: "nobody", RestartPolicy: corev1.RestartPolicyNever,
-		Containers: []corev1.Container{{Name: "main", Image: "busybox:1.37"}},
-	}
-	job := &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
-		Suspend: &yes, Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
+	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}, Spec: batchv1.JobSpec{
+		Suspend: &yes, Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{
+			SchedulerName: "nobody", RestartPolicy: corev1.RestartPolicyNever,
+			Containers: []corev1.Container{{Name: "main", Image: "busybox:1.37"}},
+		}},
 	}}
+}
+
+func (f *foreign) plant(ctx context.Context, name string, labels map[string]string) {
+	job := f.strange(team, name, labels)
 	Expect(f.client.Create(ctx, job)).To(Succeed())
 	Eventually(func(g Gomega) { // the Job controller says once that it does nothing
 		g.Expect(f.client.Get(ctx, client.ObjectKeyFromObject(job), job)).To(Succeed())
 		g.Expect(job.Status.Conditions).NotTo(BeEmpty())
 	}).WithContext(ctx).Should(Succeed())
 	f.versions[job] = job.ResourceVersion
-	alone := &corev1.Pod{ObjectMeta: meta, Spec: pod}
+	alone := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name, Labels: labels}, Spec: job.Spec.Template.Spec}
 	var account corev1.ServiceAccount
 	Eventually(f.client.Get).WithArguments(ctx, client.ObjectKey{Namespace: team, Name: "default"}, &account).Should(Succeed())
 	Expect(f.client.Create(ctx, alone)).To(Succeed())

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -10,6 +11,9 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -98,5 +102,37 @@ var _ = Describe("A Job that seems to be gone and is not", Ordered, func() {
 		Consistently(latest).WithContext(ctx).WithArguments(run).WithTimeout(3 * time.Second).ShouldNot(BeNil())
 		Expect(t.StartProgram(ctx, localcluster.Kwok)).To(Succeed())
 		remove(ctx, run)
+	})
+
+	It("is left alone when it only has the name", func(ctx context.Context) {
+		t := world.targets[0]
+		DeferCleanup(removeLateNamespaces)
+		run := plan(kindNamed("waits-for-its-namespace"), t, "lie-3", rand.New(rand.NewPCG(settings.seed, 3)))
+		Expect(createOnHub(ctx, run.job)).To(Succeed())
+		var intent struct {
+			JobName string `json:"jobName"`
+		}
+		Eventually(func(g Gomega) {
+			job, err := latest(ctx, run)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(job.Annotations).To(HaveKey(v1alpha1.AnnotationIntent))
+			g.Expect(json.Unmarshal([]byte(job.Annotations[v1alpha1.AnnotationIntent]), &intent)).To(Succeed())
+			// It has just been refused, so the next try is a while away.
+			g.Expect(meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionDispatched)).To(HaveField("Reason", v1alpha1.ReasonNamespaceNotFound))
+		}).WithContext(ctx).Should(Succeed())
+		Expect(t.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: late}})).To(Succeed())
+		stranger := t.foreign.strange(late, intent.JobName, nil)
+		Expect(t.client.Create(ctx, stranger)).To(Succeed(), "before the manager does")
+		Eventually(ended(run)).WithContext(ctx).Should(ContainSubstring(v1alpha1.ReasonNameConflict))
+		Eventually(func(g Gomega) { // the Job controller says once that it does nothing
+			g.Expect(t.client.Get(ctx, client.ObjectKeyFromObject(stranger), stranger)).To(Succeed())
+			g.Expect(stranger.Status.Conditions).NotTo(BeEmpty())
+		}).WithContext(ctx).Should(Succeed())
+		version := stranger.ResourceVersion
+		Expect(world.hub.client.Delete(ctx, run.job.DeepCopy())).To(Succeed())
+		Eventually(remaining).WithContext(ctx).WithTimeout(2 * time.Minute).ShouldNot(ContainElement(run.job.Name))
+		Expect(t.client.Get(ctx, client.ObjectKeyFromObject(stranger), stranger)).To(Succeed())
+		Expect(stranger.ResourceVersion).To(Equal(version))
+		Expect(openLedger().jobsOf(run.job.UID)).To(BeEmpty())
 	})
 })

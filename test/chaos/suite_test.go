@@ -42,10 +42,8 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	startWorld(ctx, dir)
 })
 
-var _ = ReportAfterSuite("the seed", func(report Report) {
-	if !report.SuiteSucceeded {
-		fmt.Fprintf(os.Stderr, "CHAOS_SEED=%d\n", settings.seed)
-	}
+var _ = ReportAfterSuite("the seed", func(Report) {
+	fmt.Fprintf(os.Stderr, "CHAOS_SEED=%d\n", settings.seed)
 })
 
 func readSettings() {
