@@ -107,7 +107,7 @@ var _ = Describe("The time to live of a PooledJob", func() {
 		remote := succeeds(ctx, job)
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 		Expect(remoteJobs(w.name)(Default, ctx)).To(ConsistOf(And(
-			HaveField("UID", remote.UID), HaveField("DeletionTimestamp", BeNil()), HaveField("Labels", Equal(map[string]string{"app": "etl"})))))
+			HaveField("UID", remote.UID), HaveField("DeletionTimestamp", BeNil()), HaveField("Labels", Equal(leftLabels(job))))))
 	})
 
 	It("is kept by an operator that is new, which asks the target nothing and wakes no connection", func(ctx context.Context) {
