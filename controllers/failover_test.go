@@ -278,9 +278,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", first.UID), HaveField("UID", second.UID)))
 		})
 
-		// Pending: when no Pod of the Job is in view the Pods are listed, and those of
-		// the first attempt are taken for its.
-		PIt("does not take the exit code of the first attempt for that of the second", func(ctx context.Context) {
+		It("does not take the exit code of the first attempt for that of the second", func(ctx context.Context) {
 			w, job, _, second := back(ctx)
 			north.here(func() {
 				for _, pod := range north.podsOf(w.name)(Default, ctx) {
@@ -325,15 +323,12 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Entry("with another name", func(job *v1alpha1.PooledJob, a, _ *link) any {
 			return jobspec.Intent{Cluster: a.name, ClusterUID: a.uid, Namespace: job.Namespace, JobName: "another"}.Encode()
 		}),
-		// Pending: the cluster of the intent wins over the one in the status; what is
-		// not there is proven gone.
-		PEntry("with one for another cluster", func(job *v1alpha1.PooledJob, _, b *link) any {
+		Entry("with one for another cluster", func(job *v1alpha1.PooledJob, _, b *link) any {
 			return jobspec.NewIntent(job, operator.hubID, b.name, b.uid).Encode()
 		}),
 	)
 
-	// Pending: the deadline has it wait for a proof that no fenced cluster gives.
-	PIt("or an end of the run follows from a fence also when the dispatch deadline is over", func(ctx context.Context) {
+	It("or an end of the run follows from a fence also when the dispatch deadline is over", func(ctx context.Context) {
 		w, a, _ := two(ctx)
 		a.onCreate(func(faultproxy.Moment) faultproxy.Action {
 			a.breakLine()
@@ -347,9 +342,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		eventually(ctx, job).Should(Or(havePhase(v1alpha1.PooledJobFailed), HaveField("Status.Attempt", BeEquivalentTo(1))))
 	})
 
-	// Pending: a fence holds for the ClusterConnection that it is on, not for the
-	// cluster that it names.
-	PIt("does not lead to the fenced cluster by way of another ClusterConnection", func(ctx context.Context) {
+	It("does not lead to the fenced cluster by way of another ClusterConnection", func(ctx context.Context) {
 		w, a, b := two(ctx)
 		job, _ := running(ctx, w, a, failsOver(3600))
 		b.setLabel(ctx, nil)
