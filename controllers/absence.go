@@ -3,9 +3,11 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -49,7 +51,7 @@ type absence struct {
 // proveAbsence looks for the remote Job at the target itself.
 func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	if r.lease == nil {
-		return absence{why: r.notReady}, nil
+		return absence{why: decideFailover(r.snapshot, action{message: r.notReady}).message}, nil
 	}
 	job, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
 	switch {
@@ -100,18 +102,24 @@ func (r *run) whose(job *batchv1.Job) outcome {
 
 // requestsInFlight is how much longer a request to create the Job, of ours or of a
 // process before us, may take effect.
-func (r *run) requestsInFlight() time.Duration {
-	if jobstatus.Finished(&r.job.Status) && !r.wasObserved() {
+func (s *snapshot) requestsInFlight() time.Duration {
+	var since time.Time
+	switch {
+	case jobstatus.Finished(&s.job.Status) && !s.wasObserved():
 		return 0 // it was proven then that none was
-	}
-	since := r.memory.unknownSince
-	if !r.memory.current && !r.wasObserved() {
-		since = r.started
+	case s.memory.current:
+		since = s.memory.unknownSince
+	case s.wasObserved():
+		if lost := s.job.Status.UnansweredRequestTime; lost != nil {
+			since = lost.Add(time.Second) // it was cut to seconds
+		}
+	default:
+		since = s.memory.creatorSeenAt
 	}
 	if since.IsZero() {
 		return 0
 	}
-	return since.Add(requestLifetime).Sub(r.now)
+	return max(0, since.Add(requestLifetime).Sub(s.now))
 }
 
 // notAbsent goes on with a run whose Job could not be proven absent: it exists
@@ -139,9 +147,14 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	switch verdict.outcome {
-	case absent, replaced, duplicate:
-		r.lost()
-		return 0, nil
+	case absent, replaced:
+		return r.lost(ctx)
+	case duplicate:
+		// Somebody deleted the Job, and a request that was late has created it again.
+		r.writer.NotSynced(v1alpha1.ReasonCreating, fmt.Sprintf(
+			"Job %s/%s was deleted on the cluster and created again by a request that was late; that one is deleted.", r.intent.Namespace, r.intent.JobName))
+		_, err := r.deleteRemote(ctx, verdict.job.UID)
+		return unseenPause, err
 	case present:
 		return r.recover(ctx, verdict.job)
 	case unproven:
@@ -151,16 +164,33 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 }
 
 // lost ends a run whose Job is proven gone, unless it is to be moved.
-func (r *run) lost() {
+func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
 	switch {
 	case r.cancelled():
 		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was stopped because of spec.cancel. "+name+" is gone.")
 	case r.movesAfterLoss():
+		// A Job may be deleted without its Pods, or before them.
+		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
+		if err != nil {
+			return 0, &targetError{"looking for Pods of the Job that is gone", err}
+		}
+		if n := unended(ofJob(pods, r.intent.JobName)); n > 0 {
+			r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, fmt.Sprintf("%s is gone, but %d of its Pods are not: the run is moved when they are.", name, n))
+			return informerGrace, nil
+		}
 		r.moveAway(fmt.Sprintf("Moved away from ClusterConnection %q: it was not Ready for spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
 	default:
 		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, name+" was deleted on the cluster before it had finished. It is not run again.")
 	}
+	return 0, nil
+}
+
+// unended counts the Pods that may still run.
+func unended(pods []*corev1.Pod) int {
+	return len(slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	}))
 }
 
 // confirmGone lets a deleted PooledJob go if its Job is proven gone and left no Pods.
@@ -207,7 +237,7 @@ func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
 // if they were taken off, and records what the target said of it.
 func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, error) {
 	if !jobspec.Owns(r.HubID, r.job, job.Labels) {
-		err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job.UID))
+		err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
 		if err != nil {
 			return 0, &targetError{"putting the labels back on the remote Job", err}
 		}

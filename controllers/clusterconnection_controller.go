@@ -80,7 +80,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("clusterconnection").
 		For(&v1alpha1.ClusterConnection{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
-		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(connectionOfJob), builder.WithPredicates(predicate.Funcs{UpdateFunc: jobCountChanged})).
+		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(r.connectionOfJob), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
 		WatchesRawSource(&r.Wakeups.connections).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 8}).
 		Complete(r)
@@ -180,7 +180,7 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs of the connection: %w", err)
 	}
-	if users := withFinalizer(&jobs, connection.Name); len(users) > 0 {
+	if users := r.withFinalizer(&jobs, connection.Name); len(users) > 0 {
 		return users, nil
 	}
 	// A list of its own: decoding into the other would write into the cache.
@@ -188,13 +188,13 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 	if err := r.Live.List(ctx, &live); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs: %w", err)
 	}
-	return withFinalizer(&live, connection.Name), nil
+	return r.withFinalizer(&live, connection.Name), nil
 }
 
-func withFinalizer(jobs *v1alpha1.PooledJobList, cluster string) []string {
+func (r *ClusterConnectionReconciler) withFinalizer(jobs *v1alpha1.PooledJobList, cluster string) []string {
 	var users []string
 	for i := range jobs.Items {
-		if clusterOf(&jobs.Items[i]) == cluster && controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
+		if clusterOf(&jobs.Items[i], r.HubID) == cluster && controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
 			users = append(users, jobs.Items[i].Namespace+"/"+jobs.Items[i].Name)
 		}
 	}
@@ -233,8 +233,8 @@ func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret 
 	return requests
 }
 
-func connectionOfJob(_ context.Context, job client.Object) []reconcile.Request {
-	name := clusterOf(job)
+func (r *ClusterConnectionReconciler) connectionOfJob(_ context.Context, job client.Object) []reconcile.Request {
+	name := clusterOf(job, r.HubID)
 	if name == "" {
 		return nil
 	}

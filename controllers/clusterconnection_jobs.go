@@ -67,7 +67,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 
 // jobCountChanged tells whether an update moves a PooledJob from one count to
 // another, or out of its connection's way.
-func jobCountChanged(e event.UpdateEvent) bool {
+func (r *ClusterConnectionReconciler) jobCountChanged(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*v1alpha1.PooledJob)
 	after, ok2 := e.ObjectNew.(*v1alpha1.PooledJob)
 	if !ok || !ok2 {
@@ -76,7 +76,7 @@ func jobCountChanged(e event.UpdateEvent) bool {
 	return jobstatus.Finished(&before.Status) != jobstatus.Finished(&after.Status) ||
 		jobstatus.Dispatched(&before.Status) != jobstatus.Dispatched(&after.Status) ||
 		needsConnection(before) != needsConnection(after) ||
-		clusterOf(before) != clusterOf(after) ||
+		clusterOf(before, r.HubID) != clusterOf(after, r.HubID) ||
 		controllerutil.ContainsFinalizer(before, v1alpha1.FinalizerPooledJob) != controllerutil.ContainsFinalizer(after, v1alpha1.FinalizerPooledJob)
 }
 

@@ -15,12 +15,16 @@ import (
 // told, moves to another cluster, or waits and says what would let it move.
 func decideFailover(s *snapshot, wait action) action {
 	after := s.failoverAfter()
-	if after == 0 || !s.bound || s.notReady == "" {
+	if after == 0 || !s.bound {
 		return wait
 	}
 	if s.fenced {
 		return action{verb: moveAway, message: fmt.Sprintf(
 			"Moved away from ClusterConnection %q: its cluster (UID %s) was stated to be fenced.", s.cluster, s.intent.ClusterUID)}
+	}
+	since := s.awaySince()
+	if since.IsZero() && s.notReady == "" {
+		return wait
 	}
 	if s.mayHaveJob() {
 		wait.message = fmt.Sprintf("%s. The run is not moved to another cluster, because its Job may be on this one. If it is certain that "+
@@ -28,7 +32,6 @@ func decideFailover(s *snapshot, wait action) action {
 			strings.TrimSuffix(wait.message, "."), s.cluster, v1alpha1.AnnotationFenced, s.intent.ClusterUID)
 		return wait
 	}
-	since := s.awaySince()
 	if since.IsZero() {
 		return wait
 	}
@@ -67,6 +70,10 @@ func (s *snapshot) awaySince() time.Time {
 // movesAfterLoss tells whether a run whose Job is proven gone from its cluster is
 // moved rather than lost: it was to be moved already while the cluster was away.
 func (s *snapshot) movesAfterLoss() bool {
+	synced := meta.FindStatusCondition(s.job.Status.Conditions, v1alpha1.ConditionSynced)
+	if synced == nil || synced.Reason != v1alpha1.ReasonClusterNotReady {
+		return false
+	}
 	since := transition(s.job.Status.Conditions, v1alpha1.ConditionSynced, metav1.ConditionUnknown)
 	return s.failoverAfter() > 0 && !since.IsZero() && s.now.Sub(since) >= s.failoverAfter()
 }

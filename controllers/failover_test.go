@@ -291,6 +291,17 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		})
 	})
 
+	It("moves a run that was never sent as soon as its cluster is fenced", func(ctx context.Context) {
+		w := newWorld(ctx)
+		w.createNamespaces(ctx, south) // north refuses
+		a, b := w.link(ctx, north, "a"), w.link(ctx, south, "b")
+		job := w.submit(ctx, w.anywhere, failsOver(3600))
+		eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotFound)))
+		a.fence(ctx)
+		eventually(ctx, job).Should(And(beOn(b.world, 1), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
+		Expect(south.jobs(w.name)(Default, ctx)).To(HaveLen(1))
+	})
+
 	// forge overwrites the intent of a run; nil takes it off.
 	forge := func(ctx context.Context, job *v1alpha1.PooledJob, intent any) {
 		text, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{v1alpha1.AnnotationIntent: intent}}})
@@ -460,6 +471,24 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Entry("moves it when that was for longer than afterSeconds", 700*time.Second, true),
 		Entry("ends it when that was shorter", 300*time.Second, false),
 	)
+
+	It("of a run whose Job is there under another UID does not make two of it", func(ctx context.Context) {
+		w, a, _ := two(ctx)
+		job, remote := running(ctx, w, a, failsOver(600))
+		a.breakLine()
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+		again := &batchv1.Job{
+			ObjectMeta: metav1.ObjectMeta{Namespace: remote.Namespace, Name: remote.Name, Labels: remote.Labels},
+			Spec:       job.Spec.Template.Spec,
+		}
+		Expect(north.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		Expect(north.client.Create(ctx, again)).To(Succeed())
+		moveClock(time.Now().Add(700 * time.Second))
+		a.mendLine()
+		eventually(ctx, job).ShouldNot(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+		consistently(ctx, job).Should(HaveField("Status.Attempt", BeZero()), "as long as that Job is there, being deleted or not")
+		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(HaveField("UID", again.UID)))
+	})
 
 	It("ends a run whose Job was deleted long after the cluster was away", func(ctx context.Context) {
 		w, a, _ := two(ctx)

@@ -24,6 +24,9 @@ const (
 	jobsInNeed = "unfinished"
 	// connectionsBySecret finds the ClusterConnections that use a Secret.
 	connectionsBySecret = "spec.kubeconfigSecretRef.name"
+	// connectionsByFence finds the ClusterConnections that state a fence of the
+	// cluster of that UID.
+	connectionsByFence = "fence"
 
 	// anyCluster is where jobsInNeed has the PooledJobs that wait for a cluster to
 	// be chosen. No ClusterConnection can have that name.
@@ -32,16 +35,17 @@ const (
 
 // addIndexes adds the indexes that the reconcilers look things up by. It must be
 // called once, before the caches start.
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+func addIndexes(ctx context.Context, indexer client.FieldIndexer, hubID string) error {
 	indexes := []struct {
 		object  client.Object
 		field   string
 		extract func(client.Object) string
 	}{
 		{&v1alpha1.PooledJob{}, jobsByUID, func(o client.Object) string { return string(o.GetUID()) }},
-		{&v1alpha1.PooledJob{}, jobsByCluster, clusterOf},
-		{&v1alpha1.PooledJob{}, jobsInNeed, clusterInNeed},
+		{&v1alpha1.PooledJob{}, jobsByCluster, func(o client.Object) string { return clusterOf(o, hubID) }},
+		{&v1alpha1.PooledJob{}, jobsInNeed, func(o client.Object) string { return clusterInNeed(o, hubID) }},
 		{&v1alpha1.ClusterConnection{}, connectionsBySecret, secretOf},
+		{&v1alpha1.ClusterConnection{}, connectionsByFence, func(o client.Object) string { return o.GetAnnotations()[v1alpha1.AnnotationFenced] }},
 	}
 	for _, index := range indexes {
 		err := indexer.IndexField(ctx, index.object, index.field, func(o client.Object) []string {
@@ -59,21 +63,21 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 
 // clusterOf is the ClusterConnection that a PooledJob is bound to or asks for; empty
 // while none was chosen.
-func clusterOf(o client.Object) string {
+func clusterOf(o client.Object, hubID string) string {
 	job, ok := o.(*v1alpha1.PooledJob)
 	if !ok {
 		return ""
 	}
-	return jobspec.ClusterOf(job)
+	return jobspec.ClusterOf(job, hubID)
 }
 
 // clusterInNeed is the ClusterConnection that a PooledJob still needs, if it does.
-func clusterInNeed(o client.Object) string {
+func clusterInNeed(o client.Object, hubID string) string {
 	job, ok := o.(*v1alpha1.PooledJob)
 	if !ok || !needsConnection(job) {
 		return ""
 	}
-	return cmp.Or(jobspec.ClusterOf(job), anyCluster)
+	return cmp.Or(jobspec.ClusterOf(job, hubID), anyCluster)
 }
 
 func needsConnection(job *v1alpha1.PooledJob) bool {

@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,9 +25,9 @@ import (
 // An orphan is a Job with this hub's ID that no PooledJob stands behind: its PooledJob
 // was abandoned, moved away, lost its finalizer by hand, or is missing from a hub that
 // was restored from a backup. Orphans are looked for when a connection becomes Ready
-// and every Interval. A Job counts as one only when two looks, Confirmation apart, have
-// found it so, the second by a list of the hub's API server: a cache alone is never
-// believed.
+// and every Interval. A Job, finished or not, counts as one only when two looks, Confirmation
+// apart, have found it so, the second by a list of the hub's API server: a cache alone is
+// never believed.
 
 // OrphanOptions say what is done about orphans. The zero value reports them.
 type OrphanOptions struct {
@@ -64,16 +63,26 @@ const (
 	minSharePerOrphan = 10
 	// maxNamedOrphans bounds how many an Event names.
 	maxNamedOrphans = 5
+	// deletionTimeout bounds the deletions of one look: they hold a worker.
+	deletionTimeout = 30 * time.Second
 	// livePage is how many PooledJobs one request for a list asks for.
 	livePage = 500
 )
 
 // sweep is what is remembered of the looks at one connection.
 type sweep struct {
-	ready    bool // at the last look
-	next     time.Time
-	suspects map[types.UID]bool // of the last look
-	reported map[types.UID]bool // the orphans of the last look
+	ready     bool // at the last look
+	next      time.Time
+	deletedAt time.Time
+	seen      map[types.UID]sighting // the Jobs that seemed to be orphans at the last look
+}
+
+// sighting is what is known of a Job that seems to be an orphan.
+type sighting struct {
+	since time.Time
+	// At the last list of PooledJobs it was an orphan, and an Event has said so, or
+	// there was one behind it that only the list has shown.
+	told, behind bool
 }
 
 // sweeps are those of all connections.
@@ -128,27 +137,66 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	if err != nil {
 		return 0, nil // it has just ended; its return is another occasion
 	}
+	fenced, err := isFenced(ctx, r.Hub, lease.ClusterUID())
+	if err != nil {
+		return 0, err
+	}
 	jobs := lease.Jobs()
 	suspects, err := r.suspects(ctx, jobs, lease.ClusterUID())
 	if err != nil {
 		return 0, err
 	}
-	orphans := slices.DeleteFunc(slices.Clone(suspects), func(job *batchv1.Job) bool { return !state.suspects[job.UID] })
-	if orphans, err = r.confirmOrphans(ctx, orphans, lease.ClusterUID()); err != nil {
+	deleting := r.Orphans.Delete && !fenced && now.Sub(r.started) >= r.Orphans.Grace && now.Sub(state.deletedAt) >= r.Orphans.Interval
+	orphans, seen, err := r.judge(ctx, suspects, state.seen, lease.ClusterUID(), deleting)
+	if err != nil {
 		return 0, err
 	}
 	again := r.Orphans.Interval
-	if len(suspects) > len(orphans) {
-		again = r.Orphans.Confirmation
+	for _, s := range seen {
+		if !s.told && !s.behind {
+			again = r.Orphans.Confirmation
+		}
 	}
-	state.ready, state.next, state.suspects = true, now.Add(again), map[types.UID]bool{}
-	for _, job := range suspects {
-		state.suspects[job.UID] = true
+	r.report(connection, orphans, state.seen)
+	state.ready, state.next, state.seen = true, now.Add(again), seen
+	if deleting && len(orphans) > 0 {
+		state.deletedAt = now
+		r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), len(jobs))])
 	}
-	state.reported = r.report(connection, orphans, state.reported)
 	r.sweeps.set(connection.Name, state)
-	r.deleteOrphans(ctx, connection.Name, lease, orphans, len(jobs))
 	return again, nil
+}
+
+// judge tells which suspects are orphans, and what is to be remembered of all. The hub is
+// asked when one of them has been seen for long enough and was not told of yet, or when
+// they are about to be deleted.
+func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*batchv1.Job, before map[types.UID]sighting, clusterUID string, deleting bool) (orphans []*batchv1.Job, seen map[types.UID]sighting, err error) {
+	now, ask := r.Now(), deleting
+	seen = map[types.UID]sighting{}
+	for _, job := range suspects {
+		s, ok := before[job.UID]
+		if !ok {
+			s.since = now
+		}
+		seen[job.UID] = s
+		if now.Sub(s.since) >= r.Orphans.Confirmation {
+			orphans = append(orphans, job)
+			ask = ask || !s.told
+		}
+	}
+	if !ask || len(orphans) == 0 {
+		return orphans, seen, nil
+	}
+	behind, err := r.behind(ctx, orphans, clusterUID)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, job := range orphans {
+		s := seen[job.UID]
+		s.told, s.behind = !behind[job.UID], behind[job.UID]
+		seen[job.UID] = s
+	}
+	return slices.DeleteFunc(orphans, func(job *batchv1.Job) bool { return behind[job.UID] }), seen, nil
 }
 
 // suspects are the Jobs that have no PooledJob behind them in the cache, and are not
@@ -170,8 +218,12 @@ func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs []*batc
 	return suspects, nil
 }
 
-// standsBehind tells whether a Job of a PooledJob's is the one of its present attempt.
+// standsBehind tells whether a Job is the one of the present attempt of a PooledJob,
+// whatever its labels say.
 func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clusterUID string) bool {
+	if run.Status.JobRef.UID == string(job.UID) {
+		return true
+	}
 	if jobspec.RemoteName(hubID, run, run.Status.Attempt) != job.Name || jobspec.TargetNamespace(run) != job.Namespace {
 		return false
 	}
@@ -179,49 +231,45 @@ func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clust
 	return !ok || err != nil || intent.ClusterUID == clusterUID
 }
 
-// confirmOrphans are those Jobs that the hub's API server has no PooledJob for, either.
-func (r *ClusterConnectionReconciler) confirmOrphans(ctx context.Context, suspects []*batchv1.Job, clusterUID string) ([]*batchv1.Job, error) {
-	if len(suspects) == 0 {
-		return nil, nil
+// behind are the Jobs that a PooledJob stands behind which the hub's API server has now.
+func (r *ClusterConnectionReconciler) behind(ctx context.Context, suspects []*batchv1.Job, clusterUID string) (map[types.UID]bool, error) {
+	byName := map[string][]*batchv1.Job{}
+	for _, job := range suspects {
+		byName[job.Name] = append(byName[job.Name], job)
 	}
 	behind := map[types.UID]bool{}
-	byRun := map[string][]*batchv1.Job{}
-	for _, job := range suspects {
-		byRun[job.Labels[v1alpha1.LabelUID]] = append(byRun[job.Labels[v1alpha1.LabelUID]], job)
-	}
 	for next, more := "", true; more; more = next != "" {
 		var page v1alpha1.PooledJobList
 		if err := r.Live.List(ctx, &page, client.Limit(livePage), client.Continue(next)); err != nil {
 			return nil, fmt.Errorf("listing PooledJobs: %w", err)
 		}
 		for i := range page.Items {
-			for _, job := range byRun[string(page.Items[i].UID)] {
-				behind[job.UID] = behind[job.UID] || standsBehind(r.HubID, &page.Items[i], job, clusterUID)
+			run := &page.Items[i]
+			for _, job := range byName[jobspec.RemoteName(r.HubID, run, run.Status.Attempt)] {
+				behind[job.UID] = behind[job.UID] || standsBehind(r.HubID, run, job, clusterUID)
 			}
 		}
 		next = page.Continue
 	}
-	return slices.DeleteFunc(suspects, func(job *batchv1.Job) bool { return behind[job.UID] }), nil
+	return behind, nil
 }
 
 // report shows the orphans in the metric and, when there are others than at the last
-// look, in an Event. It returns what must be known to tell.
-func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]bool) map[types.UID]bool {
+// look, in an Event.
+func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]sighting) {
 	r.OrphanedJobs.WithLabelValues(connection.Name).Set(float64(len(orphans)))
-	reported := map[types.UID]bool{}
 	var fresh, known []string
 	var first *batchv1.Job
 	for _, job := range orphans {
-		reported[job.UID] = true
 		name := job.Namespace + "/" + job.Name
-		if before[job.UID] {
+		if before[job.UID].told {
 			known = append(known, name)
 			continue
 		}
 		fresh, first = append(fresh, name), job
 	}
 	if len(fresh) == 0 {
-		return reported
+		return
 	}
 	names := slices.Concat(fresh, known)
 	named := strings.Join(names[:min(len(names), maxNamedOrphans)], ", ")
@@ -232,24 +280,28 @@ func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnect
 	// object tells them apart.
 	r.Recorder.Eventf(connection, first, corev1.EventTypeWarning, v1alpha1.ReasonOrphanedJobs, "Sweep", "%s", jobstatus.Truncate(
 		fmt.Sprintf("%d Jobs of this installation have no PooledJob behind them: %s.", len(names), named), maxEventNote))
-	return reported
 }
 
-// deleteOrphans deletes some of the orphans, if that is allowed.
-func (r *ClusterConnectionReconciler) deleteOrphans(ctx context.Context, name string, lease *connpool.Lease, orphans []*batchv1.Job, inView int) {
-	if !r.Orphans.Delete || len(orphans) == 0 || r.Now().Sub(r.started) < r.Orphans.Grace {
-		return
-	}
-	log := logf.FromContext(ctx).WithValues("connection", name)
-	for _, job := range orphans[:deletable(len(orphans), inView)] {
-		err := lease.DeleteJob(ctx, job.Namespace, job.Name, job.UID)
+// deleteOrphans deletes orphans, each after a look at it as the target has it now: the
+// view may be late, and somebody may have made it his own.
+func (r *ClusterConnectionReconciler) deleteOrphans(ctx context.Context, name string, lease *connpool.Lease, orphans []*batchv1.Job) {
+	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
+	defer cancel()
+	for _, job := range orphans {
+		log := logf.FromContext(ctx).WithValues("connection", name, "namespace", job.Namespace, "job", job.Name, "uid", job.UID)
+		live, err := lease.GetJob(ctx, job.Namespace, job.Name)
+		if err == nil {
+			if live.UID != job.UID || live.Labels[v1alpha1.LabelHub] != r.HubID || live.Labels[v1alpha1.LabelUID] != job.Labels[v1alpha1.LabelUID] {
+				continue
+			}
+			err = lease.DeleteJob(ctx, live.Namespace, live.Name, live.UID, live.ResourceVersion)
+		}
 		switch {
-		case errors.Is(err, connpool.ErrBusy), errors.Is(err, connpool.ErrClosed), errors.Is(err, connpool.ErrNotSent):
-			return // the next look is another chance
-		case err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
-			log.Info("An orphaned Job could not be deleted", "namespace", job.Namespace, "job", job.Name, "reason", err.Error())
-		default:
-			log.Info("Deleted an orphaned Job", "namespace", job.Namespace, "job", job.Name, "uid", job.UID)
+		case err == nil:
+			log.Info("Deleted an orphaned Job")
+		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
+			log.Info("An orphaned Job could not be deleted; the next look is another chance", "reason", err.Error())
+			return // a slow target must not hold a worker
 		}
 	}
 }

@@ -49,6 +49,10 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 	if err := r.Hub.List(ctx, &connections, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing ClusterConnections: %w", err)
 	}
+	fenced := map[string]bool{}
+	for i := range connections.Items {
+		fenced[connections.Items[i].Annotations[v1alpha1.AnnotationFenced]] = true
+	}
 	for i := range connections.Items {
 		connection := &connections.Items[i]
 		if !selector.Matches(labels.Set(connection.Labels)) {
@@ -56,7 +60,7 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 		}
 		s.candidates = append(s.candidates, candidate{
 			name: connection.Name, clusterUID: connection.Status.ClusterUID,
-			unusable: whyUnusable(connection, jobspec.TargetNamespace(s.job)), closed: !ok || !accessOf(connection, s.job, hubLabels).permitted,
+			unusable: whyUnusable(connection, fenced, jobspec.TargetNamespace(s.job)), closed: !ok || !accessOf(connection, s.job, hubLabels).permitted,
 		})
 	}
 	return nil
@@ -64,15 +68,15 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 
 // whyUnusable tells why no run of a target namespace can be placed on a connection
 // now; empty when it can. One that is Idle is Ready.
-func whyUnusable(connection *v1alpha1.ClusterConnection, namespace string) string {
+func whyUnusable(connection *v1alpha1.ClusterConnection, fenced map[string]bool, namespace string) string {
 	ready := meta.FindStatusCondition(connection.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case !connection.DeletionTimestamp.IsZero():
 		return "is being deleted"
-	case isFenced(connection, connection.Status.ClusterUID):
-		return "is fenced"
 	case ready == nil:
 		return "has not been connected yet"
+	case connection.Status.ClusterUID != "" && fenced[connection.Status.ClusterUID]:
+		return "is fenced"
 	case ready.Status != metav1.ConditionTrue:
 		return ready.Reason
 	case len(connection.Spec.Namespaces) > 0 && !slices.Contains(connection.Spec.Namespaces, namespace):
@@ -83,9 +87,20 @@ func whyUnusable(connection *v1alpha1.ClusterConnection, namespace string) strin
 }
 
 // isFenced tells whether a person has stated that nothing runs on the cluster of that
-// UID any more.
-func isFenced(connection *v1alpha1.ClusterConnection, clusterUID string) bool {
-	return clusterUID != "" && connection.Annotations[v1alpha1.AnnotationFenced] == clusterUID
+// UID any more, on whichever of its ClusterConnections.
+func (r *PooledJobReconciler) isFenced(ctx context.Context, clusterUID string) (bool, error) {
+	return isFenced(ctx, r.Hub, clusterUID)
+}
+
+func isFenced(ctx context.Context, hub client.Reader, clusterUID string) (bool, error) {
+	if clusterUID == "" {
+		return false, nil
+	}
+	var fencing v1alpha1.ClusterConnectionList
+	if err := hub.List(ctx, &fencing, client.MatchingFields{connectionsByFence: clusterUID}, client.Limit(1), client.UnsafeDisableDeepCopy); err != nil {
+		return false, fmt.Errorf("looking for fences: %w", err)
+	}
+	return len(fencing.Items) > 0, nil
 }
 
 // decidePlacement: the run has no cluster yet.
@@ -128,6 +143,7 @@ func whyNoCluster(s *snapshot) string {
 // placements knows how many unfinished PooledJobs each connection has, those included
 // that were placed a moment ago and that the cache does not show yet.
 type placements struct {
+	hubID     string
 	mu        sync.Mutex
 	clusterOf map[types.UID]string
 	jobs      map[string]int // by cluster
@@ -158,7 +174,7 @@ func (p *placements) forget(uid types.UID) {
 func (p *placements) observe(job *v1alpha1.PooledJob) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	cluster := jobspec.ClusterOf(job)
+	cluster := jobspec.ClusterOf(job, p.hubID)
 	switch {
 	case !needsConnection(job):
 		p.count(job.UID, "")
@@ -215,7 +231,7 @@ func (p *placements) handler() toolscache.ResourceEventHandler {
 func (r *run) place(ctx context.Context) error {
 	chosen := r.placements.place(r.job.UID, r.candidates)
 	err := r.writeIntent(ctx, jobspec.NewIntent(r.job, r.HubID, chosen.name, chosen.clusterUID))
-	if err != nil {
+	if err != nil || !r.bound {
 		r.placements.forget(r.job.UID)
 	}
 	return err

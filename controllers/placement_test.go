@@ -163,8 +163,6 @@ var _ = Describe("Placement", func() {
 		for _, one := range []world{narrow, fenced} {
 			Eventually(one.connection).WithContext(ctx).Should(beReady())
 		}
-		fenced.annotate(ctx, v1alpha1.AnnotationFenced, uidOf(ctx, target))
-		fenced.setLabel(ctx, w.name)
 		going := w.candidate(ctx, "going", noSecret, func(c *v1alpha1.ClusterConnection) { c.Finalizers = []string{"example.com/stay"} })
 		DeferCleanup(func(ctx context.Context) {
 			patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
@@ -174,9 +172,16 @@ var _ = Describe("Placement", func() {
 		eventually(ctx, job).Should(waitForCluster(
 			ContainSubstring(unready.name+": "+v1alpha1.ReasonSecretNotFound),
 			ContainSubstring(narrow.name+`: does not watch namespace "`+w.name+`"`),
-			ContainSubstring(fenced.name+": is fenced"),
 			ContainSubstring(going.name+": is being deleted"),
 			ContainSubstring("1 do not let"), Not(ContainSubstring("-closed"))))
+		fenced.annotate(ctx, v1alpha1.AnnotationFenced, uidOf(ctx, target))
+		DeferCleanup(func(ctx context.Context) { fenced.mark(ctx, "annotations", v1alpha1.AnnotationFenced, nil) })
+		fenced.setLabel(ctx, w.name)
+		eventually(ctx, job).Should(waitForCluster(
+			ContainSubstring(unready.name+": "+v1alpha1.ReasonSecretNotFound),
+			ContainSubstring(narrow.name+": is fenced"), // it leads to the same cluster
+			ContainSubstring(fenced.name+": is fenced"),
+			ContainSubstring(going.name+": is being deleted")))
 		consistently(ctx, job).Should(And(waitForCluster(), HaveField("Finalizers", BeEmpty()), HaveField("Annotations", BeEmpty())))
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 		Expect(hub.Delete(ctx, job)).To(Succeed())
@@ -227,9 +232,7 @@ var _ = Describe("Placement", func() {
 			})
 			Expect(hub.Patch(ctx, connection, client.MergeFrom(before))).To(Succeed())
 		}),
-		// Pending: nothing wakes a run that waits for a cluster when the labels of its
-		// namespace change.
-		PEntry("when its namespace gets the label that a rule asks for", closedTo, yes, func(ctx context.Context, w, _ world) {
+		Entry("when its namespace gets the label that a rule asks for", closedTo, yes, func(ctx context.Context, w, _ world) {
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.name}}
 			Expect(hub.Patch(ctx, namespace, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"team":"another"}}}`)))).To(Succeed())
 		}),
@@ -438,7 +441,7 @@ func TestPlacements(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			p := &placements{}
+			p := &placements{hubID: "hub"}
 			test.do(p)
 			if fmt.Sprint(p.jobs) != fmt.Sprint(test.want) {
 				t.Errorf("counts are %v, want %v", p.jobs, test.want)
@@ -457,7 +460,7 @@ func TestPlacements(t *testing.T) {
 func TestPlacementsCountTheRuns(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	names := []string{"a", "b", "c"}
-	p := &placements{}
+	p := &placements{hubID: "hub"}
 	on := map[types.UID]string{}
 	count := func(cluster string) (n int) {
 		for _, c := range on {

@@ -8,7 +8,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -36,8 +35,6 @@ type run struct {
 	writer *jobstatus.Writer
 	// released tells that the finalizer is off: the PooledJob may be gone.
 	released bool
-	// urgent tells that the status must be written at once.
-	urgent bool
 }
 
 // act does what was decided. It returns when to look again, if not only on a
@@ -61,7 +58,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case create:
 		after, err = r.resume(ctx)
 	case observe:
-		err = r.observe(ctx, r.remote)
+		after, err = a.after, r.observe(ctx, r.remote)
 	case patchRemote:
 		after, err = r.patchRemote(ctx, a)
 	case moveAway:
@@ -159,6 +156,7 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	bound := r.job.DeepCopy()
 	controllerutil.AddFinalizer(bound, v1alpha1.FinalizerPooledJob)
 	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationIntent, intent.Encode())
+	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationCreator, r.process)
 	if err := r.Hub.Patch(ctx, bound, lockedPatch(r.job)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
 	}
@@ -178,9 +176,10 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 		if err != nil {
 			return &targetError{"reading the Pods of the ended Job", err}
 		}
-		pods = append(pods, listed...)
+		pods = append(pods, ofJob(listed, r.intent.JobName)...)
 	}
 	r.accept()
+	r.noteUnanswered()
 	r.writer.Observe(remote, pods)
 	return nil
 }
@@ -195,22 +194,14 @@ func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) 
 		return left, nil
 	}
 	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
-	if err != nil && !isAnotherJob(err) {
+	if err != nil && !isAPIServerNotFound(err) {
 		return 0, &targetError{a.doing, err}
 	}
 	r.remember(func(m *memory) { m.patch, m.patchedAt = a.patch, r.now })
-	return informerGrace, nil
-}
-
-// isAnotherJob tells whether the target said that the Job that a request was for is
-// gone, or that another one has its name.
-func isAnotherJob(err error) bool {
-	return isAPIServerNotFound(err) || apierrors.IsConflict(err) || apierrors.IsInvalid(err)
+	return earliest(informerGrace, a.after), nil
 }
 
 // moveAway ends the attempt: the run is placed anew when that is written, and only then.
 func (r *run) moveAway(message string) {
 	r.writer.Move(message)
-	r.placements.forget(r.job.UID)
-	r.urgent = true
 }

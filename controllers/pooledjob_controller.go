@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -63,9 +62,7 @@ type PooledJobReconciler struct {
 	memories   memories
 	placements placements
 	offload    *offload
-	begun      sync.Once
-	process    string    // this one, among all that there ever are
-	started    time.Time // of the first reconcile: no other process acts since
+	process    string // this one, among all that there ever are
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs,verbs=get;list;watch;patch
@@ -81,7 +78,7 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 	if _, err := jobs.AddEventHandler(r.placements.handler()); err != nil {
 		return fmt.Errorf("counting placements: %w", err)
 	}
-	r.process = string(uuid.NewUUID())
+	r.process, r.placements.hubID = string(uuid.NewUUID()), r.HubID
 	r.offload = newOffload(&r.Wakeups.jobs)
 	if err := mgr.Add(r.offload); err != nil {
 		return fmt.Errorf("adding what waits for reconciles: %w", err)
@@ -90,6 +87,8 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 		Named("pooledjob").
 		For(&v1alpha1.PooledJob{}).
 		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.jobsOfConnection), builder.WithPredicates(usabilityChanged())).
+		// The access rules go by a namespace's labels.
+		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.unplacedIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		WatchesRawSource(&r.Wakeups.jobs).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
@@ -104,7 +103,6 @@ func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 }
 
 func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	r.begun.Do(func() { r.started = r.Now() })
 	job := &v1alpha1.PooledJob{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, job); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -152,7 +150,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	if tellsMore(r.before, &r.job.Status) {
 		interval = writeInterval
 	}
-	if left := r.memory.writtenAt.Add(interval).Sub(r.now); left > 0 && !finished && !r.urgent {
+	if left := r.memory.writtenAt.Add(interval).Sub(r.now); left > 0 && !finished {
 		return left, nil
 	}
 	before := r.job.DeepCopy()
@@ -183,10 +181,27 @@ func (r *run) announceFailure() {
 	}
 }
 
-// jobsOfConnection are the PooledJobs that need a connection, and those that need any.
-func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, connection client.Object) []reconcile.Request {
-	return append(findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: connection.GetName()}),
+// jobsOfConnection are the PooledJobs that need a connection, or another one to the same
+// cluster, for a fence is stated on one for all of them, and those that need any.
+func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
+	requests := append(findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: changed.GetName()}),
 		findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster})...)
+	connection, ok := changed.(*v1alpha1.ClusterConnection)
+	var all v1alpha1.ClusterConnectionList
+	if !ok || connection.Status.ClusterUID == "" || r.Hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
+		return requests
+	}
+	for i := range all.Items {
+		if other := &all.Items[i]; other.Name != connection.Name && other.Status.ClusterUID == connection.Status.ClusterUID {
+			requests = append(requests, findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: other.Name})...)
+		}
+	}
+	return requests
+}
+
+// unplacedIn are the PooledJobs of a namespace that wait for a cluster to be chosen.
+func (r *PooledJobReconciler) unplacedIn(ctx context.Context, namespace client.Object) []reconcile.Request {
+	return findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster}, client.InNamespace(namespace.GetName()))
 }
 
 // usabilityChanged passes what may let waiting PooledJobs go on, or changes what

@@ -117,6 +117,20 @@ func isSameJob(s *snapshot) bool {
 	return known == "" || known == s.remote.UID
 }
 
+// holdName: a request to create the Job may still be under way, and nothing but the
+// Job's name keeps it from creating another. So the Job is stopped first, and deleted
+// when none can arrive any more.
+func holdName(s *snapshot) action {
+	left := s.requestsInFlight()
+	if jobstatus.Verdict(s.remote) == nil && !jobspec.Cancelled(s.remote) && !isSuspended(s.remote) {
+		return action{verb: patchRemote, patch: string(jobspec.CancelPatch(s.remote.UID)), doing: "stopping the remote Job", after: left}
+	}
+	return action{
+		verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: left,
+		message: "The remote Job is stopped, and is deleted when no earlier request to create it can arrive any more.",
+	}
+}
+
 // cancelled tells whether the run is to be stopped.
 func (s *snapshot) cancelled() bool { return s.job.Spec.Cancel != nil && *s.job.Spec.Cancel }
 
@@ -127,6 +141,8 @@ func decideObserved(s *snapshot) action {
 	switch {
 	case ended || (s.cancelled() && jobspec.Cancelled(s.remote) && !isSuspended(s.remote)):
 		return action{verb: observe}
+	case s.cancelled() && isSuspended(s.remote) && s.requestsInFlight() > 0:
+		return action{verb: observe, after: s.requestsInFlight()} // see holdName
 	case s.cancelled() && isSuspended(s.remote):
 		return action{verb: deleteRemote} // the clock of its deadline stands still
 	case s.cancelled():
@@ -157,6 +173,8 @@ func decideDeletion(s *snapshot) action {
 		return action{verb: release} // it has no Job
 	case s.notReady != "" && !s.connecting && s.intent.ClusterUID != "" && s.job.Annotations[v1alpha1.AnnotationAbandon] == s.intent.ClusterUID:
 		return action{verb: abandon}
+	case s.connecting:
+		return action{verb: settle} // it will soon be known
 	case s.connection == nil:
 		return deleting(wait, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
 			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again%s", s.cluster, s.orAbandon()))
@@ -167,6 +185,8 @@ func decideDeletion(s *snapshot) action {
 		return action{verb: orphan}
 	case s.remote == nil && (len(s.pods) == 0 || !allBeingDeleted(s.pods)):
 		return action{verb: confirmGone} // to let it go, or to delete the Pods that the Job left
+	case s.remote != nil && s.remote.DeletionTimestamp.IsZero() && s.requestsInFlight() > 0 && isSameJob(s):
+		return holdName(s)
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
 		return action{verb: deleteRemote}
 	}
@@ -212,6 +232,9 @@ func decideMissing(s *snapshot) action {
 
 // decideDispatch: no Job was observed yet.
 func decideDispatch(s *snapshot) action {
+	if s.bound && s.fenced && s.failoverAfter() > 0 {
+		return decideFailover(s, action{}) // whatever else is to become of it, not there
+	}
 	if s.cancelled() {
 		return action{verb: refuse, reason: v1alpha1.ReasonCancelled, message: "The run was cancelled before it had a remote Job."}
 	}
@@ -233,7 +256,7 @@ func decideDispatch(s *snapshot) action {
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionDispatched))
 	case !s.expiredAt.IsZero():
-		return s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonClusterNotReady, s.whyExpired())
+		return decideFailover(s, s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonClusterNotReady, s.whyExpired()))
 	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
 		a := s.waiting(v1alpha1.ConditionDispatched, s.memory.refusal.reason, s.memory.refusal.message)
 		a.after = earliest(a.after, s.memory.retryAt.Sub(s.now))

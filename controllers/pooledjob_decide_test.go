@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -118,11 +119,18 @@ func away(s *snapshot) {
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(decisionTime),
 	}}
 }
+
+// expiredOnly: the connection is not Ready because its credential has expired; there is a
+// lease.
+func expiredOnly(s *snapshot) { expired(s); s.notReady, s.notReadyReason = "", "" }
 func fenced(s *snapshot) {
 	s.fenced, s.notReady, s.notReadyReason = true, "fenced", v1alpha1.ReasonClusterFenced
 }
 func boundByUs(s *snapshot) { bound(s); s.memory.current = true }
-func inDoubt(s *snapshot)   { boundByUs(s); s.memory.unknownSince = decisionTime }
+func lostBefore(s *snapshot) {
+	s.job.Status.UnansweredRequestTime = &metav1.Time{Time: decisionTime}
+}
+func inDoubt(s *snapshot) { boundByUs(s); s.memory.unknownSince = decisionTime }
 func ended(s *snapshot) {
 	seenJob(s)
 	s.job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
@@ -190,23 +198,26 @@ func TestDecide(t *testing.T) {
 		"suspended by somebody else":     {changes{seenJob, remoteHeld}, action{verb: observe}},
 		"bound, Pods but no Job in view": {changes{bound, podLeft}, action{verb: confirmLoss}},
 
-		"unplaced":                       {changes{unplaced, usable}, action{verb: place}},
-		"unplaced, none usable":          {changes{unplaced}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonNoClusterMatches, message: `a: is fenced; b: Unreachable; 1 do not let hub namespace "team-a"`}},
-		"unplaced, none at all":          {changes{unplaced, func(s *snapshot) { s.candidates = nil }}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonNoClusterMatches, message: "has the labels"}},
-		"unplaced, deadline passed":      {changes{unplaced, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "b: Unreachable"}},
-		"moved, deadline passed":         {changes{unplaced, usable, deadline, minuteLater, func(s *snapshot) { s.job.Status.Attempt = 1 }}, action{verb: place}},
-		"never sent, away":               {changes{selecting, boundByUs, away}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
-		"never sent, away for long":      {changes{selecting, boundByUs, away, minuteLater}, action{verb: moveAway, message: "never asked"}},
-		"never sent, away, no failover":  {changes{boundByUs, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
-		"never sent, connecting":         {changes{selecting, boundByUs, away, connecting, minuteLater}, action{verb: settle}},
-		"bound by another process, away": {changes{selecting, bound, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
-		"perhaps sent, away":             {changes{selecting, inDoubt, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
-		"seen, away":                     {changes{selecting, seenJob, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
-		"seen, fenced":                   {changes{selecting, seenJob, fenced}, action{verb: moveAway, message: "fenced"}},
-		"perhaps sent, fenced":           {changes{selecting, inDoubt, fenced}, action{verb: moveAway, message: "fenced"}},
-		"seen, fenced, no failover":      {changes{seenJob, fenced}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterFenced}},
-		"new, fenced":                    {changes{fenced}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterFenced}},
-		"ended, fenced":                  {changes{selecting, ended, fenced}, action{verb: settle}},
+		"unplaced":                         {changes{unplaced, usable}, action{verb: place}},
+		"unplaced, none usable":            {changes{unplaced}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonNoClusterMatches, message: `a: is fenced; b: Unreachable; 1 do not let hub namespace "team-a"`}},
+		"unplaced, none at all":            {changes{unplaced, func(s *snapshot) { s.candidates = nil }}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonNoClusterMatches, message: "has the labels"}},
+		"unplaced, deadline passed":        {changes{unplaced, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "b: Unreachable"}},
+		"moved, deadline passed":           {changes{unplaced, usable, deadline, minuteLater, func(s *snapshot) { s.job.Status.Attempt = 1 }}, action{verb: place}},
+		"never sent, away":                 {changes{selecting, boundByUs, away}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
+		"never sent, away for long":        {changes{selecting, boundByUs, away, minuteLater}, action{verb: moveAway, message: "never asked"}},
+		"never sent, away, no failover":    {changes{boundByUs, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
+		"never sent, connecting":           {changes{selecting, boundByUs, away, connecting, minuteLater}, action{verb: settle}},
+		"bound by another process, away":   {changes{selecting, bound, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
+		"perhaps sent, away":               {changes{selecting, inDoubt, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
+		"seen, away":                       {changes{selecting, seenJob, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
+		"seen, fenced":                     {changes{selecting, seenJob, fenced}, action{verb: moveAway, message: "fenced"}},
+		"perhaps sent, fenced":             {changes{selecting, inDoubt, fenced}, action{verb: moveAway, message: "fenced"}},
+		"seen, fenced, no failover":        {changes{seenJob, fenced}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterFenced}},
+		"new, fenced":                      {changes{fenced}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterFenced}},
+		"cancelled, perhaps sent, fenced":  {changes{selecting, inDoubt, fenced, cancelled}, action{verb: moveAway, message: "fenced"}},
+		"never sent, away, expired":        {changes{selecting, boundByUs, away, minuteLater, expiredOnly}, action{verb: moveAway, message: "never asked"}},
+		"never sent, expired, no failover": {changes{boundByUs, expired}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
+		"ended, fenced":                    {changes{selecting, ended, fenced}, action{verb: settle}},
 
 		"deleted, never bound":                     {changes{deleted}, action{verb: settle}},
 		"deleted, orphan":                          {changes{seenJob, inView, deleted, orphaned}, action{verb: orphan}},
@@ -214,13 +225,17 @@ func TestDecide(t *testing.T) {
 		"deleted, abandoned":                       {changes{bound, deleted, notReady, abandoned}, action{verb: abandon}},
 		"deleted, abandoned, no ClusterConnection": {changes{bound, deleted, noConnection, abandoned}, action{verb: abandon}},
 		"deleted, abandoned elsewhere":             {changes{bound, deleted, notReady, misabandoned}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady}},
-		"deleted, abandoned, connecting":           {changes{bound, deleted, connecting, abandoned}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady}},
+		"deleted, connecting":                      {changes{bound, deleted, connecting}, action{verb: settle}},
+		"deleted, abandoned, connecting":           {changes{bound, deleted, connecting, abandoned}, action{verb: settle}},
 		"deleted, abandoned, reachable":            {changes{seenJob, inView, deleted, abandoned}, action{verb: deleteRemote}},
 		"deleted, moved away":                      {changes{bound, unplaced, deleted}, action{verb: release}},
 		"deleted, no ClusterConnection":            {changes{bound, deleted, noConnection}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotFound, message: "pooledjob.io/abandon=cluster"}},
 		"deleted, unreachable":                     {changes{bound, deleted, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
 		"deleted, not watched":                     {changes{bound, deleted, notWatched}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
 		"deleted, in view":                         {changes{seenJob, inView, deleted}, action{verb: deleteRemote}},
+		"deleted, request lost":                    {changes{seenJob, inDoubt, inView, deleted}, action{verb: patchRemote, patch: `{"metadata":{"uid":"job"},"spec":{"activeDeadlineSeconds":0}}`, doing: "stopping the remote Job", after: requestLifetime}},
+		"deleted, request lost, stopped":           {changes{seenJob, inDoubt, remoteStops, deleted}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: requestLifetime}},
+		"deleted, request lost before a restart":   {changes{seenJob, lostBefore, remoteEnded, deleted}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: requestLifetime + time.Second}},
 		"deleted, finished, in view":               {changes{ended, inView, deleted}, action{verb: deleteRemote}},
 		"deleted, no longer permitted":             {changes{seenJob, inView, deleted, denied}, action{verb: deleteRemote}},
 		"deleted, Job being deleted":               {changes{seenJob, remoteDeleting, deleted}, action{verb: awaitDeletion, after: podsGrace}},
@@ -249,7 +264,7 @@ func TestDecide(t *testing.T) {
 // deleted nor cancelled, nothing changed for one whose Job has ended, and none moved
 // whose cluster can be used.
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
-	all := changes{selecting, bound, seenJob, boundByUs, inDoubt, inView, anotherInView, remoteAsked, remoteHeld, remoteStops, remoteEnded, remoteDeleting, podLeft, podOrphaned,
+	all := changes{selecting, bound, seenJob, boundByUs, inDoubt, lostBefore, inView, anotherInView, remoteAsked, remoteHeld, remoteStops, remoteEnded, remoteDeleting, podLeft, podOrphaned,
 		away, notReady, fenced, connecting, noConnection, expired, denied, unplaced, usable, deleted, orphaned, abandoned, minuteLater, deadline,
 		justCreated, refusedUntilLater, cancelled, suspended, ended}
 	check := func(mask uint64) {
@@ -280,6 +295,15 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 	}
 }
 
+// What a run waits for that has no ClusterConnection is nothing that will soon be known.
+func TestNoConnectionIsNotConnecting(t *testing.T) {
+	s := given(noConnection)
+	new(PooledJobReconciler).whyNotReady(s, connpool.ErrClosed)
+	if s.connecting || s.notReady == "" {
+		t.Errorf("connecting: %v, not ready: %q", s.connecting, s.notReady)
+	}
+}
+
 // violation tells which promise a decision breaks; empty if none.
 func violation(s *snapshot, got action) string {
 	isDeleted, hasEnded := s.job.DeletionTimestamp != nil, jobstatus.Finished(&s.job.Status)
@@ -294,6 +318,9 @@ func violation(s *snapshot, got action) string {
 			return "created"
 		}
 	case deleteRemote:
+		if s.requestsInFlight() > 0 && isSameJob(s) {
+			return "gave a name free"
+		}
 		if !isDeleted && (!s.cancelled() || hasEnded || verdict) {
 			return "deleted"
 		}
@@ -312,12 +339,13 @@ func violation(s *snapshot, got action) string {
 			return "judged"
 		}
 	case patchRemote:
-		if isDeleted || hasEnded || verdict || s.notReady != "" && s.remote == nil {
+		holds := isDeleted && s.requestsInFlight() > 0 && got.doing == "stopping the remote Job"
+		if (isDeleted || hasEnded) && !holds || verdict || s.remote == nil {
 			return "patched"
 		}
 	case moveAway:
 		mayMove := s.fenced || !s.mayHaveJob()
-		if isDeleted || hasEnded || s.notReady == "" || !mayMove || s.job.Spec.Failover.AfterSeconds == 0 {
+		if isDeleted || hasEnded || (s.notReady == "" && s.awaySince().IsZero()) || !mayMove || s.job.Spec.Failover.AfterSeconds == 0 {
 			return "moved"
 		}
 	case settle, wait: // always safe

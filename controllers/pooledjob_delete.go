@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,11 +20,11 @@ import (
 // deleteRemote asks the target to delete the Job of that UID. The watch tells of its
 // end; should it stay silent, the next look asks again.
 func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
-	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid)
+	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid, "")
 	switch {
-	case err == nil:
+	case err == nil && r.remote != nil && r.remote.UID == uid: // else nobody will tell of its end
 		r.remember(func(m *memory) { m.deletedUID = uid })
-	case !isAnotherJob(err):
+	case err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err):
 		return 0, &targetError{"deleting the remote Job", err}
 	}
 	return informerGrace, nil
@@ -32,26 +33,31 @@ func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, e
 // orphan takes the hub's label off the Job and lets the PooledJob go. Without it the Job
 // is nobody's; with it, it would be taken for one that was left by mistake.
 func (r *run) orphan(ctx context.Context) (time.Duration, error) {
-	uid := r.observedUID()
-	if r.remote != nil {
-		uid = r.remote.UID
+	if r.remote == nil {
+		return r.orphanUnseen(ctx)
 	}
-	if uid == "" {
-		verdict, err := r.proveAbsence(ctx)
-		switch {
-		case err != nil:
-			return 0, err
-		case verdict.outcome == unproven:
-			r.writer.Deleting(v1alpha1.ReasonClusterNotReady, verdict.why)
-			return verdict.after, nil
-		case verdict.outcome != present:
-			return 0, r.release(ctx)
-		}
-		uid = verdict.job.UID
-	}
-	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, jobspec.OrphanPatch(uid))
-	if err != nil && !isAnotherJob(err) {
+	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, jobspec.OrphanPatch(r.remote.UID))
+	if err != nil {
 		return 0, &targetError{"taking the label off the remote Job", err}
+	}
+	return 0, r.release(ctx)
+}
+
+// orphanUnseen does it when the Job is not in view: it may be gone, or its label may be
+// off already.
+func (r *run) orphanUnseen(ctx context.Context) (time.Duration, error) {
+	verdict, err := r.proveAbsence(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case verdict.outcome == unproven:
+		r.writer.Deleting(v1alpha1.ReasonClusterNotReady, verdict.why)
+		return verdict.after, nil
+	case verdict.job != nil && verdict.job.Labels[v1alpha1.LabelHub] == r.HubID:
+		err := r.lease.PatchJob(ctx, verdict.job.Namespace, verdict.job.Name, jobspec.OrphanPatch(verdict.job.UID))
+		if err != nil {
+			return 0, &targetError{"taking the label off the remote Job", err}
+		}
 	}
 	return 0, r.release(ctx)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 const (
@@ -60,7 +61,8 @@ func (r *run) takeOver(ctx context.Context) error {
 	}
 	r.job.ObjectMeta = taken.ObjectMeta
 	r.remember(func(m *memory) {
-		m.current, m.checkedAt, m.writtenAt, m.unknownSince = true, r.now, r.now, r.started
+		m.current, m.checkedAt, m.writtenAt, m.unknownSince = true, r.now, r.now, r.now
+		m.creator = r.process
 	})
 	return nil
 }
@@ -91,7 +93,17 @@ func (r *run) found(job *batchv1.Job) {
 		m.jobUID, m.createdAt = job.UID, r.now
 		m.refusal, m.refusals = nil, 0
 	})
+	r.noteUnanswered()
 	r.writer.Observe(job, nil)
+}
+
+// noteUnanswered records for the next process that a request to create the Job may still
+// take effect.
+func (r *run) noteUnanswered() {
+	if since := r.memory.unknownSince; !since.IsZero() && !jobstatus.Finished(&r.job.Status) {
+		lost := metav1.NewTime(since).Rfc3339Copy()
+		r.job.Status.UnansweredRequestTime = &lost
+	}
 }
 
 // adopt looks at the Job that has our name already: it is ours if it carries our

@@ -193,7 +193,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 
 	// Known: a ClusterConnection that does not exist counts as one that is being
 	// connected, for which nothing is given up.
-	PIt("lets it go whose ClusterConnection is no more", func(ctx context.Context) {
+	It("lets it go whose ClusterConnection is no more", func(ctx context.Context) {
 		w := connected(ctx)
 		job, _, _ := w.running(ctx)
 		remote := remoteOf(ctx, job)

@@ -21,6 +21,10 @@ type memory struct {
 	// it last made sure that nobody has taken over from it.
 	current   bool
 	checkedAt time.Time
+	// creator is the other process that has the creation to itself, or had, and
+	// creatorSeenAt when that was noticed: its requests are not younger.
+	creator       string
+	creatorSeenAt time.Time
 	// createdAt is when the target answered that the Job exists, and jobUID
 	// what Job; seen tells that the informer has shown it since.
 	createdAt time.Time

@@ -66,7 +66,8 @@ type snapshot struct {
 
 // gather reads everything that the decision needs, from caches only.
 func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
-	s := &snapshot{now: r.Now(), job: job, memory: r.memories.of(job)}
+	s := &snapshot{now: r.Now(), job: job}
+	s.memory = r.rememberCreator(job, s.now)
 	intent, recorded, err := jobspec.IntentOf(job, r.HubID)
 	s.bound = recorded && err == nil && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
 	s.intent, s.cluster = intent, clusterFor(job, s.bound, intent)
@@ -82,10 +83,14 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		s.notReady = "not asked for"
 		return s, nil, nil
 	}
-	if s.connection != nil && isFenced(s.connection, s.intent.ClusterUID) {
+	fenced, err := r.isFenced(ctx, s.intent.ClusterUID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if fenced {
 		s.fenced, s.notReadyReason = true, v1alpha1.ReasonClusterFenced
-		s.notReady = fmt.Sprintf("ClusterConnection %q was stated to be fenced, by its annotation %s: nothing is sent to its cluster",
-			s.cluster, v1alpha1.AnnotationFenced)
+		s.notReady = fmt.Sprintf("the cluster of ClusterConnection %q was stated to be fenced, by annotation %s=%s: nothing is sent there",
+			s.cluster, v1alpha1.AnnotationFenced, s.intent.ClusterUID)
 		return s, nil, nil
 	}
 	lease, err := r.Connections.Lease(s.cluster, string(job.UID))
@@ -109,6 +114,18 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		return s, nil, nil
 	}
 	return s, lease, nil
+}
+
+// rememberCreator returns what is remembered of a PooledJob, after a look at which process
+// has the creation of its Job to itself: a leader that was stopped, replaced and continued
+// still remembers that it had.
+func (r *PooledJobReconciler) rememberCreator(job *v1alpha1.PooledJob, now time.Time) memory {
+	m, creator := r.memories.of(job), job.Annotations[v1alpha1.AnnotationCreator]
+	isBound := controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
+	if !isBound || creator == r.process || (!m.creatorSeenAt.IsZero() && m.creator == creator) {
+		return m
+	}
+	return r.memories.update(job, func(m *memory) { m.current, m.creator, m.creatorSeenAt = false, creator, now })
 }
 
 // clusterFor is the ClusterConnection that a run is to use: the one that it is bound
@@ -221,5 +238,5 @@ func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) {
 			return
 		}
 	}
-	s.notReady, s.connecting = fmt.Sprintf("connection %s is not open yet", name), true
+	s.notReady, s.connecting = fmt.Sprintf("connection %s is not open yet", name), s.connection != nil
 }

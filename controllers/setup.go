@@ -44,7 +44,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+	if err := addIndexes(ctx, mgr.GetFieldIndexer(), options.HubID); err != nil {
 		return nil, err
 	}
 	wakeups := &Wakeups{hub: mgr.GetClient()}

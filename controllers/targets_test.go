@@ -139,11 +139,18 @@ func (l *link) onCreate(ask func(faultproxy.Moment) faultproxy.Action) {
 	})
 }
 
-// fence states that nothing runs on the cluster any more; unfence takes that back.
-func (l *link) fence(ctx context.Context) { l.annotate(ctx, v1alpha1.AnnotationFenced, l.uid) }
-func (l *link) unfence(ctx context.Context) {
-	l.mark(ctx, "annotations", v1alpha1.AnnotationFenced, nil)
+// fence states that nothing runs on the cluster any more; unfence takes that back, and
+// so does the end of the spec, for others use the cluster, too.
+func (l *link) fence(ctx context.Context) {
+	l.annotate(ctx, v1alpha1.AnnotationFenced, l.uid)
+	DeferCleanup(func(ctx context.Context) {
+		patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha1.AnnotationFenced))
+		connection := &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: l.name}}
+		Expect(client.IgnoreNotFound(hub.Patch(ctx, connection, patch))).To(Succeed())
+	})
 }
+
+func (l *link) unfence(ctx context.Context) { l.mark(ctx, "annotations", v1alpha1.AnnotationFenced, nil) }
 
 // setLabel gives the ClusterConnection the label that candidates of w have; nil takes
 // it off.

@@ -50,9 +50,9 @@ func (w *Wakeups) wakeJobs(which client.MatchingFields) {
 
 // findJobs lists PooledJobs in a cache, as requests. A cache that is not running
 // yet has nothing to wake.
-func findJobs(ctx context.Context, hub client.Reader, which client.MatchingFields) []reconcile.Request {
+func findJobs(ctx context.Context, hub client.Reader, which ...client.ListOption) []reconcile.Request {
 	var list v1alpha1.PooledJobList
-	if err := hub.List(ctx, &list, which, client.UnsafeDisableDeepCopy); err != nil {
+	if err := hub.List(ctx, &list, append(which, client.UnsafeDisableDeepCopy)...); err != nil {
 		logf.FromContext(ctx).V(1).Info("PooledJobs could not be woken", "which", which, "reason", err.Error())
 		return nil
 	}

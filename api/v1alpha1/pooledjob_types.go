@@ -220,6 +220,12 @@ type PooledJobStatus struct {
 	// +optional
 	JobRef JobReference `json:"jobRef,omitzero"`
 
+	// unansweredRequestTime is when the last request to create the remote Job ended
+	// whose answer was lost; absent when all were answered. For 75 seconds it may
+	// still take effect, and the name of the Job is not given free.
+	// +optional
+	UnansweredRequestTime *metav1.Time `json:"unansweredRequestTime,omitempty"`
+
 	// active is the number of Pods that are pending or running. While nothing
 	// else changes, the counters are refreshed at most every 10 seconds.
 	// +optional

@@ -365,6 +365,10 @@ func (in *PooledJobStatus) DeepCopyInto(out *PooledJobStatus) {
 		}
 	}
 	out.JobRef = in.JobRef
+	if in.UnansweredRequestTime != nil {
+		in, out := &in.UnansweredRequestTime, &out.UnansweredRequestTime
+		*out = (*in).DeepCopy()
+	}
 	if in.Active != nil {
 		in, out := &in.Active, &out.Active
 		*out = new(int32)

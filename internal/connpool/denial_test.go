@@ -140,7 +140,7 @@ var _ = Describe("Nobody but the named server gets the credential", func() {
 			Expect(err).To(HaveOccurred())
 			_, err = lease.CreateJob(ctx, r.newJob())
 			Expect(err).To(HaveOccurred())
-			Expect(lease.DeleteJob(ctx, "default", "job", "uid")).NotTo(Succeed())
+			Expect(lease.DeleteJob(ctx, "default", "job", "uid", "")).NotTo(Succeed())
 		}
 		for _, path := range []string{readyPath, jobsPath, podsPath, identityPath} {
 			s.answer(path, redirect(http.StatusFound))

@@ -241,7 +241,7 @@ func expectClosed(ctx context.Context, l *Lease) {
 		"CreateJob":      func() error { _, err := l.CreateJob(ctx, (&rig{run: "none"}).newJob()); return err },
 		"GetJob":         func() error { _, err := l.GetJob(ctx, "default", "job"); return err },
 		"PatchJob":       func() error { return l.PatchJob(ctx, "default", "job", []byte("{}")) },
-		"DeleteJob":      func() error { return l.DeleteJob(ctx, "default", "job", "uid") },
+		"DeleteJob":      func() error { return l.DeleteJob(ctx, "default", "job", "uid", "") },
 		"DeletePod":      func() error { return l.DeletePod(ctx, "default", "pod", "uid") },
 		"ListPods":       func() error { _, err := keyed(l, "key").ListPods(ctx, metav1.NamespaceDefault); return err },
 		"ReadClusterUID": func() error { _, err := l.ReadClusterUID(ctx); return err },

@@ -145,7 +145,7 @@ var _ = Describe("Who finds a connection busy", func() {
 	busy := func(ctx context.Context, lease *Lease, keys ...string) {
 		GinkgoHelper()
 		for _, key := range keys {
-			Expect(keyed(lease, key).DeleteJob(ctx, "default", "job", "uid")).To(MatchError(ErrBusy))
+			Expect(keyed(lease, key).DeleteJob(ctx, "default", "job", "uid", "")).To(MatchError(ErrBusy))
 		}
 	}
 
@@ -297,7 +297,7 @@ var _ = Describe("A connection with many namespaces", func() {
 		}
 		underWay := func() []visit { return g.seen(forJob) }
 		Eventually(ctx, underWay).Should(HaveLen(room))
-		Expect(lease.DeleteJob(ctx, "default", "job", "uid")).To(MatchError(ErrBusy))
+		Expect(lease.DeleteJob(ctx, "default", "job", "uid", "")).To(MatchError(ErrBusy))
 		Consistently(ctx, g.open).Should(HaveLen(1), "calls, watches and probes need more than one TCP connection")
 		release()
 		for _, call := range ended {

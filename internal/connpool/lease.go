@@ -162,13 +162,17 @@ func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []by
 	return err
 }
 
-// DeleteJob deletes the Job of that UID in the foreground: it is gone when its
-// Pods are.
-func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types.UID) error {
+// DeleteJob deletes the Job of that UID and, unless it is empty, of that resource version
+// in the foreground: it is gone when its Pods are.
+func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types.UID, resourceVersion string) error {
+	preconditions := &metav1.Preconditions{UID: &uid}
+	if resourceVersion != "" {
+		preconditions.ResourceVersion = &resourceVersion
+	}
 	foreground := metav1.DeletePropagationForeground
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, l.session.transport.client.BatchV1().Jobs(namespace).Delete(ctx, name,
-			metav1.DeleteOptions{PropagationPolicy: &foreground, Preconditions: &metav1.Preconditions{UID: &uid}})
+			metav1.DeleteOptions{PropagationPolicy: &foreground, Preconditions: preconditions})
 	})
 	return err
 }

@@ -71,13 +71,13 @@ var _ = Describe("A lease", func() {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)
-		err := lease.DeleteJob(ctx, job.Namespace, job.Name, "another")
+		err := lease.DeleteJob(ctx, job.Namespace, job.Name, "another", "")
 		Expect(apierrors.IsConflict(err)).To(BeTrue(), "%v", err)
 		found, err := lease.GetJob(ctx, job.Namespace, job.Name)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(found.DeletionTimestamp).To(BeNil())
 
-		Expect(lease.DeleteJob(ctx, job.Namespace, job.Name, job.UID)).To(Succeed())
+		Expect(lease.DeleteJob(ctx, job.Namespace, job.Name, job.UID, "")).To(Succeed())
 		found, err = lease.GetJob(ctx, job.Namespace, job.Name)
 		Expect(err).NotTo(HaveOccurred(), "it must wait for its Pods")
 		Expect(found.DeletionTimestamp).NotTo(BeNil())
@@ -130,7 +130,7 @@ var _ = Describe("A lease", func() {
 		patient, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		for range 5 {
-			Expect(lease.DeleteJob(patient, "default", "job", "uid")).To(MatchError(ErrBusy))
+			Expect(lease.DeleteJob(patient, "default", "job", "uid", "")).To(MatchError(ErrBusy))
 		}
 		Expect(lease.Job("default", "job")).To(BeNil(), "the view needs no request")
 		probes := len(s.asked(readyPath))

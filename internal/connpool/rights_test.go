@@ -120,7 +120,7 @@ var _ = Describe("An identity that may see two namespaces only", func() {
 			Eventually(ctx, r.inView(target, created)).Should(BeTrue())
 			pod := r.createPodIn(ctx, namespace, created.Name)
 			Eventually(ctx, keyed(lease, created.Name).Pods).WithArguments(namespace).Should(HaveExactElements(HaveField("UID", pod.UID)))
-			Expect(lease.DeleteJob(ctx, namespace, created.Name, created.UID)).To(Succeed())
+			Expect(lease.DeleteJob(ctx, namespace, created.Name, created.UID, "")).To(Succeed())
 		}
 		elsewhere := r.createJob(ctx)
 		_, err := lease.Job(elsewhere.Namespace, elsewhere.Name)

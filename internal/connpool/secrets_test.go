@@ -85,7 +85,7 @@ var _ = Describe("A credential never shows", func() {
 		} {
 			s.answer(jobPath, answerError(answer))
 			_, err := lease.GetJob(ctx, "default", "job")
-			r.expectNoSecret(config, err, lease.DeleteJob(ctx, "default", "job", "uid"), lease.PatchJob(ctx, "default", "job", []byte("{}")))
+			r.expectNoSecret(config, err, lease.DeleteJob(ctx, "default", "job", "uid", ""), lease.PatchJob(ctx, "default", "job", []byte("{}")))
 		}
 		s.CloseClientConnections()
 		s.Listener.Close()

@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -35,18 +36,13 @@ func NewIntent(job *v1alpha1.PooledJob, hubID, cluster, clusterUID string) Inten
 }
 
 // ClusterOf is the ClusterConnection that a PooledJob is bound to or asks for by name;
-// empty while there is none. It takes the word of the recorded intent, as long as that
-// is of the present attempt.
-func ClusterOf(job *v1alpha1.PooledJob) string {
-	if job.Spec.ClusterName != "" {
-		return job.Spec.ClusterName
+// empty while there is none.
+func ClusterOf(job *v1alpha1.PooledJob, hubID string) string {
+	if named := cmp.Or(job.Spec.ClusterName, job.Status.ClusterName); named != "" {
+		return named
 	}
-	var intent Intent
-	err := json.Unmarshal([]byte(job.Annotations[v1alpha1.AnnotationIntent]), &intent)
-	if err == nil && intent.Attempt == job.Status.Attempt && intent.Cluster != "" {
-		return intent.Cluster
-	}
-	return job.Status.ClusterName
+	intent, _, _ := IntentOf(job, hubID) // empty if it is not ours
+	return intent.Cluster
 }
 
 // TargetNamespace is the namespace that a PooledJob's spec asks for.
@@ -63,8 +59,8 @@ func TargetNamespace(job *v1alpha1.PooledJob) string {
 // The author of a PooledJob can write its annotations, so an intent that this
 // hub cannot have written for this spec is an error: nothing may be created or
 // deleted on its word. Neither can this hub have written one for another attempt than
-// the status has: that is the record of a cluster that the run was moved away from.
-// (A wrong ClusterUID is left to the proof of absence, which
+// the status has: that is the record of a cluster that the run was moved away from. Nor one for
+// another cluster than the status has, which authors cannot write. (A wrong ClusterUID is left to the proof of absence, which
 // fails on it.)
 func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, err error) {
 	raw, ok := job.Annotations[v1alpha1.AnnotationIntent]
@@ -74,10 +70,8 @@ func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, er
 	if err := json.Unmarshal([]byte(raw), &intent); err != nil {
 		return Intent{}, true, fmt.Errorf("annotation %s is not valid: %w", v1alpha1.AnnotationIntent, err)
 	}
-	cluster := job.Spec.ClusterName
-	if cluster == "" {
-		cluster = intent.Cluster // any that the access rules permit
-	}
+	// While neither names one it is any: the access rules apply to it.
+	cluster := cmp.Or(job.Spec.ClusterName, job.Status.ClusterName, intent.Cluster)
 	if want := NewIntent(job, hubID, cluster, intent.ClusterUID); intent != want || cluster == "" {
 		return Intent{}, true, fmt.Errorf("annotation %s was not written by this installation", v1alpha1.AnnotationIntent)
 	}

@@ -13,9 +13,14 @@ import (
 // The merge patches that are sent to remote Jobs. Each holds only for the Job of the
 // UID: the API server refuses a change of it.
 
-// LabelPatch puts our labels on a Job.
-func LabelPatch(hubID string, job *v1alpha1.PooledJob, uid types.UID) []byte {
-	return patch(uid, map[string]any{v1alpha1.LabelHub: hubID, v1alpha1.LabelUID: job.UID}, nil)
+// LabelPatch puts our labels back on a Job that has lost them. What spec.suspend last
+// asked for is lost with them: if it ever asked, it is taken to have got what is there.
+func LabelPatch(hubID string, job *v1alpha1.PooledJob, remote *batchv1.Job) []byte {
+	labels := map[string]any{v1alpha1.LabelHub: hubID, v1alpha1.LabelUID: job.UID}
+	if job.Spec.Suspend != nil && remote.Spec.Suspend != nil {
+		labels[v1alpha1.LabelSuspend] = strconv.FormatBool(*remote.Spec.Suspend)
+	}
+	return patch(remote.UID, labels, nil)
 }
 
 // OrphanPatch takes the hub's label off a Job, so that it is nobody's. The run's stays:

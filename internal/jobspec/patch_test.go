@@ -18,15 +18,23 @@ import (
 func TestPatchesSayNoMoreThanTheyMust(t *testing.T) {
 	job := pooledJob("etl-42")
 	job.UID = "run"
+	asking := job.DeepCopy()
+	asking.Spec.Suspend = ptr(false)
+	remoteWith := func(suspend *bool) *batchv1.Job {
+		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "u"}, Spec: batchv1.JobSpec{Suspend: suspend}}
+	}
 	tests := map[string]struct {
 		got  []byte
 		want string
 	}{
-		"labels":  {LabelPatch("hub-1", job, "u"), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"uid":"u"}}`},
-		"orphan":  {OrphanPatch("u"), `{"metadata":{"labels":{"pooledjob.io/hub":null,"pooledjob.io/suspend":null,"pooledjob.io/uid":null},"uid":"u"}}`},
-		"suspend": {SuspendPatch("u", true), `{"metadata":{"labels":{"pooledjob.io/suspend":"true"},"uid":"u"},"spec":{"suspend":true}}`},
-		"resume":  {SuspendPatch("u", false), `{"metadata":{"labels":{"pooledjob.io/suspend":"false"},"uid":"u"},"spec":{"suspend":false}}`},
-		"cancel":  {CancelPatch("u"), `{"metadata":{"uid":"u"},"spec":{"activeDeadlineSeconds":0}}`},
+		"labels": {LabelPatch("hub-1", job, remoteWith(nil)), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"uid":"u"}}`},
+		"labels of a Job that is held by somebody": {LabelPatch("hub-1", job, remoteWith(ptr(true))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"uid":"u"}}`},
+		"labels of a Job that we held":             {LabelPatch("hub-1", asking, remoteWith(ptr(true))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/suspend":"true","pooledjob.io/uid":"run"},"uid":"u"}}`},
+		"labels of a Job that we let go on":        {LabelPatch("hub-1", asking, remoteWith(ptr(false))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/suspend":"false","pooledjob.io/uid":"run"},"uid":"u"}}`},
+		"orphan":                                   {OrphanPatch("u"), `{"metadata":{"labels":{"pooledjob.io/hub":null,"pooledjob.io/suspend":null},"uid":"u"}}`},
+		"suspend":                                  {SuspendPatch("u", true), `{"metadata":{"labels":{"pooledjob.io/suspend":"true"},"uid":"u"},"spec":{"suspend":true}}`},
+		"resume":                                   {SuspendPatch("u", false), `{"metadata":{"labels":{"pooledjob.io/suspend":"false"},"uid":"u"},"spec":{"suspend":false}}`},
+		"cancel":                                   {CancelPatch("u"), `{"metadata":{"uid":"u"},"spec":{"activeDeadlineSeconds":0}}`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -44,7 +52,7 @@ func TestPatchesHoldForOneUID(t *testing.T) {
 		job := pooledJob("etl-42")
 		job.UID = types.UID(run)
 		for _, raw := range [][]byte{
-			LabelPatch(hub, job, types.UID(uid)), OrphanPatch(types.UID(uid)), SuspendPatch(types.UID(uid), true), CancelPatch(types.UID(uid)),
+			LabelPatch(hub, job, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}}), OrphanPatch(types.UID(uid)), SuspendPatch(types.UID(uid), true), CancelPatch(types.UID(uid)),
 		} {
 			document := map[string]map[string]any{}
 			if json.Unmarshal(raw, &document) != nil || document["metadata"]["uid"] != uid {
@@ -131,7 +139,7 @@ func TestPatchesDoWhatTheySay(t *testing.T) {
 
 	orphaned := merged(t, remote, OrphanPatch("u"))
 	want = remote.DeepCopy()
-	want.Labels = map[string]string{"app": "etl"}
+	want.Labels = map[string]string{"app": "etl", v1alpha1.LabelUID: string(job.UID)}
 	if diff := cmp.Diff(want, orphaned); diff != "" {
 		t.Errorf("orphaned (-want +got):\n%s", diff)
 	}
@@ -139,7 +147,7 @@ func TestPatchesDoWhatTheySay(t *testing.T) {
 		t.Error("an orphaned Job is still ours")
 	}
 
-	recovered := merged(t, orphaned, LabelPatch("hub-1", job, "u"))
+	recovered := merged(t, orphaned, LabelPatch("hub-1", job, orphaned))
 	if !Owns("hub-1", job, recovered.Labels) || recovered.Labels["app"] != "etl" {
 		t.Errorf("labels that were put back: %v", recovered.Labels)
 	}

@@ -355,8 +355,8 @@ func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
 		if !ok || err != nil || got != want {
 			t.Fatalf("IntentOf = %+v, %v, %v; want %+v", got, ok, err, want)
 		}
-		if ClusterOf(job) != "prod-eu" {
-			t.Fatalf("ClusterOf = %q", ClusterOf(job))
+		if ClusterOf(job, "hub-1") != "prod-eu" {
+			t.Fatalf("ClusterOf = %q", ClusterOf(job, "hub-1"))
 		}
 		if _, _, err := IntentOf(other, "hub-1"); err == nil {
 			t.Fatalf("the intent of %s is believed by %s", job.UID, other.UID)
@@ -364,12 +364,19 @@ func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
 		if _, _, err := IntentOf(job, "hub-2"); err == nil {
 			t.Fatal("the intent of another hub is believed")
 		}
+		if job.Spec.ClusterName == "" {
+			job.Status.ClusterName = "another"
+			if _, _, err := IntentOf(job, "hub-1"); err == nil || ClusterOf(job, "hub-1") != "another" {
+				t.Fatal("the intent of another cluster than the status has is believed")
+			}
+			job.Status.ClusterName = ""
+		}
 		job.Status.Attempt++
 		if _, _, err := IntentOf(job, "hub-1"); err == nil {
 			t.Fatal("the intent of an earlier attempt is believed")
 		}
-		if job.Spec.ClusterName == "" && ClusterOf(job) != "" {
-			t.Fatalf("a run that was moved away is still at %q", ClusterOf(job))
+		if job.Spec.ClusterName == "" && ClusterOf(job, "hub-1") != "" {
+			t.Fatalf("a run that was moved away is still at %q", ClusterOf(job, "hub-1"))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package jobstatus
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -12,13 +13,14 @@ import (
 // Writer changes the status of one PooledJob in memory. It stamps conditions with
 // the object's generation and with the time that it was made with.
 type Writer struct {
-	job *v1alpha1.PooledJob
-	now metav1.Time
+	job    *v1alpha1.PooledJob
+	now    metav1.Time
+	before []metav1.Condition
 }
 
 // NewWriter returns a Writer for job's status at the given time.
 func NewWriter(job *v1alpha1.PooledJob, now time.Time) *Writer {
-	return &Writer{job: job, now: metav1.NewTime(now)}
+	return &Writer{job: job, now: metav1.NewTime(now), before: slices.Clone(job.Status.Conditions)}
 }
 
 // Finished tells whether a status is terminal.
@@ -75,6 +77,9 @@ func (w *Writer) NotSynced(reason, message string) {
 // Fail ends the run without the remote Job's own verdict. The caller must have
 // proof that no remote Job exists, and none will.
 func (w *Writer) Fail(reason, message string) {
+	if status := &w.job.Status; !Finished(status) && status.JobRef.UID != "" {
+		status.Active, status.Ready, status.Result = count(0), count(0), v1alpha1.Result{}
+	}
 	w.set(v1alpha1.ConditionFailed, metav1.ConditionTrue, reason, message)
 }
 
@@ -129,4 +134,14 @@ func (w *Writer) write(kind string, status metav1.ConditionStatus, reason, messa
 		ObservedGeneration: w.job.Generation,
 		LastTransitionTime: w.now,
 	})
+	w.keepTransition(kind)
+}
+
+// keepTransition gives a condition that has the status of before its time of before: it
+// may have had another in between, here, which nobody has seen.
+func (w *Writer) keepTransition(kind string) {
+	before, now := meta.FindStatusCondition(w.before, kind), meta.FindStatusCondition(w.job.Status.Conditions, kind)
+	if before != nil && before.Status == now.Status {
+		now.LastTransitionTime = before.LastTransitionTime
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -237,5 +238,36 @@ func TestOnceDispatchedAlwaysDispatched(t *testing.T) {
 	NewWriter(job, epoch).Waiting(v1alpha1.ReasonTargetError, "a late answer")
 	if !Dispatched(&job.Status) {
 		t.Error("Waiting took back that the remote Job exists")
+	}
+}
+
+// The API server refuses a status that is a byte too long, and with it the end of the run.
+func TestIndexesStayWithinTheirBound(t *testing.T) {
+	for length := maxIndexes - 5; length <= maxIndexes+5; length++ {
+		for comma := maxIndexes - 12; comma < length; comma++ {
+			list := strings.Repeat("1", comma) + "," + strings.Repeat("2", length-comma-1)
+			switch got := indexes(list); {
+			case len(got) > maxIndexes:
+				t.Fatalf("%d bytes with a comma at %d become %d", length, comma, len(got))
+			case length <= maxIndexes && got != list:
+				t.Fatalf("%d bytes are cut", length)
+			case length > maxIndexes && got != list[:comma+1]+"..." && got != "...":
+				t.Fatalf("%d bytes with a comma at %d end with %q", length, comma, got[max(0, len(got)-8):])
+			}
+		}
+	}
+}
+
+// A condition that was another in between, in memory only, has not changed.
+func TestTransitionsAreThoseThatWereWritten(t *testing.T) {
+	job := &v1alpha1.PooledJob{}
+	first, later := time.Unix(1000, 0), time.Unix(2000, 0)
+	NewWriter(job, first).NotSynced(v1alpha1.ReasonTargetError, "no")
+	before := job.Status.DeepCopy()
+	w := NewWriter(job, later)
+	w.Synced()
+	w.NotSynced(v1alpha1.ReasonTargetError, "no")
+	if !equality.Semantic.DeepEqual(before, &job.Status) {
+		t.Errorf("%+v, want %+v", job.Status, before)
 	}
 }

@@ -75,7 +75,7 @@ func indexes(list string) string {
 	if len(list) <= maxIndexes {
 		return list
 	}
-	return list[:strings.LastIndexByte(list[:maxIndexes-len("...")+1], ',')+1] + "..."
+	return list[:strings.LastIndexByte(list[:maxIndexes-len("...")], ',')+1] + "..."
 }
 
 // observeEnd records the remote Job's own verdict, if it has one.

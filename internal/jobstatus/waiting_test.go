@@ -253,7 +253,6 @@ func tail(s string) string { return s[max(0, len(s)-12):] }
 
 // Wherever the commas are, what is left of a list fits.
 func TestIndexesAreCutToFit(t *testing.T) {
-	t.Skip("known: a list with a comma at byte 16382 is cut to 16385 bytes, one more than the API takes")
 	for shift := range 8 {
 		list := strings.Repeat("1", shift) + "," + strings.Repeat("234567,", 9000)
 		if got := indexes(list); len(got) > maxIndexes || len(got) < maxIndexes-16 {
