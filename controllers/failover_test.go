@@ -359,7 +359,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		b.setLabel(ctx, nil)
 		w.link(ctx, north, "same")
 		a.fence(ctx)
-		eventually(ctx, job).Should(HaveField("Status.Attempt", BeEquivalentTo(1)))
+		eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster(ContainSubstring(w.name+"-same: is fenced"))))
 		consistently(ctx, job).Should(waitForCluster())
 		Expect(north.jobs(w.name)(Default, ctx)).To(HaveLen(1))
 	})

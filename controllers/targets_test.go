@@ -150,7 +150,9 @@ func (l *link) fence(ctx context.Context) {
 	})
 }
 
-func (l *link) unfence(ctx context.Context) { l.mark(ctx, "annotations", v1alpha1.AnnotationFenced, nil) }
+func (l *link) unfence(ctx context.Context) {
+	l.mark(ctx, "annotations", v1alpha1.AnnotationFenced, nil)
+}
 
 // setLabel gives the ClusterConnection the label that candidates of w have; nil takes
 // it off.
@@ -180,7 +182,8 @@ func failsOver(seconds int32) func(*v1alpha1.PooledJob) {
 // touch has the operator look at a PooledJob.
 func touch(ctx context.Context, job *v1alpha1.PooledJob) {
 	patch := fmt.Sprintf(`{"metadata":{"labels":{"touched":"%d"}}}`, time.Now().UnixNano())
-	Expect(hub.Patch(ctx, job.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
+	err := hub.Patch(ctx, job.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(patch)))
+	Expect(client.IgnoreNotFound(err)).To(Succeed()) // a deleted one may be gone already
 }
 
 // intentOf is the recorded intent, whoever wrote it.
