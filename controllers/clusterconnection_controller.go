@@ -113,6 +113,8 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	if err := r.connect(ctx, connection, writer); err != nil {
 		return ctrl.Result{}, err
 	}
+	// Before the connection may be put to sleep, which a look at it would end.
+	sweepAgain, sweepErr := r.sweep(ctx, connection)
 	again, err := r.count(ctx, connection)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -120,8 +122,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	if err := r.patchStatus(ctx, before, connection); err != nil {
 		return asResult(0, err)
 	}
-	sweepAgain, err := r.sweep(ctx, connection)
-	return asResult(earliest(sweepAgain, earliest(again, writer.again)), err)
+	return asResult(earliest(sweepAgain, earliest(again, writer.again)), sweepErr)
 }
 
 // forget closes a connection that is gone, and drops what was remembered of it.

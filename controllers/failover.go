@@ -40,7 +40,7 @@ func decideFailover(s *snapshot, wait action) action {
 		return wait
 	}
 	return action{verb: moveAway, message: fmt.Sprintf(
-		"Moved away from ClusterConnection %q: it has not been Ready since %s, and its cluster was never asked to create the Job.",
+		"Moved away from ClusterConnection %q: it has not been Ready since %s, and no request that could have created the Job was sent there.",
 		s.cluster, since.UTC().Format(time.RFC3339))}
 }
 

@@ -102,7 +102,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			a.expectAway(ctx)
 			eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), waitForCluster(ContainSubstring(a.name+": "+v1alpha1.ReasonUnreachable)),
 				haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonFailedOver,
-					ContainSubstring(a.name), ContainSubstring("never asked to create"))))
+					ContainSubstring(a.name), ContainSubstring("no request that could have created"))))
 			away := meta.FindStatusCondition(a.connection(Default, ctx).Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
 			Expect(time.Since(away.Time)).To(BeNumerically(">=", 3*time.Second))
 			b.setLabel(ctx, w.name)

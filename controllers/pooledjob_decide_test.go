@@ -204,7 +204,7 @@ func TestDecide(t *testing.T) {
 		"unplaced, deadline passed":        {changes{unplaced, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "b: Unreachable"}},
 		"moved, deadline passed":           {changes{unplaced, usable, deadline, minuteLater, func(s *snapshot) { s.job.Status.Attempt = 1 }}, action{verb: place}},
 		"never sent, away":                 {changes{selecting, boundByUs, away}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
-		"never sent, away for long":        {changes{selecting, boundByUs, away, minuteLater}, action{verb: moveAway, message: "never asked"}},
+		"never sent, away for long":        {changes{selecting, boundByUs, away, minuteLater}, action{verb: moveAway, message: "no request that could"}},
 		"never sent, away, no failover":    {changes{boundByUs, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
 		"never sent, connecting":           {changes{selecting, boundByUs, away, connecting, minuteLater}, action{verb: settle}},
 		"bound by another process, away":   {changes{selecting, bound, away, minuteLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/fenced=cluster"}},
@@ -215,7 +215,7 @@ func TestDecide(t *testing.T) {
 		"seen, fenced, no failover":        {changes{seenJob, fenced}, action{verb: wait, condition: v1alpha1.ConditionSynced, reason: v1alpha1.ReasonClusterFenced}},
 		"new, fenced":                      {changes{fenced}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterFenced}},
 		"cancelled, perhaps sent, fenced":  {changes{selecting, inDoubt, fenced, cancelled}, action{verb: moveAway, message: "fenced"}},
-		"never sent, away, expired":        {changes{selecting, boundByUs, away, minuteLater, expiredOnly}, action{verb: moveAway, message: "never asked"}},
+		"never sent, away, expired":        {changes{selecting, boundByUs, away, minuteLater, expiredOnly}, action{verb: moveAway, message: "no request that could"}},
 		"never sent, expired, no failover": {changes{boundByUs, expired}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
 		"ended, fenced":                    {changes{selecting, ended, fenced}, action{verb: settle}},
 
