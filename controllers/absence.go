@@ -153,7 +153,9 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 		// Somebody deleted the Job, and a request that was late has created it again.
 		r.writer.NotSynced(v1alpha1.ReasonCreating, fmt.Sprintf(
 			"Job %s/%s was deleted on the cluster and created again by a request that was late; that one is deleted.", r.intent.Namespace, r.intent.JobName))
-		_, err := r.deleteRemote(ctx, verdict.job.UID)
+		if verdict.job.DeletionTimestamp.IsZero() {
+			_, err = r.deleteRemote(ctx, verdict.job.UID)
+		}
 		return unseenPause, err
 	case present:
 		return r.recover(ctx, verdict.job)

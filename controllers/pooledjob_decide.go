@@ -169,6 +169,8 @@ func decideDeletion(s *snapshot) action {
 	switch {
 	case !controllerutil.ContainsFinalizer(s.job, v1alpha1.FinalizerPooledJob):
 		return action{verb: settle}
+	case s.now.Sub(s.memory.releasedAt) < informerGrace:
+		return action{verb: settle, after: informerGrace} // the cache will show it
 	case s.cluster == "":
 		return action{verb: release} // it has no Job
 	case s.notReady != "" && !s.connecting && s.intent.ClusterUID != "" && s.job.Annotations[v1alpha1.AnnotationAbandon] == s.intent.ClusterUID:

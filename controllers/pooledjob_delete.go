@@ -20,10 +20,13 @@ import (
 // deleteRemote asks the target to delete the Job of that UID. The watch tells of its
 // end; should it stay silent, the next look asks again.
 func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
+	if left := r.memory.deletedAt.Add(informerGrace).Sub(r.now); left > 0 && r.memory.deletedUID == uid {
+		return left, nil
+	}
 	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid, "")
 	switch {
 	case err == nil && r.remote != nil && r.remote.UID == uid: // else nobody will tell of its end
-		r.remember(func(m *memory) { m.deletedUID = uid })
+		r.remember(func(m *memory) { m.deletedUID, m.deletedAt = uid, r.now })
 	case err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err):
 		return 0, &targetError{"deleting the remote Job", err}
 	}
@@ -81,6 +84,7 @@ func (r *run) release(ctx context.Context) error {
 		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
 	r.released = true
+	r.remember(func(m *memory) { m.releasedAt = r.now })
 	return nil
 }
 

@@ -41,8 +41,11 @@ type memory struct {
 	// patch is the last change of the Job that the target took, and patchedAt when.
 	patch     string
 	patchedAt time.Time
-	// deletedUID is the Job whose deletion the target accepted.
+	// deletedUID is the Job whose deletion the target accepted, and deletedAt when.
 	deletedUID types.UID
+	deletedAt  time.Time
+	// releasedAt is when the finalizer was taken off.
+	releasedAt time.Time
 	// writtenAt is when the PooledJob was last written.
 	writtenAt time.Time
 }
