@@ -44,6 +44,7 @@ const (
 type absence struct {
 	outcome outcome
 	job     *batchv1.Job  // when present or duplicate
+	reason  string        // when unproven
 	why     string        // when unproven
 	after   time.Duration // when unproven: when to look again; 0 on a change
 }
@@ -51,7 +52,7 @@ type absence struct {
 // proveAbsence looks for the remote Job at the target itself.
 func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	if r.lease == nil {
-		return absence{why: decideFailover(r.snapshot, action{message: r.notReady}).message}, nil
+		return absence{reason: r.notReadyReason, why: decideFailover(r.snapshot, action{message: r.notReady}).message}, nil
 	}
 	job, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
 	switch {
@@ -61,10 +62,10 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 		return absence{}, &targetError{"looking for the remote Job", err}
 	}
 	if why, err := r.whyAnotherCluster(ctx); why != "" || err != nil {
-		return absence{why: why}, err
+		return absence{reason: v1alpha1.ReasonClusterNotReady, why: why, after: informerGrace}, err
 	}
 	if left := r.requestsInFlight(); left > 0 {
-		return absence{why: "A request to create the Job may still be under way.", after: left}, nil
+		return absence{reason: v1alpha1.ReasonCreating, why: "A request to create the Job may still be under way.", after: left}, nil
 	}
 	return absence{outcome: absent}, nil
 }
@@ -112,6 +113,9 @@ func (s *snapshot) requestsInFlight() time.Duration {
 	case s.wasObserved():
 		if lost := s.job.Status.UnansweredRequestTime; lost != nil {
 			since = lost.Add(time.Second) // it was cut to seconds
+			if since.After(s.now) {
+				since = s.memory.creatorSeenAt // it is of another clock
+			}
 		}
 	default:
 		since = s.memory.creatorSeenAt
@@ -160,7 +164,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	case present:
 		return r.recover(ctx, verdict.job)
 	case unproven:
-		r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, verdict.why)
+		r.writer.NotSynced(verdict.reason, verdict.why)
 	}
 	return verdict.after, nil
 }
@@ -215,7 +219,7 @@ func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 		// A Job that lost its labels is not in view: nobody will tell of its end.
 		return unseenPause, err
 	case unproven:
-		r.writer.Deleting(v1alpha1.ReasonClusterNotReady, verdict.why)
+		r.writer.Deleting(verdict.reason, verdict.why)
 	}
 	return verdict.after, nil
 }

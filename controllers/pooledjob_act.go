@@ -107,7 +107,7 @@ func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
 		return after, err
 	case !r.job.DeletionTimestamp.IsZero():
 		r.writer.Deleting(v1alpha1.ReasonTargetError, failed.Error())
-	case r.wasObserved():
+	case r.wasObserved() && !r.movesAfterLoss(): // what says since when it was away must stay
 		r.writer.NotSynced(v1alpha1.ReasonTargetError, failed.Error())
 	}
 	return after, err
@@ -163,7 +163,7 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	r.intent, r.job.ObjectMeta, r.bound = intent, bound.ObjectMeta, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
-	r.remember(func(m *memory) { m.current, m.checkedAt, m.writtenAt = true, r.now, r.now })
+	r.remember(func(m *memory) { m.current, m.checkedAt, m.writtenAt, m.creator = true, r.now, r.now, r.process })
 	return nil
 }
 

@@ -181,18 +181,19 @@ func (r *run) announceFailure() {
 	}
 }
 
-// jobsOfConnection are the PooledJobs that need a connection, or another one to the same
-// cluster, for a fence is stated on one for all of them, and those that need any.
+// jobsOfConnection are the PooledJobs that need a connection, those that need any, and those
+// whose cluster it states to be fenced, whichever connection they have. (Of a change, the
+// object before is mapped, too.)
 func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
 	requests := append(findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: changed.GetName()}),
 		findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster})...)
-	connection, ok := changed.(*v1alpha1.ClusterConnection)
+	fenced := changed.GetAnnotations()[v1alpha1.AnnotationFenced]
 	var all v1alpha1.ClusterConnectionList
-	if !ok || connection.Status.ClusterUID == "" || r.Hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
+	if fenced == "" || r.Hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
 		return requests
 	}
 	for i := range all.Items {
-		if other := &all.Items[i]; other.Name != connection.Name && other.Status.ClusterUID == connection.Status.ClusterUID {
+		if other := &all.Items[i]; other.Name != changed.GetName() && other.Status.ClusterUID == fenced {
 			requests = append(requests, findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: other.Name})...)
 		}
 	}

@@ -238,7 +238,11 @@ func decideDispatch(s *snapshot) action {
 		return decideFailover(s, action{}) // whatever else is to become of it, not there
 	}
 	if s.cancelled() {
-		return action{verb: refuse, reason: v1alpha1.ReasonCancelled, message: "The run was cancelled before it had a remote Job."}
+		message := "The run was cancelled before it had a remote Job."
+		if s.job.Status.Attempt > 0 {
+			message = "The run was cancelled before it had a remote Job on another cluster."
+		}
+		return action{verb: refuse, reason: v1alpha1.ReasonCancelled, message: message}
 	}
 	if s.connection != nil && !s.access.permitted {
 		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}

@@ -54,7 +54,7 @@ func (r *run) orphanUnseen(ctx context.Context) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case verdict.outcome == unproven:
-		r.writer.Deleting(v1alpha1.ReasonClusterNotReady, verdict.why)
+		r.writer.Deleting(verdict.reason, verdict.why)
 		return verdict.after, nil
 	case verdict.job != nil && verdict.job.Labels[v1alpha1.LabelHub] == r.HubID:
 		err := r.lease.PatchJob(ctx, verdict.job.Namespace, verdict.job.Name, jobspec.OrphanPatch(verdict.job.UID))

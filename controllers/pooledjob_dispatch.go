@@ -100,7 +100,11 @@ func (r *run) found(job *batchv1.Job) {
 // noteUnanswered records for the next process that a request to create the Job may still
 // take effect.
 func (r *run) noteUnanswered() {
-	if since := r.memory.unknownSince; !since.IsZero() && !jobstatus.Finished(&r.job.Status) {
+	since := r.memory.unknownSince
+	if since.IsZero() && !r.memory.current && r.before.JobRef.UID == "" {
+		since = r.memory.creatorSeenAt // the other process may have died waiting for an answer
+	}
+	if !since.IsZero() && !jobstatus.Finished(&r.job.Status) {
 		lost := metav1.NewTime(since).Rfc3339Copy()
 		r.job.Status.UnansweredRequestTime = &lost
 	}
@@ -161,7 +165,8 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 			return recheck, err
 		}
 	}
-	if r.bound && !(r.memory.current && r.memory.unknownSince.IsZero()) {
+	wasBound := r.bound || r.job.Status.ClusterName != "" // somebody may have taken the intent off
+	if wasBound && !(r.memory.current && r.memory.unknownSince.IsZero()) {
 		verdict, err := r.proveAbsence(ctx)
 		if err != nil || verdict.outcome != absent {
 			return r.notAbsent(verdict, err)

@@ -78,7 +78,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	if err := r.gatherConnection(ctx, s); err != nil {
 		return nil, nil, err
 	}
-	if s.connection != nil && !s.access.permitted && !s.bound && job.DeletionTimestamp.IsZero() {
+	if s.connection != nil && !s.access.permitted && !s.bound && !s.wasObserved() && job.DeletionTimestamp.IsZero() {
 		// It is refused, and must not wake a connection that is idle.
 		s.notReady = "not asked for"
 		return s, nil, nil

@@ -221,7 +221,7 @@ type PooledJobStatus struct {
 	JobRef JobReference `json:"jobRef,omitzero"`
 
 	// unansweredRequestTime is when the last request to create the remote Job ended
-	// whose answer was lost; absent when all were answered. For 75 seconds it may
+	// whose answer was lost, or may have been; absent if none was. For 75 seconds it may
 	// still take effect, and the name of the Job is not given free.
 	// +optional
 	UnansweredRequestTime *metav1.Time `json:"unansweredRequestTime,omitempty"`

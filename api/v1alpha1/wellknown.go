@@ -28,10 +28,9 @@ const (
 	// AnnotationIntent records, as JSON, where a PooledJob's remote Job is about
 	// to be created. It is written once, before the Job is.
 	AnnotationIntent = "pooledjob.io/intent"
-	// AnnotationCreator names the process that goes on with the creation of a remote
-	// Job, if it is another than the one that wrote the intent. Writing it fails for a
-	// process that does not know the latest of the PooledJob, and makes every later
-	// write of the one before fail.
+	// AnnotationCreator names the process that creates the remote Job: the one that
+	// wrote the intent, or that took over from it since. Taking over fails for a
+	// process that does not know the latest of the PooledJob.
 	AnnotationCreator = "pooledjob.io/creator"
 	// AnnotationAbandon is set by a person on a PooledJob that is being deleted, to
 	// the UID of the cluster that its remote Job is on, and lets it go although
