@@ -113,7 +113,7 @@ func (s *snapshot) requestsInFlight() time.Duration {
 	case s.wasObserved():
 		if lost := s.job.Status.UnansweredRequestTime; lost != nil {
 			since = lost.Add(time.Second) // it was cut to seconds
-			if since.After(s.now) {
+			if lost.After(s.now) {
 				since = s.memory.creatorSeenAt // it is of another clock
 			}
 		}
