@@ -185,7 +185,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 			r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, fmt.Sprintf("%s is gone, but %d of its Pods are not: the run is moved when they are.", name, n))
 			return informerGrace, nil
 		}
-		r.moveAway(fmt.Sprintf("Moved away from ClusterConnection %q: it was not Ready for spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
+		r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: it was not Ready for spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
 	default:
 		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, name+" was deleted on the cluster before it had finished. It is not run again.")
 	}

@@ -71,11 +71,10 @@ func (s *snapshot) awaySince() time.Time {
 // moved rather than lost: it was to be moved already while the cluster was away.
 func (s *snapshot) movesAfterLoss() bool {
 	synced := meta.FindStatusCondition(s.job.Status.Conditions, v1alpha1.ConditionSynced)
-	if synced == nil || synced.Reason != v1alpha1.ReasonClusterNotReady {
+	if synced == nil || synced.Status != metav1.ConditionUnknown || synced.Reason != v1alpha1.ReasonClusterNotReady {
 		return false
 	}
-	since := transition(s.job.Status.Conditions, v1alpha1.ConditionSynced, metav1.ConditionUnknown)
-	return s.failoverAfter() > 0 && !since.IsZero() && s.now.Sub(since) >= s.failoverAfter()
+	return s.failoverAfter() > 0 && s.now.Sub(synced.LastTransitionTime.Time) >= s.failoverAfter()
 }
 
 // transition is when a condition got the status that it has; zero if it has another.

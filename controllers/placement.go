@@ -88,10 +88,6 @@ func whyUnusable(connection *v1alpha1.ClusterConnection, fenced map[string]bool,
 
 // isFenced tells whether a person has stated that nothing runs on the cluster of that
 // UID any more, on whichever of its ClusterConnections.
-func (r *PooledJobReconciler) isFenced(ctx context.Context, clusterUID string) (bool, error) {
-	return isFenced(ctx, r.Hub, clusterUID)
-}
-
 func isFenced(ctx context.Context, hub client.Reader, clusterUID string) (bool, error) {
 	if clusterUID == "" {
 		return false, nil

@@ -62,7 +62,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case patchRemote:
 		after, err = r.patchRemote(ctx, a)
 	case moveAway:
-		r.moveAway(a.message)
+		r.writer.Move(a.message) // it is placed anew when that is written, and only then
 	case confirmLoss:
 		after, err = r.confirmLoss(ctx)
 	case deleteRemote:
@@ -199,9 +199,4 @@ func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) 
 	}
 	r.remember(func(m *memory) { m.patch, m.patchedAt = a.patch, r.now })
 	return earliest(informerGrace, a.after), nil
-}
-
-// moveAway ends the attempt: the run is placed anew when that is written, and only then.
-func (r *run) moveAway(message string) {
-	r.writer.Move(message)
 }

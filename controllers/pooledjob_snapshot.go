@@ -83,7 +83,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		s.notReady = "not asked for"
 		return s, nil, nil
 	}
-	fenced, err := r.isFenced(ctx, s.intent.ClusterUID)
+	fenced, err := isFenced(ctx, r.Hub, s.intent.ClusterUID)
 	if err != nil {
 		return nil, nil, err
 	}
