@@ -36,29 +36,20 @@ func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, e
 // orphan takes the hub's label off the Job and lets the PooledJob go. Without it the Job
 // is nobody's; with it, it would be taken for one that was left by mistake.
 func (r *run) orphan(ctx context.Context) (time.Duration, error) {
-	if r.remote == nil {
-		return r.orphanUnseen(ctx)
-	}
-	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, jobspec.OrphanPatch(r.remote.UID))
-	if err != nil {
-		return 0, &targetError{"taking the label off the remote Job", err}
-	}
-	return 0, r.release(ctx)
-}
-
-// orphanUnseen does it when the Job is not in view: it may be gone, or its label may be
-// off already.
-func (r *run) orphanUnseen(ctx context.Context) (time.Duration, error) {
-	verdict, err := r.proveAbsence(ctx)
-	switch {
-	case err != nil:
-		return 0, err
-	case verdict.outcome == unproven:
-		r.writer.Deleting(verdict.reason, verdict.why)
-		return verdict.after, nil
-	case verdict.job != nil && verdict.job.Labels[v1alpha1.LabelHub] == r.HubID:
-		err := r.lease.PatchJob(ctx, verdict.job.Namespace, verdict.job.Name, jobspec.OrphanPatch(verdict.job.UID))
+	job := r.remote
+	if job == nil { // it may be gone, or its label may be off already
+		verdict, err := r.proveAbsence(ctx)
 		if err != nil {
+			return 0, err
+		}
+		if verdict.outcome == unproven {
+			r.writer.Deleting(verdict.reason, verdict.why)
+			return verdict.after, nil
+		}
+		job = verdict.job
+	}
+	if job != nil && job.Labels[v1alpha1.LabelHub] == r.HubID {
+		if err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.OrphanPatch(job.UID)); err != nil {
 			return 0, &targetError{"taking the label off the remote Job", err}
 		}
 	}
