@@ -28,15 +28,15 @@ type outcome int
 const (
 	// unproven: nothing can be claimed yet.
 	unproven outcome = iota
-	// absent: the Job does not exist, and no request of ours can create it any
-	// more.
+	// absent: the Job does not exist on its cluster, and no request of ours can
+	// create it any more.
 	absent
 	// present: our Job exists.
 	present
-	// duplicate: another Job of ours has the name than the one that was observed:
-	// a request that was late created it.
+	// duplicate: another Job of ours has the name than the one that was observed: a
+	// request that was late created it, or somebody who copied the first.
 	duplicate
-	// replaced: a Job that is not ours has the name.
+	// replaced: the same, but a Job that is not ours has the name.
 	replaced
 )
 
@@ -54,20 +54,27 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	if r.lease == nil {
 		return absence{reason: r.notReadyReason, why: decideFailover(r.snapshot, action{message: r.notReady}).message}, nil
 	}
+	verdict := absence{outcome: absent}
 	job, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
 	switch {
 	case err == nil:
-		return absence{outcome: r.whose(job), job: job}, nil
+		verdict = absence{outcome: r.whose(job), job: job}
 	case !isAPIServerNotFound(err):
 		return absence{}, &targetError{"looking for the remote Job", err}
+	}
+	if verdict.outcome == present {
+		return verdict, nil
 	}
 	if why, err := r.whyAnotherCluster(ctx); why != "" || err != nil {
 		return absence{reason: v1alpha1.ReasonClusterNotReady, why: why, after: informerGrace}, err
 	}
+	if verdict.outcome == duplicate {
+		return verdict, nil
+	}
 	if left := r.requestsInFlight(); left > 0 {
 		return absence{reason: v1alpha1.ReasonCreating, why: "A request to create the Job may still be under way.", after: left}, nil
 	}
-	return absence{outcome: absent}, nil
+	return verdict, nil
 }
 
 // whyAnotherCluster makes sure which cluster says that the Job is not there; the words
@@ -87,14 +94,15 @@ func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// whose tells whose the Job is that has our name: by the UID that was observed, also
-// should somebody have taken its labels off, else by its labels.
+// whose tells whose the Job is that has our name: by the UID that was observed, else by
+// its labels or, should somebody have taken those off, by those of its Pods.
 func (r *run) whose(job *batchv1.Job) outcome {
-	known, labelled := r.observedUID(), jobspec.Owns(r.HubID, r.job, job.Labels)
+	known := r.observedUID()
+	ours := jobspec.Owns(r.HubID, r.job, job.Labels) || jobspec.Owns(r.HubID, r.job, job.Spec.Template.Labels)
 	switch {
-	case job.UID == known || (known == "" && labelled):
+	case job.UID == known || (known == "" && ours):
 		return present
-	case labelled:
+	case ours:
 		return duplicate
 	default:
 		return replaced
@@ -128,14 +136,11 @@ func (s *snapshot) requestsInFlight() time.Duration {
 
 // notAbsent goes on with a run whose Job could not be proven absent: it exists
 // after all, or nothing can be said yet.
-func (r *run) notAbsent(verdict absence, err error) (time.Duration, error) {
-	if err != nil {
-		return 0, err
-	}
+func (r *run) notAbsent(ctx context.Context, verdict absence) (time.Duration, error) {
 	switch verdict.outcome {
 	case present:
-		r.accept()
 		r.found(verdict.job)
+		return r.recover(ctx, verdict.job)
 	case replaced, duplicate:
 		r.failNameConflict()
 	case unproven, absent:
@@ -154,9 +159,8 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	case absent, replaced:
 		return r.lost(ctx)
 	case duplicate:
-		// Somebody deleted the Job, and a request that was late has created it again.
 		r.writer.NotSynced(v1alpha1.ReasonCreating, fmt.Sprintf(
-			"Job %s/%s was deleted on the cluster and created again by a request that was late; that one is deleted.", r.intent.Namespace, r.intent.JobName))
+			"Job %s/%s was deleted on the cluster, and another one of this run has its name; that one is deleted.", r.intent.Namespace, r.intent.JobName))
 		if verdict.job.DeletionTimestamp.IsZero() {
 			_, err = r.deleteRemote(ctx, verdict.job.UID)
 		}
@@ -174,7 +178,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
 	switch {
 	case r.cancelled():
-		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was stopped because of spec.cancel. "+name+" is gone.")
+		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone.")
 	case r.movesAfterLoss():
 		// A Job may be deleted without its Pods, or before them.
 		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
@@ -185,7 +189,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 			r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, fmt.Sprintf("%s is gone, but %d of its Pods are not: the run is moved when they are.", name, n))
 			return informerGrace, nil
 		}
-		r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: it was not Ready for spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
+		r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
 	default:
 		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, name+" was deleted on the cluster before it had finished. It is not run again.")
 	}

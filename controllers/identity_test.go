@@ -21,17 +21,8 @@ var _ = Describe("A run and its cluster", func() {
 		start(ctx, remote)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
 
-		// The ClusterConnection is made anew, so that it remembers no cluster, and
-		// reaches the hub instead of the target.
 		operator.stop()
-		connection := w.connection(Default, ctx)
-		connection.Finalizers = nil
-		Expect(hub.Update(ctx, connection)).To(Succeed())
-		Expect(hub.Delete(ctx, connection)).To(Succeed())
-		other, err := hubCluster.Kubeconfig()
-		Expect(err).NotTo(HaveOccurred())
-		w.replaceSecret(ctx, other)
-		w.createConnection(ctx)
+		w.moveToTheHub(ctx)
 		// A copy of the target would have a copy of the Job.
 		clone := &batchv1.Job{
 			ObjectMeta: metav1.ObjectMeta{Namespace: remote.Namespace, Name: remote.Name, Labels: remote.Labels},
@@ -54,6 +45,19 @@ var _ = Describe("A run and its cluster", func() {
 		Expect(remoteOf(ctx, job).DeletionTimestamp).To(BeNil())
 	})
 })
+
+// moveToTheHub makes the ClusterConnection anew, so that it remembers no cluster, and has
+// it reach the hub instead of the target. The operator must stand still.
+func (w world) moveToTheHub(ctx context.Context) {
+	connection := w.connection(Default, ctx)
+	connection.Finalizers = nil
+	Expect(hub.Update(ctx, connection)).To(Succeed())
+	Expect(hub.Delete(ctx, connection)).To(Succeed())
+	other, err := hubCluster.Kubeconfig()
+	Expect(err).NotTo(HaveOccurred())
+	w.replaceSecret(ctx, other)
+	w.createConnection(ctx)
+}
 
 // replaceSecret gives the connection another kubeconfig.
 func (w world) replaceSecret(ctx context.Context, kubeconfig []byte) {

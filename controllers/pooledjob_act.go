@@ -51,6 +51,8 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 		return a.after, nil
 	case refuse:
 		after, err = r.refuse(ctx, a)
+	case restore:
+		err = r.restore(ctx)
 	case place:
 		err = r.place(ctx)
 	case bind:
@@ -137,7 +139,7 @@ func (r *run) recordWait(a action) {
 // accept records that the access rules permit the run.
 func (r *run) accept() {
 	if r.bound {
-		r.job.Status.ClusterName = r.intent.Cluster
+		r.job.Status.ClusterName, r.job.Status.ClusterUID = r.intent.Cluster, r.intent.ClusterUID
 	}
 	r.writer.Accepted(metav1.ConditionTrue, v1alpha1.ReasonAccepted, "The ClusterConnection's access rules permit the run.")
 }
@@ -163,7 +165,24 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	r.intent, r.job.ObjectMeta, r.bound = intent, bound.ObjectMeta, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
-	r.remember(func(m *memory) { m.current, m.checkedAt, m.writtenAt, m.creator = true, r.now, r.now, r.process })
+	r.remember(func(m *memory) {
+		m.current, m.checkedAt, m.writtenAt = true, r.now, r.now
+		m.creator, m.intent = r.process, intent
+	})
+	return nil
+}
+
+// restore writes finalizer and intent again that somebody has taken off or changed. It
+// does not claim the creation of the Job: what else was taken off is not known.
+func (r *run) restore(ctx context.Context) error {
+	restored := r.job.DeepCopy()
+	controllerutil.AddFinalizer(restored, v1alpha1.FinalizerPooledJob)
+	intent := jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
+	metav1.SetMetaDataAnnotation(&restored.ObjectMeta, v1alpha1.AnnotationIntent, intent.Encode())
+	if err := r.Hub.Patch(ctx, restored, lockedPatch(r.job)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
+	}
+	r.job.ObjectMeta = restored.ObjectMeta
 	return nil
 }
 

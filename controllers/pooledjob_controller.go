@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -110,7 +111,8 @@ func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if job.DeletionTimestamp.IsZero() && jobstatus.Finished(&job.Status) {
+	_, bound, intact := jobspec.BoundBy(job, r.HubID, jobspec.Intent{})
+	if job.DeletionTimestamp.IsZero() && jobstatus.Finished(&job.Status) && (intact || !bound || job.Status.JobRef.UID == "") {
 		return r.expire(ctx, job) // it must not wake a connection that is idle
 	}
 	s, lease, err := r.gather(ctx, job)

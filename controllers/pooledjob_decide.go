@@ -36,6 +36,8 @@ const (
 	wait
 	// refuse: end the run before it has a remote Job.
 	refuse
+	// restore: write finalizer and intent again.
+	restore
 	// place: choose a cluster, and record the intent.
 	place
 	// bind: record the intent, then create.
@@ -86,6 +88,8 @@ func decide(s *snapshot) action {
 	switch {
 	case !s.job.DeletionTimestamp.IsZero():
 		return decideDeletion(s)
+	case s.stripped && (s.wasObserved() || !jobstatus.Finished(&s.job.Status)):
+		return action{verb: restore} // without them it could go without its Job
 	case jobstatus.Finished(&s.job.Status):
 		return action{verb: settle}
 	case s.remote != nil && isSameJob(s):

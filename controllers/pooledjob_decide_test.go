@@ -40,6 +40,10 @@ func bound(s *snapshot) {
 	s.bound = true
 	s.job.Finalizers = []string{v1alpha1.FinalizerPooledJob}
 }
+func stripped(s *snapshot) {
+	bound(s)
+	s.job.Finalizers, s.stripped = nil, true
+}
 func seenJob(s *snapshot) { bound(s); s.job.Status.JobRef.UID = "job" }
 func inView(s *snapshot) {
 	if s.remote == nil {
@@ -136,6 +140,11 @@ func ended(s *snapshot) {
 	s.job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
 }
 
+// failed: it ended before it had a Job.
+func failed(s *snapshot) {
+	s.job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFailed, Status: metav1.ConditionTrue}}
+}
+
 type changes []func(*snapshot)
 
 func TestDecide(t *testing.T) {
@@ -178,6 +187,12 @@ func TestDecide(t *testing.T) {
 		"created, never in view":       {changes{justCreated, minuteLater}, action{verb: confirmLoss}},
 		"finished":                     {changes{ended}, action{verb: settle}},
 		"finished, something in view":  {changes{ended, inView, podLeft}, action{verb: settle}},
+
+		"stripped":                {changes{stripped, noConnection}, action{verb: restore}},
+		"stripped, in view":       {changes{seenJob, stripped, remoteEnded}, action{verb: restore}},
+		"stripped, ended":         {changes{ended, stripped}, action{verb: restore}},
+		"stripped, never had one": {changes{stripped, failed}, action{verb: settle}},
+		"stripped, deleted":       {changes{seenJob, stripped, deleted}, action{verb: settle}},
 
 		"cancelled, new":                 {changes{cancelled, noConnection}, action{verb: refuse, reason: v1alpha1.ReasonCancelled}},
 		"cancelled, bound":               {changes{bound, cancelled}, action{verb: refuse, reason: v1alpha1.ReasonCancelled}},
@@ -266,7 +281,7 @@ func TestDecide(t *testing.T) {
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 	all := changes{selecting, bound, seenJob, boundByUs, inDoubt, lostBefore, inView, anotherInView, remoteAsked, remoteHeld, remoteStops, remoteEnded, remoteDeleting, podLeft, podOrphaned,
 		away, notReady, fenced, connecting, noConnection, expired, denied, unplaced, usable, deleted, orphaned, abandoned, minuteLater, deadline,
-		justCreated, refusedUntilLater, cancelled, suspended, ended}
+		justCreated, refusedUntilLater, cancelled, suspended, ended, stripped, failed}
 	check := func(mask uint64) {
 		var some changes
 		for i, change := range all {
@@ -307,6 +322,9 @@ func TestNoConnectionIsNotConnecting(t *testing.T) {
 // violation tells which promise a decision breaks; empty if none.
 func violation(s *snapshot, got action) string {
 	isDeleted, hasEnded := s.job.DeletionTimestamp != nil, jobstatus.Finished(&s.job.Status)
+	if s.stripped && !isDeleted && !hasEnded && got.verb != restore {
+		return "went on without finalizer and intent"
+	}
 	verdict := s.remote != nil && jobstatus.Verdict(s.remote) != nil
 	switch got.verb {
 	case place:
@@ -347,6 +365,10 @@ func violation(s *snapshot, got action) string {
 		mayMove := s.fenced || !s.mayHaveJob()
 		if isDeleted || hasEnded || (s.notReady == "" && s.awaySince().IsZero()) || !mayMove || s.job.Spec.Failover.AfterSeconds == 0 {
 			return "moved"
+		}
+	case restore:
+		if isDeleted || !s.stripped || !s.bound {
+			return "restored"
 		}
 	case settle, wait: // always safe
 	default:

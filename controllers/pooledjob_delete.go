@@ -46,7 +46,9 @@ func (r *run) orphan(ctx context.Context) (time.Duration, error) {
 			r.writer.Deleting(verdict.reason, verdict.why)
 			return verdict.after, nil
 		}
-		job = verdict.job
+		if verdict.outcome != replaced {
+			job = verdict.job
+		}
 	}
 	if job != nil && job.Labels[v1alpha1.LabelHub] == r.HubID {
 		if err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.OrphanPatch(job.UID)); err != nil {

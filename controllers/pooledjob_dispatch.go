@@ -62,7 +62,7 @@ func (r *run) takeOver(ctx context.Context) error {
 	r.job.ObjectMeta = taken.ObjectMeta
 	r.remember(func(m *memory) {
 		m.current, m.checkedAt, m.writtenAt, m.unknownSince = true, r.now, r.now, r.now
-		m.creator = r.process
+		m.creator, m.intent = r.process, jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
 	})
 	return nil
 }
@@ -77,7 +77,7 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	switch {
 	case err == nil:
 		r.found(created)
-		return 0, nil
+		return 0, r.observe(ctx, created)
 	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
 		return 0, err // nothing was sent
 	case apierrors.IsAlreadyExists(err):
@@ -87,14 +87,12 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// found records that the Job exists.
+// found remembers that the Job exists.
 func (r *run) found(job *batchv1.Job) {
 	r.remember(func(m *memory) {
 		m.jobUID, m.createdAt = job.UID, r.now
 		m.refusal, m.refusals = nil, 0
 	})
-	r.noteUnanswered()
-	r.writer.Observe(job, nil)
 }
 
 // noteUnanswered records for the next process that a request to create the Job may still
@@ -110,27 +108,22 @@ func (r *run) noteUnanswered() {
 	}
 }
 
-// adopt looks at the Job that has our name already: it is ours if it carries our
-// labels, and then an earlier request has created it. (Also when it is being
-// deleted: then it is a Job that was, and its absence will be loss.)
+// adopt looks at the Job that has our name already: if it is ours, an earlier request
+// has created it. (Also when it is being deleted: then it is a Job that was, and its
+// absence will be loss.)
 func (r *run) adopt(ctx context.Context) (time.Duration, error) {
-	existing, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
-	if isAPIServerNotFound(err) {
+	verdict, err := r.proveAbsence(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if verdict.outcome == absent {
 		return r.refused(ctx, refusal{
 			reason:  v1alpha1.ReasonTargetError,
 			message: "A Job of that name was there and is gone; looking again.",
 			unknown: true,
 		})
 	}
-	if err != nil {
-		return 0, &targetError{"reading the Job that has our name", err}
-	}
-	if jobspec.Owns(r.HubID, r.job, existing.Labels) {
-		r.found(existing)
-		return 0, nil
-	}
-	r.failNameConflict()
-	return 0, nil
+	return r.notAbsent(ctx, verdict)
 }
 
 // failNameConflict ends the run because a Job that is not ours has its Job's name.
@@ -165,11 +158,13 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 			return recheck, err
 		}
 	}
-	wasBound := r.bound || r.job.Status.ClusterName != "" // somebody may have taken the intent off
-	if wasBound && !(r.memory.current && r.memory.unknownSince.IsZero()) {
+	if r.bound && !(r.memory.current && r.memory.unknownSince.IsZero()) {
 		verdict, err := r.proveAbsence(ctx)
-		if err != nil || verdict.outcome != absent {
-			return r.notAbsent(verdict, err)
+		if err != nil {
+			return 0, err
+		}
+		if verdict.outcome != absent {
+			return r.notAbsent(ctx, verdict)
 		}
 	}
 	if a.reason == v1alpha1.ReasonNotPermitted {

@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
 // memory is what one process remembers of its own requests for one PooledJob.
@@ -25,6 +26,8 @@ type memory struct {
 	// creatorSeenAt when that was noticed: its requests are not younger.
 	creator       string
 	creatorSeenAt time.Time
+	// intent is the one by which the run is bound; empty if it is not.
+	intent jobspec.Intent
 	// createdAt is when the target answered that the Job exists, and jobUID
 	// what Job; seen tells that the informer has shown it since.
 	createdAt time.Time

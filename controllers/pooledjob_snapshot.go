@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +32,11 @@ type snapshot struct {
 	candidates  []candidate
 	badSelector error
 
-	// intent is where the remote Job is, or would be; bound tells that it is
-	// recorded on the PooledJob.
-	intent jobspec.Intent
-	bound  bool
+	// intent is where the remote Job is, or would be. bound tells that it was
+	// recorded on the PooledJob, and stripped that it is not there as it was.
+	intent   jobspec.Intent
+	bound    bool
+	stripped bool
 
 	// connection is the ClusterConnection; nil when it does not exist.
 	connection *v1alpha1.ClusterConnection
@@ -68,9 +70,9 @@ type snapshot struct {
 func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
 	s := &snapshot{now: r.Now(), job: job}
 	s.memory = r.rememberCreator(job, s.now)
-	intent, recorded, err := jobspec.IntentOf(job, r.HubID)
-	s.bound = recorded && err == nil && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
-	s.intent, s.cluster = intent, clusterFor(job, s.bound, intent)
+	intent, bound, intact := jobspec.BoundBy(job, r.HubID, s.memory.intent)
+	s.intent, s.bound, s.stripped = intent, bound, bound && !intact
+	s.cluster = cmp.Or(intent.Cluster, job.Spec.ClusterName)
 	if s.cluster == "" {
 		s.notReady = "no cluster was chosen yet"
 		return s, nil, r.gatherCandidates(ctx, s)
@@ -126,20 +128,6 @@ func (r *PooledJobReconciler) rememberCreator(job *v1alpha1.PooledJob, now time.
 		return m
 	}
 	return r.memories.update(job, func(m *memory) { m.current, m.creator, m.creatorSeenAt = false, creator, now })
-}
-
-// clusterFor is the ClusterConnection that a run is to use: the one that it is bound
-// to, that its spec names or, should somebody have taken the intent off, that its status
-// does.
-func clusterFor(job *v1alpha1.PooledJob, bound bool, intent jobspec.Intent) string {
-	switch {
-	case bound:
-		return intent.Cluster
-	case job.Spec.ClusterName != "":
-		return job.Spec.ClusterName
-	default:
-		return job.Status.ClusterName
-	}
 }
 
 func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot) error {

@@ -210,6 +210,14 @@ type PooledJobStatus struct {
 	// +kubebuilder:validation:MaxLength=253
 	ClusterName string `json:"clusterName,omitempty"`
 
+	// clusterUID is the UID of the kube-system namespace of the cluster that the
+	// run is bound to. Another cluster behind the same ClusterConnection decides
+	// nothing about the run.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	ClusterUID string `json:"clusterUID,omitempty"`
+
 	// attempt counts how often the run was moved to another cluster; absent when
 	// it never was.
 	// +optional

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
@@ -76,6 +77,26 @@ func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, er
 		return Intent{}, true, fmt.Errorf("annotation %s was not written by this installation", v1alpha1.AnnotationIntent)
 	}
 	return intent, true, nil
+}
+
+// BoundBy is the intent by which a run is bound, and intact tells whether the
+// PooledJob says so, by finalizer and annotation. Both are open to its author, and
+// kubectl replace takes them off, so the status wins, which is not; before it was
+// written, what the process remembers does. The result is not bound if none tells.
+func BoundBy(job *v1alpha1.PooledJob, hubID string, remembered Intent) (intent Intent, bound, intact bool) {
+	recorded, ok, err := IntentOf(job, hubID)
+	ok = ok && err == nil && slices.Contains(job.Finalizers, v1alpha1.FinalizerPooledJob)
+	switch {
+	case job.Status.ClusterUID != "":
+		intent = NewIntent(job, hubID, cmp.Or(job.Spec.ClusterName, job.Status.ClusterName), job.Status.ClusterUID)
+	case remembered != Intent{}:
+		intent = remembered
+	case ok:
+		intent = recorded
+	default:
+		return Intent{}, false, false
+	}
+	return intent, true, ok && recorded == intent
 }
 
 // Encode is the value of the intent annotation.

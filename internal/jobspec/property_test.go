@@ -380,3 +380,55 @@ func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
 		}
 	}
 }
+
+// Whatever its author does to finalizer and annotations, a run is bound as before for
+// whoever has the status or a memory of the intent, and they tell that it was done.
+func TestBoundByStandsWhateverTheAuthorWrites(t *testing.T) {
+	newRun := func() (*v1alpha1.PooledJob, Intent) {
+		job := pooledJob("run")
+		job.Spec.ClusterName, job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+		intent := NewIntent(job, "hub-1", "prod-eu", "cluster-1")
+		job.Finalizers = []string{v1alpha1.FinalizerPooledJob}
+		job.Annotations = map[string]string{v1alpha1.AnnotationIntent: intent.Encode()}
+		return job, intent
+	}
+	elsewhere := func(job *v1alpha1.PooledJob, cluster, uid string) {
+		job.Annotations[v1alpha1.AnnotationIntent] = NewIntent(job, "hub-1", cluster, uid).Encode()
+	}
+	authors := map[string]func(*v1alpha1.PooledJob){
+		"nothing":        func(*v1alpha1.PooledJob) {},
+		"replace":        func(job *v1alpha1.PooledJob) { job.Finalizers, job.Annotations = nil, nil },
+		"no finalizer":   func(job *v1alpha1.PooledJob) { job.Finalizers = nil },
+		"no annotation":  func(job *v1alpha1.PooledJob) { job.Annotations = nil },
+		"garbage":        func(job *v1alpha1.PooledJob) { job.Annotations[v1alpha1.AnnotationIntent] = "{" },
+		"another name":   func(job *v1alpha1.PooledJob) { elsewhere(job, "prod-us", "cluster-1") },
+		"another target": func(job *v1alpha1.PooledJob) { elsewhere(job, "prod-eu", "cluster-2") },
+	}
+	for name, write := range authors {
+		t.Run(name, func(t *testing.T) {
+			job, intent := newRun()
+			write(job)
+			if got, bound, intact := BoundBy(job, "hub-1", intent); got != intent || !bound || intact != (name == "nothing") {
+				t.Errorf("by memory: %+v, bound %v, intact %v", got, bound, intact)
+			}
+			job.Status.ClusterName, job.Status.ClusterUID = "prod-eu", "cluster-1"
+			if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || intact != (name == "nothing") {
+				t.Errorf("by status: %+v, bound %v, intact %v", got, bound, intact)
+			}
+			restored := job.DeepCopy()
+			restored.Finalizers = []string{v1alpha1.FinalizerPooledJob}
+			restored.Annotations = map[string]string{v1alpha1.AnnotationIntent: intent.Encode()}
+			if _, _, intact := BoundBy(restored, "hub-1", Intent{}); !intact {
+				t.Error("it is not intact when it was written again")
+			}
+		})
+	}
+	job, intent := newRun()
+	if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || !intact {
+		t.Errorf("before the first status: %+v, bound %v, intact %v", got, bound, intact)
+	}
+	authors["replace"](job)
+	if _, bound, _ := BoundBy(job, "hub-1", Intent{}); bound {
+		t.Error("a run that nobody knows of is bound")
+	}
+}
