@@ -71,10 +71,9 @@ const (
 
 // sweep is what is remembered of the looks at one connection.
 type sweep struct {
-	ready     bool // at the last look
-	next      time.Time
-	deletedAt time.Time
-	seen      map[types.UID]sighting // the Jobs that seemed to be orphans at the last look
+	ready bool // at the last look
+	next  time.Time
+	seen  map[types.UID]sighting // the Jobs that seemed to be orphans at the last look
 }
 
 // sighting is what is known of a Job that seems to be an orphan.
@@ -85,10 +84,27 @@ type sighting struct {
 	told, behind bool
 }
 
-// sweeps are those of all connections.
+// sweeps are those of all connections. When orphans were last deleted is known by the
+// cluster's UID, for two connections may reach one cluster.
 type sweeps struct {
-	mu     sync.Mutex
-	byName map[string]sweep
+	mu        sync.Mutex
+	byName    map[string]sweep
+	deletedAt map[string]time.Time
+}
+
+// mayDelete tells whether the last deletion on a cluster is long enough ago; if so, this
+// is the last one from now on.
+func (s *sweeps) mayDelete(clusterUID string, now time.Time, interval time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.deletedAt[clusterUID]) < interval {
+		return false
+	}
+	if s.deletedAt == nil {
+		s.deletedAt = map[string]time.Time{}
+	}
+	s.deletedAt[clusterUID] = now
+	return true
 }
 
 func (s *sweeps) of(name string) sweep {
@@ -146,7 +162,7 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	if err != nil {
 		return 0, err
 	}
-	deleting := r.Orphans.Delete && !fenced && now.Sub(r.started) >= r.Orphans.Grace && now.Sub(state.deletedAt) >= r.Orphans.Interval
+	deleting := r.Orphans.Delete && !fenced && now.Sub(r.started) >= r.Orphans.Grace
 	orphans, seen, err := r.judge(ctx, suspects, state.seen, lease.ClusterUID(), deleting)
 	if err != nil {
 		return 0, err
@@ -159,8 +175,7 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	}
 	r.report(connection, orphans, state.seen)
 	state.ready, state.next, state.seen = true, now.Add(again), seen
-	if deleting && len(orphans) > 0 {
-		state.deletedAt = now
+	if deleting && len(orphans) > 0 && r.sweeps.mayDelete(lease.ClusterUID(), now, r.Orphans.Interval) {
 		r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), len(jobs))])
 	}
 	r.sweeps.set(connection.Name, state)

@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	// maxResultMessage and maxResultReason are the API's bounds, in bytes. The
-	// kubelet cuts a termination message at 4096 bytes, too.
+	// maxResultMessage, maxResultReason and maxPodName are the API's bounds, in
+	// bytes. The kubelet cuts a termination message at 4096 bytes, too.
 	maxResultMessage = 4096
 	maxResultReason  = 256
+	maxPodName       = 253
 	// defaultBackoffLimit is what the API server sets when a Job has none.
 	defaultBackoffLimit = 6
 )
@@ -90,7 +91,7 @@ func endTime(pod *corev1.Pod) time.Time {
 
 func podResult(pod *corev1.Pod) v1alpha1.Result {
 	result := v1alpha1.Result{
-		PodName: pod.Name,
+		PodName: Truncate(pod.Name, maxPodName),
 		Reason:  Truncate(pod.Status.Reason, maxResultReason),
 		Message: Truncate(pod.Status.Message, maxResultMessage),
 	}
