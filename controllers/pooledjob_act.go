@@ -162,12 +162,13 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	if err := r.Hub.Patch(ctx, bound, lockedPatch(r.job)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
 	}
+	over := r.job.ResourceVersion
 	r.intent, r.job.ObjectMeta, r.bound = intent, bound.ObjectMeta, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
 	r.remember(func(m *memory) {
 		m.current, m.checkedAt, m.writtenAt = true, r.now, r.now
-		m.creator, m.intent = r.process, intent
+		m.creator, m.intent, m.writtenOver = r.process, intent, over
 	})
 	return nil
 }
@@ -182,7 +183,9 @@ func (r *run) restore(ctx context.Context) error {
 	if err := r.Hub.Patch(ctx, restored, lockedPatch(r.job)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
 	}
+	over := r.job.ResourceVersion
 	r.job.ObjectMeta = restored.ObjectMeta
+	r.remember(func(m *memory) { m.writtenOver = over })
 	return nil
 }
 

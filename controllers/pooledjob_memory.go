@@ -26,8 +26,10 @@ type memory struct {
 	// creatorSeenAt when that was noticed: its requests are not younger.
 	creator       string
 	creatorSeenAt time.Time
-	// intent is the one by which the run is bound; empty if it is not.
-	intent jobspec.Intent
+	// intent is the one by which the run is bound; empty if it is not. writtenOver is
+	// the resourceVersion that it was written over: a cache that shows that is late.
+	intent      jobspec.Intent
+	writtenOver string
 	// createdAt is when the target answered that the Job exists, and jobUID
 	// what Job; seen tells that the informer has shown it since.
 	createdAt time.Time
