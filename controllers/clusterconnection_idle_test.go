@@ -52,7 +52,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 
 		begin := time.Now()
 		job := w.submit(ctx)
-		Eventually(remoteJobs(w.name)).WithContext(ctx).WithTimeout(5 * time.Second).WithPolling(10 * time.Millisecond).Should(HaveLen(1))
+		Eventually(remoteJobs(w.name)).WithContext(ctx).WithTimeout(2 * time.Second).WithPolling(10 * time.Millisecond).Should(HaveLen(1))
 		AddReportEntry("from the PooledJob to its Job, through an idle connection", time.Since(begin).String())
 		remote := remoteOf(ctx, job)
 		start(ctx, remote)
