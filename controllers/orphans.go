@@ -63,8 +63,10 @@ const (
 	minSharePerOrphan = 10
 	// maxNamedOrphans bounds how many an Event names.
 	maxNamedOrphans = 5
-	// deletionTimeout bounds the deletions of one look: they hold a worker.
-	deletionTimeout = 30 * time.Second
+	// deletionTimeout bounds the deletions of one look: they hold a worker, and a target
+	// that is slow must not hold up the connections to others. What is left, the next
+	// look deletes.
+	deletionTimeout = 5 * time.Second
 	// livePage is how many PooledJobs one request for a list asks for.
 	livePage = 500
 )

@@ -45,10 +45,13 @@ type entry struct {
 	saidAt  time.Time // when err last changed
 	session *session  // the live one, which is in use exactly while state is Ready
 	pause   context.CancelCauseFunc
-	version string
-	uid     string // of the cluster
+	used    bool   // a session was in use once
+	version string // of the cluster, as is uid
+	uid     string
 	gate    gate
 	ended   map[State]int64 // sessions, by the state they led to
+
+	redialled atomic.Int64 // TCP connections that replaced one within a session
 }
 
 // run opens sessions until nobody holds the entry.
@@ -146,9 +149,6 @@ func backoff(o Options, failures int) time.Duration {
 	}
 	return o.MinBackoff/2 + rand.N(limit)
 }
-
-// wasReady tells whether the entry ever had a session in use. Pool.mu is held.
-func (e *entry) wasReady() bool { return e.version != "" }
 
 // contact notes that the target has answered.
 func (e *entry) contact() { e.lastContact.Store(time.Now().UnixNano()) }

@@ -50,6 +50,7 @@ func (p *Pool) promote(m *member) {
 	}
 	before := m.current
 	m.current, m.next = m.next, nil
+	m.left(before)
 	p.release(before)
 	m.current.entry.apply()
 }
@@ -91,6 +92,7 @@ func (p *Pool) opened(e *entry, s *session, pause context.CancelCauseFunc) {
 func (p *Pool) ready(e *entry, s *session) {
 	p.update(func() {
 		e.state, e.err, e.version, e.uid = Ready, nil, s.version, s.clusterUID
+		e.used = true
 		e.touch()
 	})
 }

@@ -13,6 +13,8 @@ type member struct {
 	next    *hold // nil unless an identity is being proven
 	idle    bool
 	told    news
+	// reconnects are those under the identities that it used before.
+	reconnects map[string]int64
 }
 
 // hold is one member's share in an entry.
@@ -22,13 +24,15 @@ type hold struct {
 	entry  *entry
 	// expects is the UID of the cluster that must be found; "" is any.
 	expects string
+	// before are the reconnects that the entry had when the hold began.
+	before map[string]int64
 }
 
 // isGood tells whether a hold in that state serves, if only some namespaces, or will in
 // a moment as it did before. Pool.mu is held.
 func (h *hold) isGood(state State) bool {
 	target, _ := h.targetState()
-	return state == Idle || (state == Connecting && h.entry.wasReady()) || (target == Ready && len(h.views()) > 0)
+	return state == Idle || (state == Connecting && h.entry.used) || (target == Ready && len(h.views()) > 0)
 }
 
 // tune changes the settings of a hold that are not its identity's. Pool.mu is held.

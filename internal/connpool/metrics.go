@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,7 +27,7 @@ var (
 	figureWatches    = newFigure("watches", "Open watches on the target.", prometheus.GaugeValue)
 	figureInFlight   = newFigure("requests_in_flight", "Requests under way, without watches and probes.", prometheus.GaugeValue)
 	figureQueued     = newFigure("requests_queued", "Runs that wait until there is room for their request.", prometheus.GaugeValue)
-	figureReconnects = newFigure("reconnects_total", "Sessions that ended or could not be opened, by the state that followed.", prometheus.CounterValue, "cause")
+	figureReconnects = newFigure("reconnects_total", "Sessions that ended or could not be opened, by the state that followed; changes of the identity (Rotated); TCP connections that were replaced within a session (Redialled).", prometheus.CounterValue, "cause")
 	figureProbe      = newFigure("probe_duration_seconds", "How long the last probe took that was answered.", prometheus.GaugeValue)
 	figureSilence    = newFigure("watch_silence_seconds", "Time since the last event or bookmark of the watch that has been silent longest.", prometheus.GaugeValue)
 	figureExpiry     = newFigure("credential_expiry_timestamp_seconds", "When the credential in use ends, if it says so.", prometheus.GaugeValue)
@@ -106,8 +107,8 @@ func (m *member) figures(now time.Time) memberFigures {
 	f.add(figureWatches, float64(e.watches.Load()))
 	f.add(figureInFlight, float64(e.gate.inFlight))
 	f.add(figureQueued, float64(len(e.gate.queue)))
-	for state, times := range e.ended {
-		f.add(figureReconnects, float64(times), string(state))
+	for cause, times := range m.allReconnects() {
+		f.add(figureReconnects, float64(times), cause)
 	}
 	if took := e.probeTook.Load(); took > 0 {
 		f.add(figureProbe, time.Duration(took).Seconds())
@@ -116,6 +117,47 @@ func (m *member) figures(now time.Time) memberFigures {
 		f.add(figureExpiry, float64(status.ExpiresAt.Unix()))
 	}
 	return f
+}
+
+// Causes of a reconnect that are no states.
+const (
+	causeRotated   = "Rotated"
+	causeRedialled = "Redialled"
+)
+
+// reconnects are those of an entry, by their cause. Pool.mu is held.
+func (e *entry) reconnects() map[string]int64 {
+	counted := map[string]int64{}
+	for state, times := range e.ended {
+		counted[string(state)] = times
+	}
+	if redialled := e.redialled.Load(); redialled > 0 {
+		counted[causeRedialled] = redialled
+	}
+	return counted
+}
+
+// left counts the reconnects of an identity that the member does not use any more, and
+// the change. Pool.mu is held.
+func (m *member) left(h *hold) {
+	m.reconnects = m.addReconnects(h)
+	m.reconnects[causeRotated]++
+}
+
+// allReconnects are those under all identities that the member used. Pool.mu is held.
+func (m *member) allReconnects() map[string]int64 { return m.addReconnects(m.current) }
+
+func (m *member) addReconnects(h *hold) map[string]int64 {
+	sum := maps.Clone(m.reconnects)
+	if sum == nil {
+		sum = map[string]int64{}
+	}
+	for cause, times := range h.entry.reconnects() {
+		if since := times - h.before[cause]; since > 0 {
+			sum[cause] += since
+		}
+	}
+	return sum
 }
 
 func oneIf(yes bool) float64 {

@@ -8,6 +8,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 var _ = Describe("The metrics of a connection", func() {
@@ -75,6 +76,24 @@ var _ = Describe("The metrics of a connection", func() {
 		Eventually(ctx, figures).Should(HaveKeyWithValue(`reconnects_total{target,Unreachable}`, BeNumerically(">=", 2)))
 		expectState(figures(), Unreachable)
 		Expect(figures()).To(HaveKeyWithValue(`reconnects_total{target,Rejected}`, 1.0))
+	})
+
+	It("go on counting when the identity changes", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.MinBackoff, o.MaxBackoff = 100*time.Millisecond, 100*time.Millisecond })
+		figures := r.registry()
+		r.connect(ctx, target, s.config("token"))
+		s.answer(readyPath, answerError(apierrors.NewUnauthorized("who?")))
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Rejected))
+		s.answer(readyPath, answerOK)
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
+		rejected := figures()[`reconnects_total{target,Rejected}`]
+		Expect(rejected).To(BeNumerically(">=", 1))
+		r.connect(ctx, "sharer", s.config("token"))
+		r.pool.Connect(target, s.config("another"))
+		Eventually(ctx, figures).Should(HaveKeyWithValue(`reconnects_total{target,Rotated}`, 1.0))
+		Expect(figures()).To(HaveKeyWithValue(`reconnects_total{target,Rejected}`, rejected))
+		Expect(figures()).NotTo(HaveKey(HavePrefix("reconnects_total{sharer")), "it came later")
 	})
 
 	It("say that it is down when its credential has expired", func(ctx context.Context) {

@@ -61,7 +61,7 @@ func (p *Pool) Connect(name string, config Config) {
 		case m.next != nil && m.next.entry.hash == hash:
 			m.current.tune(config)
 			m.next.set(config)
-		case m.current.entry.wasReady():
+		case m.current.entry.used:
 			p.dropNext(m)
 			m.current.tune(config)
 			m.next = p.acquire(m, hash, config)
@@ -72,6 +72,7 @@ func (p *Pool) Connect(name string, config Config) {
 			before := m.current
 			m.current = p.acquire(m, hash, config)
 			m.current.expects = cmp.Or(m.current.expects, before.expects)
+			m.left(before)
 			p.release(before)
 		}
 	})
@@ -190,7 +191,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 	} else if e.session == nil {
 		e.signal() // whom others wait for patiently, a new one wants to know of now
 	}
-	h := &hold{member: m, config: config, entry: e, expects: config.ClusterUID}
+	h := &hold{member: m, config: config, entry: e, expects: config.ClusterUID, before: e.reconnects()}
 	e.holds[h] = struct{}{}
 	e.apply()
 	return h

@@ -14,6 +14,14 @@ const (
 	minSecret = 8
 )
 
+// redactText takes the token out of a text.
+func redactText(text, token string) string {
+	if len(token) < minSecret {
+		return text
+	}
+	return strings.ReplaceAll(text, token, redacted)
+}
+
 // redact takes the token out of an error: a target, or something in between, can
 // send back what it was sent, and its words end in conditions and logs. Of the
 // error's kind only that of a Status is kept, which is all that callers look at.
@@ -27,14 +35,14 @@ func redact(err error, token string) error {
 	}
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) {
-		return errors.New(strings.ReplaceAll(err.Error(), token, redacted))
+		return errors.New(redactText(err.Error(), token))
 	}
 	clean := &apierrors.StatusError{ErrStatus: *status.ErrStatus.DeepCopy()}
-	clean.ErrStatus.Message = strings.ReplaceAll(clean.ErrStatus.Message, token, redacted)
+	clean.ErrStatus.Message = redactText(clean.ErrStatus.Message, token)
 	if details := clean.ErrStatus.Details; details != nil {
-		details.Name = strings.ReplaceAll(details.Name, token, redacted)
+		details.Name = redactText(details.Name, token)
 		for i := range details.Causes {
-			details.Causes[i].Message = strings.ReplaceAll(details.Causes[i].Message, token, redacted)
+			details.Causes[i].Message = redactText(details.Causes[i].Message, token)
 		}
 	}
 	return clean

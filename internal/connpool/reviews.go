@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -63,12 +65,20 @@ func isSame(before, now error) bool {
 	switch {
 	case errors.As(before, &other) && errors.As(now, &otherNow):
 		return other.got == otherNow.got
+	case apierrors.IsUnauthorized(before) && apierrors.IsUnauthorized(now):
+		return true // an API server says no more of it than that
 	case isForbidden(before) && isForbidden(now):
 		was, is := errors.As(before, &denied), errors.As(now, &deniedNow)
 		return !is || (was && slices.Equal(denied.missing, deniedNow.missing))
 	}
-	return text(before) == text(now)
+	return withoutNumbers(text(before)) == withoutNumbers(text(now))
 }
+
+// withoutNumbers is a text without what differs from attempt to attempt: ports, times,
+// the IDs of requests.
+func withoutNumbers(text string) string { return numbers.ReplaceAllString(text, "#") }
+
+var numbers = regexp.MustCompile(`[0-9A-Fa-f-]*\d[0-9A-Fa-f-]*`)
 
 // explain asks the target which of the rights that are needed in the scopes the
 // identity does not have. The target tells only of the first that it met. What it
@@ -77,6 +87,12 @@ func isSame(before, now error) bool {
 func (s *session) explain(ctx context.Context, scopes []string, denial error) (lacking bool, why error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
+	select {
+	case s.reviewing <- struct{}{}:
+		defer func() { <-s.reviewing }()
+	case <-ctx.Done():
+		return false, denial
+	}
 	missing, err := s.missingOf(ctx, neededEverywhere, "")
 	for _, scope := range scopes {
 		if err != nil {

@@ -68,6 +68,17 @@ var _ = Describe("When rights are missing", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
+	It("since a moment ago, and the target does not say which, the connection is Forbidden soon", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.WatchRenewal = 1200 * time.Millisecond })
+		r.connect(ctx, target, s.config("token"))
+		s.answer(reviewsPath, func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() })
+		s.answer(podsPath, answerError(apierrors.NewForbidden(corev1.Resource("pods"), "", nil)))
+		Eventually(ctx, r.stateOf(target)).WithTimeout(8 * time.Second).Should(Equal(Forbidden))
+		_, err := r.pool.Lease(target, "")
+		Expect(err).To(MatchError(ContainSubstring("pods is forbidden")))
+	})
+
 	It("since a moment ago, the connection is Forbidden, and Ready again when they are given back", func(ctx context.Context) {
 		user := uniqueName("user")
 		// The API server goes on serving a watch whose right was taken away; the

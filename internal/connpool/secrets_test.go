@@ -8,7 +8,9 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const secretToken = "s3cret-t0ken-that-must-not-show"
@@ -74,6 +76,27 @@ var _ = Describe("A credential never shows", func() {
 			return config
 		}, Unreachable),
 	)
+
+	It("as the UID of the cluster", func(ctx context.Context) {
+		s := newAPIServer()
+		s.answer(identityPath, answerJSON(&corev1.Namespace{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+			ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: secretToken},
+		}))
+		r := newRig()
+		r.pool.Connect(target, s.config(secretToken))
+		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))
+		Expect(r.status().ClusterUID).To(BeEmpty())
+	})
+
+	It("as the version of the cluster", func(ctx context.Context) {
+		s := newAPIServer()
+		s.answer(versionPath, answerJSON(map[string]string{"gitVersion": "v1." + secretToken}))
+		r := newRig()
+		r.connect(ctx, target, s.config(secretToken))
+		Expect(r.status().KubernetesVersion).To(Equal("v1." + redacted))
+		Expect(r.log()).NotTo(ContainSubstring(secretToken))
+	})
 
 	It("in the errors of a lease", func(ctx context.Context) {
 		s := newAPIServer()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,9 @@ type session struct {
 
 	// doubt holds one element when there is reason to probe at once.
 	doubt chan struct{}
+	// reviewing holds one element while the target is asked for rights: many views may
+	// be denied at once.
+	reviewing chan struct{}
 
 	// version and clusterUID are set by the first proof, before anybody else
 	// has the session.
@@ -48,12 +52,12 @@ type session struct {
 func openSession(ctx context.Context, e *entry) (*session, error) {
 	s := &session{
 		entry: e, options: e.pool.options,
-		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1),
+		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1), reviewing: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	t, err := newTransport(s.ctx, e.identity, e.pool.options, &e.sockets)
 	if err == nil {
-		s.transport, t.wire.prove = t, s.prove
+		s.transport, t.wire.prove, t.wire.redialled = t, s.prove, &e.redialled
 		s.version, err = s.readVersion(s.ctx) // dials, and so proves
 		err = uncover(err)
 	}
@@ -111,7 +115,7 @@ func (s *session) readVersion(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(body, &info); err != nil {
 		return "", fmt.Errorf("reading the version: %w: %w", errNotKube, err)
 	}
-	return info.GitVersion, nil
+	return redactText(info.GitVersion, s.entry.identity.Token), nil
 }
 
 // get asks for a path as text or JSON.
@@ -133,11 +137,20 @@ func (s *session) readClusterUID(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := json.Unmarshal(body, namespace); err != nil || namespace.Kind != "Namespace" || namespace.UID == "" {
+	if err := json.Unmarshal(body, namespace); err != nil || namespace.Kind != "Namespace" {
 		return "", errNotKube
 	}
-	return string(namespace.UID), nil
+	// It is written to the hub, and a target can answer with what it was sent.
+	uid := string(namespace.UID)
+	if !validUID.MatchString(uid) || redactText(uid, s.entry.identity.Token) != uid {
+		return "", errNotKube
+	}
+	return uid, nil
 }
+
+// validUID matches what the UID of an object can be, as far as the hub can hold it: API
+// servers make UUIDs, but nothing says that they must.
+var validUID = regexp.MustCompile(`^[!-~]{1,128}$`)
 
 // settle waits until every view has come to a first result. The target is probed
 // meanwhile: it may have fallen silent.

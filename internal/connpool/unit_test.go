@@ -205,8 +205,13 @@ func TestNews(t *testing.T) {
 	e.saidAt = e.saidAt.Add(-newsInterval)
 	lost(errors.New("refused"), 4, "refused")
 	lost(errors.New("reset by port 1235"), 5, "1235")
+	e.saidAt = e.saidAt.Add(-newsInterval)
+	lost(errors.New("reset by port 1236"), 5, "1235")
 	lost(denied("no pods"), 6, "no pods")
-	g.Expect(e.ended).To(Equal(map[State]int64{Forbidden: 8, Unreachable: 5}))
+	lost(apierrors.NewUnauthorized("request 7f"), 7, "request 7f")
+	e.saidAt = e.saidAt.Add(-newsInterval)
+	lost(apierrors.NewUnauthorized("another request"), 7, "request 7f")
+	g.Expect(e.ended).To(Equal(map[State]int64{Forbidden: 8, Unreachable: 6, Rejected: 2}))
 }
 
 func TestRefuseMetadata(t *testing.T) {
@@ -217,6 +222,9 @@ func TestRefuseMetadata(t *testing.T) {
 		"[fe80::1]:443":                false,
 		"[febf::1]:443":                false,
 		"[::ffff:169.254.169.254]:443": false,
+		"[fd00:ec2::254]:443":          false,
+		"100.100.100.200:443":          false,
+		"192.0.0.192:443":              false,
 		"not an address":               false,
 		"host.example:443":             false, // it comes after the resolution: this cannot be
 		"127.0.0.1:6443":               true,

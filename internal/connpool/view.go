@@ -13,6 +13,10 @@ import (
 // allNamespaces is the scope of a view that shows every namespace.
 const allNamespaces = metav1.NamespaceAll
 
+// explainPatience is how long a denial may wait for the names of the missing rights
+// before it is told without them.
+const explainPatience = 2 * time.Second
+
 // view shows the Jobs and Pods of one scope: a namespace, or all. A view that is
 // denied is tried again by itself, and does not disturb the others of its session.
 type view struct {
@@ -50,8 +54,7 @@ func (v *view) run() {
 		if v.ctx.Err() != nil {
 			return
 		}
-		lacking, why := v.session.explain(v.ctx, []string{v.scope}, denied)
-		result(Forbidden, why, nil)
+		lacking := v.deny(denied, result)
 		pause := backoff(v.session.options, failures) // an API server that has just started denies what it allows later
 		if lacking {
 			interval := v.session.options.ReviewInterval
@@ -61,6 +64,22 @@ func (v *view) run() {
 			return
 		}
 	}
+}
+
+// deny tells that the view is denied, and which rights are missing. A target that is slow
+// to tell of them is not waited for.
+func (v *view) deny(denied error, result func(State, error, *informers)) (lacking bool) {
+	told := make(chan struct{})
+	early := time.AfterFunc(explainPatience, func() {
+		defer close(told)
+		result(Forbidden, denied, nil)
+	})
+	lacking, why := v.session.explain(v.ctx, []string{v.scope}, denied)
+	if !early.Stop() {
+		<-told
+	}
+	result(Forbidden, why, nil)
+	return lacking
 }
 
 // watch runs informers until they are denied or the view ends, and returns the

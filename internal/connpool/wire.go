@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -27,6 +28,8 @@ type wire struct {
 	factory *http.Transport // makes connections, never pools them
 	address string
 	prove   func(context.Context) error
+	// redialled counts connections that replaced one.
+	redialled *atomic.Int64
 
 	mu      sync.Mutex
 	lines   []*line   // the first that has room is used
@@ -93,12 +96,13 @@ func (w *wire) send(request *http.Request) (*http.Response, error) {
 }
 
 // notProcessed tells whether the server certainly did nothing about a request: it had
-// begun to end the connection. net/http has no other name for these two errors, and
-// repeats such requests itself when it chooses the connection.
+// begun to end the connection, or refused the stream. net/http has no other name for these
+// errors, and repeats such requests itself when it chooses the connection.
 func notProcessed(err error) bool {
 	text := err.Error()
 	return strings.HasSuffix(text, "http2: client conn not usable") ||
-		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY")
+		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY") ||
+		strings.Contains(text, "; REFUSED_STREAM")
 }
 
 // isLostRead tells whether a request that changes nothing was lost with its
@@ -175,6 +179,9 @@ func (w *wire) dial(d *dial, pause time.Duration) {
 	defer w.mu.Unlock()
 	w.dialing, d.err = nil, err
 	if err == nil {
+		if len(w.lines) > 0 && !slices.ContainsFunc(w.lines, (*line).isGood) {
+			w.redialled.Add(1)
+		}
 		w.lines = append(w.lines, &line{conn: conn, room: conn.Available()})
 	}
 }
@@ -199,6 +206,13 @@ func (w *wire) connect() (*http.ClientConn, error) {
 // server wants to end and in which after a grace there can be nothing but watches,
 // which go on elsewhere.
 func (w *wire) tidy(grace time.Duration) {
+	for _, line := range w.sortOut(grace) {
+		_ = line.conn.Close() // which sends a last word, and may take a moment
+	}
+}
+
+// sortOut takes those connections out.
+func (w *wire) sortOut(grace time.Duration) (useless []*line) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	usable := false
@@ -211,15 +225,21 @@ func (w *wire) tidy(grace time.Duration) {
 		case l.conn.InFlight() > 0 && !l.isEnding(grace):
 			return false
 		}
-		_ = l.conn.Close()
+		useless = append(useless, l)
 		return true
 	})
+	return useless
+}
+
+// isGood tells whether a connection is neither ended nor about to be.
+func (l *line) isGood() bool {
+	return l.conn.Err() == nil && (l.conn.Available() > 0 || l.conn.InFlight() >= l.room)
 }
 
 // isEnding tells whether a server has wanted to end a connection for as long as
 // grace: there is no room although not all of it is used.
 func (l *line) isEnding(grace time.Duration) bool {
-	if l.conn.Available() > 0 || l.conn.InFlight() >= l.room {
+	if l.isGood() {
 		l.endingSince = time.Time{}
 		return false
 	}

@@ -129,6 +129,7 @@ var _ = Describe("When the same cluster answers over a new TCP connection", func
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		p, r := newProxy(s.URL), newHistory()
+		figures := r.registry()
 		config := s.config("token")
 		config.Server = "https://" + p.address
 		lease := r.connect(ctx, target, config)
@@ -152,6 +153,7 @@ var _ = Describe("When the same cluster answers over a new TCP connection", func
 		Expect(lease.ReadClusterUID(ctx)).To(Equal("fake"))
 		Consistently(ctx, r.of).WithArguments(target).Should(Equal([]State{Ready}))
 		Eventually(ctx, p.open).Should(Equal(1))
+		Expect(figures()).To(HaveKeyWithValue(`reconnects_total{target,Redialled}`, float64(p.dialled()-1)))
 	})
 })
 

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	clientcmdv1 "k8s.io/client-go/tools/clientcmd/api/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // refusal is a field that must not be set, and what to do instead.
@@ -13,6 +16,23 @@ type refusal struct {
 	field  string
 	set    bool
 	remedy string
+}
+
+// unknownField matches the decoder's words for one, if its name can be repeated: what is
+// in the place of a name by mistake may be a secret, and few of those have no digit.
+var unknownField = regexp.MustCompile(`unknown field "([A-Za-z][A-Za-z-]{0,39})"`)
+
+// checkFieldsKnown refuses what the decoder would pass over: a field of another version,
+// one that is written wrongly, and one that is there twice.
+func checkFieldsKnown(data []byte) error {
+	err := yaml.UnmarshalStrict(data, &clientcmdv1.Config{})
+	if err == nil {
+		return nil
+	}
+	if named := unknownField.FindStringSubmatch(err.Error()); named != nil {
+		return fmt.Errorf("the kubeconfig has a field %q, which is not one of the format; take it out, or mend its name", named[1])
+	}
+	return errors.New("the kubeconfig has a field twice, or one that is not of the format; compare it with what kubectl config view --raw prints")
 }
 
 // checkNothingElse refuses a cluster or user that sets anything beyond what an

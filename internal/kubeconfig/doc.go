@@ -8,11 +8,12 @@
 // the manager's rights, so Parse works on an allow-list: after the fields that
 // are permitted have been taken out of the current context's cluster and user,
 // nothing may be left. A field that a later client-go invents is refused for the
-// same reason. It looks at the decoded structure and never at a rest.Config,
+// same reason, and one that this client-go does not know is refused wherever it is. It
+// looks at the decoded structure and never at a rest.Config,
 // because making one of those already reads files.
 //
-// Contexts, clusters and users that the current context does not name are not
-// looked at: they mean nothing to the connection.
+// What contexts, clusters and users say that the current context does not name is not
+// looked at: it means nothing to the connection.
 //
 // # Canonical form
 //

@@ -53,6 +53,9 @@ func Parse(data []byte) (Identity, error) {
 		// The decoder's own message can quote the input, which may be a key.
 		return Identity{}, errors.New("the kubeconfig is not a valid v1 Config document in YAML or JSON")
 	}
+	if err := checkFieldsKnown(data); err != nil {
+		return Identity{}, err
+	}
 	cluster, user, err := currentContext(config)
 	if err != nil {
 		return Identity{}, err
