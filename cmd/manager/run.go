@@ -44,17 +44,7 @@ func run(ctx context.Context, options Options) error {
 	// what became of its requests.
 	poolCtx, closePool := context.WithCancel(context.WithoutCancel(ctx))
 	defer closePool()
-	pool := options.Target
-	pool.UserAgent, pool.Log = "pooledjob-manager/"+version, log.Log.WithName("connpool")
-	wait, err := controllers.Setup(poolCtx, mgr, controllers.Options{
-		Namespace:     options.Namespace,
-		HubID:         hubID,
-		Workers:       options.Workers,
-		Pool:          pool,
-		ExpiryWarning: options.CredentialExpiryWarning,
-		Orphans:       controllers.OrphanOptions{Delete: options.OrphanPolicy == orphanDelete},
-		Metrics:       metrics.Registry,
-	})
+	wait, err := controllers.Setup(poolCtx, mgr, options.forControllers(hubID))
 	if err != nil {
 		return err
 	}
@@ -67,6 +57,21 @@ func run(ctx context.Context, options Options) error {
 		return fmt.Errorf("running: %w", err)
 	}
 	return nil
+}
+
+// forControllers is what the flags ask of the reconcilers and of their pool.
+func (o *Options) forControllers(hubID string) controllers.Options {
+	pool := o.Target
+	pool.UserAgent, pool.Log = "pooledjob-manager/"+version, log.Log.WithName("connpool")
+	return controllers.Options{
+		Namespace:     o.Namespace,
+		HubID:         hubID,
+		Workers:       o.Workers,
+		Pool:          pool,
+		ExpiryWarning: o.CredentialExpiryWarning,
+		Orphans:       controllers.OrphanOptions{Delete: o.OrphanPolicy == orphanDelete},
+		Metrics:       metrics.Registry,
+	}
 }
 
 func newManager(options Options) (ctrl.Manager, error) {
