@@ -253,7 +253,7 @@ var _ = Describe("Two connections with different identities", func() {
 		ca, r := newAuthority(), newRig()
 		paths := http.NewServeMux()
 		for _, path := range []string{"/a", "/b"} {
-			paths.Handle(path+"/", http.StripPrefix(path, fakeServer("uid of "+path)))
+			paths.Handle(path+"/", http.StripPrefix(path, fakeServer("uid-of-"+path[1:])))
 		}
 		g := newGateway(ca, paths, "one", "two")
 		for _, path := range []string{"/a", "/b"} {
@@ -261,8 +261,8 @@ var _ = Describe("Two connections with different identities", func() {
 				config := withToken(g.config(ca), user)
 				config.Server += path
 				lease := r.connect(ctx, user+path, config)
-				Expect(lease.ReadClusterUID(ctx)).To(Equal("uid of " + path))
-				Expect(r.statusOf(user + path).ClusterUID).To(Equal("uid of " + path))
+				Expect(lease.ReadClusterUID(ctx)).To(Equal("uid-of-" + path[1:]))
+				Expect(r.statusOf(user + path).ClusterUID).To(Equal("uid-of-" + path[1:]))
 			}
 		}
 		who := map[string]map[string]bool{}
