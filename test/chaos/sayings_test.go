@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/follow"
 )
 
 // sayings are what the hub was ever seen to say.
@@ -40,8 +41,8 @@ type readiness struct {
 // listen begins to follow the hub.
 func listen(ctx context.Context, hub client.WithWatch) *sayings {
 	s := &sayings{runs: map[types.UID]*claims{}, connections: map[string][]readiness{}}
-	follow(ctx, hub, &v1alpha1.PooledJob{}, &v1alpha1.PooledJobList{}, told[*v1alpha1.PooledJob]{is: s.ofRun})
-	follow(ctx, hub, &v1alpha1.ClusterConnection{}, &v1alpha1.ClusterConnectionList{}, told[*v1alpha1.ClusterConnection]{is: s.ofConnection})
+	follow.Objects(ctx, hub, &v1alpha1.PooledJob{}, &v1alpha1.PooledJobList{}, follow.Told[*v1alpha1.PooledJob]{Is: s.ofRun})
+	follow.Objects(ctx, hub, &v1alpha1.ClusterConnection{}, &v1alpha1.ClusterConnectionList{}, follow.Told[*v1alpha1.ClusterConnection]{Is: s.ofConnection})
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/follow"
 )
 
 // truth is what one target's own objects said, by watches of the suite.
@@ -47,8 +48,8 @@ type remotePod struct {
 func seekTruth(ctx context.Context, c client.WithWatch) *truth {
 	t := &truth{jobs: map[types.UID]*remoteJob{}, pods: map[string]*remotePod{}}
 	ours := client.HasLabels{v1alpha1.LabelHub}
-	follow(ctx, c, &batchv1.Job{}, &batchv1.JobList{}, told[*batchv1.Job]{is: t.ofJob, gone: t.jobGone}, ours)
-	follow(ctx, c, &corev1.Pod{}, &corev1.PodList{}, told[*corev1.Pod]{is: t.ofPod}, ours)
+	follow.Objects(ctx, c, &batchv1.Job{}, &batchv1.JobList{}, follow.Told[*batchv1.Job]{Is: t.ofJob, Gone: t.jobGone}, ours)
+	follow.Objects(ctx, c, &corev1.Pod{}, &corev1.PodList{}, follow.Told[*corev1.Pod]{Is: t.ofPod}, ours)
 	return t
 }
 

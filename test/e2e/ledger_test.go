@@ -5,88 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
-	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/follow"
 )
-
-// follow has record told, until the spec ends, of every object of a kind that is there
-// and of each change, by a watch of the suite's own. A watch that is cut, as by a
-// restart of the API server, is made again where it ended, or after a list of all that
-// is there. What was made and removed again in such a gap is not seen.
-func follow[T client.Object](c client.WithWatch, example T, list client.ObjectList, record func(T), options ...client.ListOption) {
-	with := func(raw metav1.ListOptions) []client.ListOption {
-		return append([]client.ListOption{&client.ListOptions{Raw: &raw}}, options...)
-	}
-	source := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, raw metav1.ListOptions) (runtime.Object, error) {
-			found, ok := list.DeepCopyObject().(client.ObjectList)
-			if !ok {
-				return nil, fmt.Errorf("%T is no list", list)
-			}
-			err := c.List(ctx, found, with(raw)...)
-			return found, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, raw metav1.ListOptions) (watch.Interface, error) {
-			return c.Watch(ctx, list, with(raw)...)
-		},
-	}
-	seen := &recorder[T]{record: record, began: make(chan struct{})}
-	reflector := cache.NewReflectorWithOptions(source, example, seen, cache.ReflectorOptions{
-		Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 1, Steps: 1},
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { reflector.RunWithContext(ctx) })
-	DeferCleanup(func() {
-		cancel()
-		running.Wait()
-	})
-	Eventually(seen.began).Should(BeClosed())
-}
-
-// recorder is what a reflector fills: it hands on what it is told and keeps nothing.
-type recorder[T client.Object] struct {
-	record func(T)
-	once   sync.Once
-	began  chan struct{} // closed after the first list
-}
-
-func (r *recorder[T]) Add(obj any) error {
-	typed, ok := obj.(T)
-	if !ok {
-		return fmt.Errorf("a %T", obj)
-	}
-	r.record(typed)
-	return nil
-}
-
-func (r *recorder[T]) Update(obj any) error { return r.Add(obj) }
-
-func (r *recorder[T]) Delete(obj any) error { return r.Add(obj) }
-
-func (r *recorder[T]) Replace(objects []any, _ string) error {
-	defer r.once.Do(func() { close(r.began) })
-	for _, obj := range objects {
-		if err := r.Add(obj); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *recorder[T]) Resync() error { return nil }
 
 // ledger records every Job of ours that ever appears on a target.
 type ledger struct {
@@ -96,9 +24,9 @@ type ledger struct {
 }
 
 // openLedger starts recording the Jobs of the given target until the spec ends.
-func openLedger(_ context.Context, target client.WithWatch) *ledger {
+func openLedger(ctx context.Context, target client.WithWatch) *ledger {
 	l := &ledger{jobs: map[string]map[string]bool{}}
-	follow(target, &batchv1.Job{}, &batchv1.JobList{}, l.record, client.HasLabels{v1alpha1.LabelHub})
+	follow.Objects(ctx, target, &batchv1.Job{}, &batchv1.JobList{}, follow.Told[*batchv1.Job]{Is: l.record}, client.HasLabels{v1alpha1.LabelHub})
 	return l
 }
 
@@ -151,29 +79,29 @@ func (g *gossip) all() []string {
 }
 
 // listenForFailures records each PooledJob that is ever said to have failed.
-func listenForFailures() *gossip {
+func listenForFailures(ctx context.Context) *gossip {
 	g := &gossip{}
-	follow(hub, &v1alpha1.PooledJob{}, &v1alpha1.PooledJobList{}, func(job *v1alpha1.PooledJob) {
+	follow.Objects(ctx, hub, &v1alpha1.PooledJob{}, &v1alpha1.PooledJobList{}, follow.Told[*v1alpha1.PooledJob]{Is: func(job *v1alpha1.PooledJob) {
 		failed := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionFailed)
 		if failed != nil && failed.Status == metav1.ConditionTrue {
 			g.add(fmt.Sprintf("%s: %s: %s", job.Name, failed.Reason, failed.Message))
 		} else if job.Status.Phase == v1alpha1.PooledJobFailed {
 			g.add(job.Name)
 		}
-	}, client.InNamespace("team-a"), client.MatchingLabels(sane))
+	}}, client.InNamespace("team-a"), client.MatchingLabels(sane))
 	return g
 }
 
 // listenForOutages records each reason for which the connection of that name is ever said
 // to be other than Ready.
-func listenForOutages(name string) *gossip {
+func listenForOutages(ctx context.Context, name string) *gossip {
 	g := &gossip{}
-	follow(hub, &v1alpha1.ClusterConnection{}, &v1alpha1.ClusterConnectionList{}, func(connection *v1alpha1.ClusterConnection) {
+	follow.Objects(ctx, hub, &v1alpha1.ClusterConnection{}, &v1alpha1.ClusterConnectionList{}, follow.Told[*v1alpha1.ClusterConnection]{Is: func(connection *v1alpha1.ClusterConnection) {
 		ready := meta.FindStatusCondition(connection.Status.Conditions, v1alpha1.ConditionReady)
 		if connection.Name == name && ready != nil && ready.Status != metav1.ConditionTrue {
 			g.add(ready.Reason)
 		}
-	})
+	}})
 	return g
 }
 

@@ -45,7 +45,7 @@ var _ = Describe("A target whose API server restarts", Label("local"), func() {
 		const target, restarts, number = 2, 5, 100
 		random := rand.New(rand.NewPCG(uint64(GinkgoRandomSeed()), 0))
 		DeferCleanup(removeSane)
-		seen, failures := openLedger(ctx, targets[target-1]), listenForFailures()
+		seen, failures := openLedger(ctx, targets[target-1]), listenForFailures(ctx)
 		connection := &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "target-2"}}
 		cluster := local.Targets[target-1]
 		var jobs []*v1alpha1.PooledJob
@@ -85,7 +85,7 @@ var _ = Describe("A target that answers nothing any more", Label("local"), func(
 		random := rand.New(rand.NewPCG(uint64(GinkgoRandomSeed()), 0))
 		DeferCleanup(removeSane)
 		ledgers := map[int]*ledger{black: openLedger(ctx, targets[black-1]), other: openLedger(ctx, targets[other-1])}
-		failures, outages := listenForFailures(), listenForOutages("target-1")
+		failures, outages := listenForFailures(ctx), listenForOutages(ctx, "target-1")
 		cluster := local.Targets[black-1]
 		// More of them than the manager has workers.
 		const running, waiting, meanwhile = 20, 300, 30

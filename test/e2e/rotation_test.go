@@ -59,7 +59,7 @@ var _ = Describe("The connection to a target with many runs", Ordered, Label("lo
 		seed := number("E2E_SEED", uint64(GinkgoRandomSeed()))
 		AddReportEntry(fmt.Sprintf("E2E_SEED=%d", seed))
 		DeferCleanup(removeSane)
-		seen, failures, outages = openLedger(ctx, targets[target-1]), listenForFailures(), listenForOutages("target-1")
+		seen, failures, outages = openLedger(ctx, targets[target-1]), listenForFailures(ctx), listenForOutages(ctx, "target-1")
 		rotating = newRotator(ctx, rand.New(rand.NewPCG(seed, 0)), target)
 		generated = rotating.latest()(Default, ctx).Generation
 		watches = watchesOn(target)(Default, ctx)
