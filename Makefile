@@ -44,6 +44,11 @@ test-soak: localkube ## Look for leaks of the pool in SOAK_CYCLES cycles, or for
 	SOAK_CYCLES=$(or $(SOAK_CYCLES),500) SOAK_DURATION=$(SOAK_DURATION) \
 	  go test ./internal/connpool -run Connpool -timeout 0 -v -ginkgo.v -ginkgo.timeout 8760h -ginkgo.label-filter soak
 
+.PHONY: test-many
+test-many: localkube build ## Rotate the connection of E2E_ROTATION_JOBS (1500) runs, two thirds of them running at once.
+	E2E_ROTATION_JOBS=$(or $(E2E_ROTATION_JOBS),1500) go test ./test/e2e -timeout 1h -v -ginkgo.v \
+	  -ginkgo.focus "The connection to a target with many runs"
+
 .PHONY: test-chaos
 test-chaos: localkube build ## Break everything for CHAOS_DURATION (30m) with CHAOS_JOBS (600) at a time; CHAOS_SEED repeats a run.
 	CHAOS_DURATION=$(or $(CHAOS_DURATION),30m) CHAOS_JOBS=$(or $(CHAOS_JOBS),600) CHAOS_SEED=$(CHAOS_SEED) \

@@ -150,7 +150,7 @@ func (s *session) readClusterUID(ctx context.Context) (string, error) {
 
 // validUID matches what the UID of an object can be, as far as the hub can hold it: API
 // servers make UUIDs, but nothing says that they must.
-var validUID = regexp.MustCompile(`^[!-~]{1,128}$`)
+var validUID = regexp.MustCompile(`^[[:graph:]]{1,128}$`)
 
 // settle waits until every view has come to a first result. The target is probed
 // meanwhile: it may have fallen silent.

@@ -13,6 +13,8 @@
 //   - storm_test.go runs many jobs (kinds_test.go) under many faults (faults_test.go).
 //   - lies_test.go has Jobs that only seem to be gone, late_test.go requests that come later
 //     than they seem.
+//   - kept_test.go deletes PooledJobs whose Job is to stay, orphans_test.go has clusters go away
+//     that are then fenced, or given up, and come back with what was left on them.
 //   - leader_test.go changes the leader, also by one that stands still and comes back.
 //
 // go test runs a short form of a few minutes. These environment variables make it longer:

@@ -366,6 +366,9 @@ func stripLabels(ctx context.Context, s *storm) {
 	}
 }
 
+// strippedLabel is on Jobs that strip has stripped.
+const strippedLabel = "stripped"
+
 // strip takes our labels off a run's Job. To a watch it looks as if the Job was deleted.
 func strip(ctx context.Context, t *target, run *planned) error {
 	var jobs batchv1.JobList
@@ -374,7 +377,7 @@ func strip(ctx context.Context, t *target, run *planned) error {
 	}
 	for i := range jobs.Items {
 		// A Job without any labels would get those of its Pods from the API server.
-		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:null,%q:null,"stripped":"yes"}}}`, v1alpha1.LabelHub, v1alpha1.LabelUID)
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:null,%q:null,%q:"yes"}}}`, v1alpha1.LabelHub, v1alpha1.LabelUID, strippedLabel)
 		err := t.client.Patch(ctx, &jobs.Items[i], client.RawPatch(types.MergePatchType, patch))
 		if client.IgnoreNotFound(err) != nil {
 			return err

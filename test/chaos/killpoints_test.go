@@ -35,11 +35,13 @@ type trail struct {
 	at      *killPoint
 	onReach func()
 	reached bool
+	// restarted tells whether the manager could be started again after it was killed.
+	restarted chan error
 }
 
-// lay has the proxies tell of each call.
-func (t *trail) lay(run *planned) {
-	for _, c := range allClusters() {
+// lay has the proxies of some clusters tell of each call.
+func (t *trail) lay(run *planned, clusters ...*cluster) {
+	for _, c := range clusters {
 		name := "target"
 		if c == world.hub {
 			name = "hub"
@@ -147,6 +149,7 @@ func live(ctx context.Context, run *planned) {
 func remove(ctx context.Context, run *planned) {
 	Expect(client.IgnoreNotFound(world.hub.client.Delete(ctx, run.job.DeepCopy()))).To(Succeed())
 	Eventually(remaining).WithContext(ctx).WithTimeout(2 * time.Minute).ShouldNot(ContainElement(run.job.Name))
+	removeKept(ctx)
 	left, err := leftBehind(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(left).NotTo(ContainElement(ContainSubstring(run.job.Name + "-")))
@@ -175,30 +178,37 @@ func expectOnce(runs ...*planned) {
 // it takes that to reach the point: the next manager takes its time with the deletion of
 // a run that it did not begin, and the other runs need not wait for it.
 func survive(ctx context.Context, run *planned, point killPoint) (reached bool) {
-	restarted := make(chan error, 1)
-	t := &trail{at: &point, onReach: func() {
-		err := killManager()
-		go func() {
-			if err == nil {
-				err = relaunch(ctx)
-			}
-			restarted <- err
-		}()
-	}}
-	t.lay(run)
+	t := killAt(ctx, run, point, allClusters()...)
 	defer hookAll(nil)
 	live(ctx, run)
 	if !t.wasReached() {
 		remove(ctx, run)
 	}
 	if t.wasReached() {
-		Eventually(restarted).WithContext(ctx).Should(Receive(BeNil()))
+		Eventually(t.restarted).WithContext(ctx).Should(Receive(BeNil()))
 		awaitConnected(ctx)
 	}
 	return t.wasReached()
 }
 
-var _ = Describe("The manager, killed at each of its calls", Ordered, func() {
+// killAt has the manager killed at one point of a run's life, if its way there leads by one
+// of the clusters, and started again.
+func killAt(ctx context.Context, run *planned, point killPoint, clusters ...*cluster) *trail {
+	t := &trail{at: &point, restarted: make(chan error, 1)}
+	t.onReach = func() {
+		err := killManager()
+		go func() {
+			if err == nil {
+				err = relaunch(ctx)
+			}
+			t.restarted <- err
+		}()
+	}
+	t.lay(run, clusters...)
+	return t
+}
+
+var _ = Describe("The manager, killed at each of its calls", Ordered, ContinueOnFailure, func() {
 	BeforeAll(func(ctx context.Context) {
 		DeferCleanup(heal)
 		startManager(ctx)
@@ -213,7 +223,7 @@ var _ = Describe("The manager, killed at each of its calls", Ordered, func() {
 			name := func(n int) string { return fmt.Sprintf("kill-%d-%d", i, n) }
 			run := plan(k, world.targets[i%len(world.targets)], name(0), random)
 			calm := &trail{}
-			calm.lay(run)
+			calm.lay(run, allClusters()...)
 			live(ctx, run)
 			remove(ctx, run)
 			hookAll(nil)
@@ -237,9 +247,11 @@ var _ = Describe("The manager, killed at each of its calls", Ordered, func() {
 			}
 			removeAll(ctx)
 			expectOnce(runs...)
-			// How often a status is written depends on the time; all else does not.
+			// How often a status is written and a target asked depends on the time; all else
+			// does not.
 			missed = slices.DeleteFunc(missed, func(point string) bool {
-				return strings.Contains(point, "pooledjobs/status #") && !strings.HasSuffix(point, "#1")
+				again := strings.Contains(point, "pooledjobs/status #") || strings.Contains(point, "target GET ")
+				return again && !strings.HasSuffix(point, "#1")
 			})
 			Expect(missed).To(BeEmpty(), "kill points that were not reached")
 		}, NodeTimeout(2*time.Hour))

@@ -40,6 +40,9 @@ type kind struct {
 	moves bool
 	// slow tells that the run takes more than a few seconds.
 	slow bool
+	// keepsJob tells that the Job stays when the PooledJob is deleted, without the hub's
+	// label. The suite removes it in the end.
+	keepsJob bool
 }
 
 // expected is how a run ends. An empty exit code means that there is none, "*" that it
@@ -63,6 +66,8 @@ type planned struct {
 	lost      time.Time // when its Job was about to be deleted behind the manager's back
 	disturbed bool
 	removed   bool
+	kept      *batchv1.Job // the Job as it was when the PooledJob that lets it stay was about to be deleted
+	fenced    *target      // where a Job may be that was given up by a fence
 }
 
 // disturb notes that something is about to be done that may change how the run ends.
@@ -212,6 +217,15 @@ var kinds = []*kind{
 		},
 		end: expected{v1alpha1.PooledJobFailed, v1alpha1.ReasonDispatchDeadlineExceeded, ""},
 	},
+	{
+		name: "keeps-its-job", weight: 2, keepsJob: true,
+		shape: func(spec *v1alpha1.PooledJobSpec, _ *rand.Rand) {
+			lasts(spec, 3600_000)
+			spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan
+			spec.Template.Labels = map[string]string{keptLabel: "yes"}
+		},
+		meanwhile: removeAndKeepWhenItRuns,
+	},
 }
 
 // plan makes a run of a kind. It is not created yet.
@@ -314,6 +328,11 @@ func removeWhenItRuns(ctx context.Context, p *planned) error {
 	if err := p.untilItRuns(ctx); err != nil {
 		return err
 	}
+	return p.removeNow(ctx)
+}
+
+// removeNow deletes the PooledJob, whatever trouble the hub is in.
+func (p *planned) removeNow(ctx context.Context) error {
 	p.mu.Lock()
 	p.removed = true
 	p.mu.Unlock()

@@ -77,5 +77,6 @@ var _ = Describe("A change of the leader", func() {
 		crowd.settle(ctx)
 		expectClean(ctx, crowd.all()...)
 		removeAll(ctx)
+		removeLateNamespaces(ctx)
 	}, NodeTimeout(10*time.Minute))
 })

@@ -86,6 +86,9 @@ func (l *ledger) read(t *target, event localcluster.AuditEvent) {
 	byManager := event.User.Username == localenv.TargetUser
 	key := t.Name() + "/" + event.ObjectRef.Namespace + "/" + event.ObjectRef.Name
 	creates := event.ObjectRef.Resource == "jobs" && event.Verb == "create"
+	if creates && event.RequestObject == nil && event.ResponseStatus.Code >= http.StatusInternalServerError {
+		return // the server ended before it had read what was asked for
+	}
 	if byManager && creates {
 		l.readCreation(t, event, key)
 	}
@@ -128,7 +131,9 @@ func (l *ledger) trespasses() []string {
 		ref := w.event.ObjectRef
 		pod, known := w.target.truth.pod(ref.Name)
 		ofOurs := ref.Resource == "pods" && w.event.Verb == "delete" && known && l.created[pod.owner] != nil
-		if (ofOurs && !w.target.foreign.has(ref.Name)) || ref.Resource == "selfsubjectaccessreviews" {
+		// A name is noted when the object was read: what failed before has written nothing.
+		unread := w.event.Verb == "create" && ref.Name == "" && w.event.ResponseStatus.Code >= http.StatusBadRequest
+		if (ofOurs && !w.target.foreign.has(ref.Name)) || ref.Resource == "selfsubjectaccessreviews" || unread {
 			continue
 		}
 		wrong = append(wrong, "not ours to write: "+w.target.Name()+" "+w.event.String())
@@ -180,11 +185,11 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 	if asked := l.asked[run.job.UID]; !asked.IsZero() && (l.bound[run.job.Name].IsZero() || asked.Before(l.bound[run.job.Name])) {
 		wrong = append(wrong, "its Job was asked for before the hub was told where it would be")
 	}
-	if len(jobs) > 1 && !(run.kind.moves && oneByOne(run.job.UID)) {
+	if len(jobs) > 1 && !(run.kind.moves && oneByOne(run)) {
 		return append(wrong, fmt.Sprintf("there were %d Jobs: %v", len(jobs), jobs))
 	}
 	if run.deleted() {
-		return wrong
+		return append(wrong, checkKept(ctx, run)...)
 	}
 	says := said.end
 	if !run.kind.expires {
@@ -209,11 +214,14 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 	return wrong
 }
 
-// oneByOne tells whether the Jobs of a run that was moved were never there at once.
-func oneByOne(owner types.UID) bool {
+// oneByOne tells whether the Jobs of a run that was moved were never there at once, but for
+// one that a person has given up.
+func oneByOne(run *planned) bool {
 	var jobs []remoteJob
 	for _, t := range world.targets {
-		jobs = append(jobs, t.truth.jobsOf(owner)...)
+		if on := t.truth.jobsOf(run.job.UID); t != run.fenced || len(on) > 1 {
+			jobs = append(jobs, on...)
+		}
 	}
 	slices.SortFunc(jobs, func(a, b remoteJob) int { return a.made.Compare(b.made) })
 	for i := range len(jobs) - 1 {

@@ -59,7 +59,7 @@ func ended(run *planned) func(context.Context) (string, error) {
 	}
 }
 
-var _ = Describe("A Job that seems to be gone and is not", Ordered, func() {
+var _ = Describe("A Job that seems to be gone and is not", Ordered, ContinueOnFailure, func() {
 	BeforeAll(func(ctx context.Context) {
 		DeferCleanup(heal)
 		startManager(ctx)

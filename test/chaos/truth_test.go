@@ -117,6 +117,19 @@ func (t *truth) pod(name string) (remotePod, bool) {
 	return remotePod{}, false
 }
 
+// podsOf are the names of the Pods that there ever were for a PooledJob.
+func (t *truth) podsOf(owner types.UID) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []string
+	for name, p := range t.pods {
+		if p.owner == owner {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
 // unended are the UIDs of the PooledJobs whose Job has no verdict and is there.
 func (t *truth) unended() []types.UID {
 	t.mu.Lock()

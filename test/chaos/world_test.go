@@ -229,6 +229,7 @@ func heal(ctx context.Context) {
 		return
 	}
 	// What a failed spec left must not fail the next one.
+	removeKept(ctx)
 	for _, t := range world.targets {
 		for _, namespace := range []string{team, batch, late} {
 			Expect(t.client.DeleteAllOf(ctx, &batchv1.Job{}, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelHub: ourHub},
@@ -249,6 +250,7 @@ func allClusters() []*cluster {
 func removeAll(ctx context.Context) {
 	Expect(world.hub.client.DeleteAllOf(ctx, &v1alpha1.PooledJob{}, client.InNamespace(team))).To(Succeed())
 	Eventually(remaining).WithContext(ctx).WithTimeout(3 * time.Minute).Should(BeEmpty())
+	removeKept(ctx)
 	Expect(leftBehind(ctx)).To(BeEmpty(), "on the targets after all PooledJobs are gone")
 }
 

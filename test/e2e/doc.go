@@ -11,6 +11,6 @@
 // can only do to clusters of their own; elsewhere they are skipped.
 //
 // E2E_ROTATION_JOBS and E2E_ROTATIONS are how many runs and changes of credentials the
-// rotation has (300 and 30, together under a minute), and E2E_SEED what their order
+// rotation has (450 and 30, together about a minute), and E2E_SEED what their order
 // follows; without it that is Ginkgo's seed.
 package e2e

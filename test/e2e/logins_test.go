@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -52,9 +53,11 @@ type rotator struct {
 	cluster    *localenv.Cluster
 	addresses  []string
 
-	// What the Secret says, or said last when it is broken.
+	// What the Secret says, or said last when it is broken. ca are authorities that it
+	// trusts beside that of the target.
 	address string
 	login   *login
+	ca      []byte
 	// old are the logins before, as far as they are tokens that were not revoked,
 	// and revoked one that was.
 	old     []*login
@@ -142,7 +145,7 @@ func (r *rotator) use(ctx context.Context, l *login, address string) {
 	}
 	r.login, r.address = l, address
 	config := clientcmdapi.NewConfig()
-	config.Clusters["c"] = &clientcmdapi.Cluster{Server: address, CertificateAuthorityData: r.cluster.Config().CAData}
+	config.Clusters["c"] = &clientcmdapi.Cluster{Server: address, CertificateAuthorityData: slices.Concat(r.cluster.Config().CAData, r.ca)}
 	config.AuthInfos["u"] = &l.info
 	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
 	config.CurrentContext = "x"
@@ -179,9 +182,19 @@ var rotations = []struct {
 		r.use(ctx, r.newLogin(ctx, r.login.user), r.address)
 	}},
 	{"another user", (*rotator).toOtherUser},
-	{"another address", func(r *rotator, ctx context.Context) {
-		others := slices.DeleteFunc(slices.Clone(r.addresses), func(a string) bool { return a == r.address })
-		r.use(ctx, r.login, others[r.random.IntN(len(others))])
+	{"another address", func(r *rotator, ctx context.Context) { r.use(ctx, r.login, r.otherAddress()) }},
+	{"another CA", func(r *rotator, ctx context.Context) {
+		r.awaitUse(ctx)
+		before := r.latest()(Default, ctx).Status.IdentityHash
+		r.trustAnother()
+		r.use(ctx, r.login, r.address)
+		Eventually(r.latest()).WithContext(ctx).Should(And(
+			beReadyWith(v1alpha1.ReasonConnected), HaveField("Status.IdentityHash", Not(Equal(before)))))
+	}},
+	{"all at once", func(r *rotator, ctx context.Context) {
+		r.trustAnother()
+		r.address = r.otherAddress()
+		r.toOtherUser(ctx)
 	}},
 	{"the Secret broken and mended", (*rotator).breakAndMend},
 	{"the Secret deleted and made again", (*rotator).deleteAndMake},
@@ -193,6 +206,18 @@ var rotations = []struct {
 		r.use(ctx, r.newLogin(ctx, loginUsers[r.random.IntN(3)]), r.address)
 		r.revokeOld(ctx)
 	}},
+}
+
+func (r *rotator) otherAddress() string {
+	others := slices.DeleteFunc(slices.Clone(r.addresses), func(a string) bool { return a == r.address })
+	return others[r.random.IntN(len(others))]
+}
+
+// trustAnother has the Secret trust another CA beside the target's from its next change on.
+func (r *rotator) trustAnother() {
+	var err error
+	r.ca, _, err = cert.GenerateSelfSignedCertKey("of-nobody.example", nil, nil)
+	Expect(err).NotTo(HaveOccurred())
 }
 
 func (r *rotator) toOtherUser(ctx context.Context) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -36,6 +37,26 @@ func restartControllers(ctx context.Context, cluster *localenv.Cluster) {
 		Expect(cluster.StopProgram(program)).To(Succeed())
 		Expect(cluster.StartProgram(ctx, program)).To(Succeed())
 	}
+}
+
+// createdTwice are the names of the Jobs that a target has created more than once, as its
+// audit log has it.
+func createdTwice(cluster *localenv.Cluster) []string {
+	events, err := cluster.AuditEvents()
+	Expect(err).NotTo(HaveOccurred())
+	created := map[string]int{}
+	var twice []string
+	for _, e := range events {
+		if e.Verb != "create" || e.ObjectRef.Resource != "jobs" || e.ResponseStatus.Code != http.StatusCreated {
+			continue
+		}
+		created[e.ObjectRef.Name]++
+		if created[e.ObjectRef.Name] == 2 {
+			twice = append(twice, e.ObjectRef.Name)
+		}
+	}
+	Expect(created).NotTo(BeEmpty())
+	return twice
 }
 
 var _ = Describe("A target whose API server restarts", Label("local"), func() {
@@ -73,6 +94,7 @@ var _ = Describe("A target whose API server restarts", Label("local"), func() {
 		restartControllers(ctx, cluster)
 		Eventually(expectSuccess).WithContext(ctx).WithArguments(number, failures).WithTimeout(patienceForMany).Should(Succeed())
 		Eventually(seen.unlessOnce).WithArguments(jobs).Should(BeEmpty())
+		Expect(createdTwice(cluster)).To(BeEmpty(), "also while nobody could watch")
 		Eventually(connectionsTo(cluster.Config().Host)).Should(HaveKeyWithValue(portOf(cluster.Config().Host), 1))
 	})
 })

@@ -55,7 +55,7 @@ var _ = Describe("The connection to a target with many runs", Ordered, Label("lo
 
 	BeforeAll(func(ctx context.Context) {
 		onlyLocal()
-		many = int(number("E2E_ROTATION_JOBS", 300))
+		many = int(number("E2E_ROTATION_JOBS", 450))
 		seed := number("E2E_SEED", uint64(GinkgoRandomSeed()))
 		AddReportEntry(fmt.Sprintf("E2E_SEED=%d", seed))
 		DeferCleanup(removeSane)
