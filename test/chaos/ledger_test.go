@@ -86,9 +86,6 @@ func (l *ledger) read(t *target, event localcluster.AuditEvent) {
 	byManager := event.User.Username == localenv.TargetUser
 	key := t.Name() + "/" + event.ObjectRef.Namespace + "/" + event.ObjectRef.Name
 	creates := event.ObjectRef.Resource == "jobs" && event.Verb == "create"
-	if creates && event.RequestObject == nil && event.ResponseStatus.Code >= http.StatusInternalServerError {
-		return // the server ended before it had read what was asked for
-	}
 	if byManager && creates {
 		l.readCreation(t, event, key)
 	}
