@@ -97,8 +97,8 @@ func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
 // whose tells whose the Job is that has our name: by the UID that was observed, else by
 // its labels or, should somebody have taken those off, by those of its Pods.
 func (r *run) whose(job *batchv1.Job) outcome {
-	known := r.observedUID()
-	ours := jobspec.Owns(r.HubID, r.job, job.Labels) || jobspec.Owns(r.HubID, r.job, job.Spec.Template.Labels)
+	known, hub := r.observedUID(), job.Labels[v1alpha1.LabelHub]
+	ours := jobspec.Owns(r.HubID, r.job, job.Labels) || ((hub == "" || hub == r.HubID) && jobspec.Owns(r.HubID, r.job, job.Spec.Template.Labels))
 	switch {
 	case job.UID == known || (known == "" && ours):
 		return present
@@ -144,7 +144,7 @@ func (r *run) notAbsent(ctx context.Context, verdict absence) (time.Duration, er
 	case replaced, duplicate:
 		r.failNameConflict()
 	case unproven, absent:
-		r.writer.Waiting(v1alpha1.ReasonCreating, verdict.why)
+		r.writer.Waiting(verdict.reason, verdict.why)
 	}
 	return verdict.after, nil
 }
@@ -159,7 +159,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	case absent, replaced:
 		return r.lost(ctx)
 	case duplicate:
-		r.writer.NotSynced(v1alpha1.ReasonCreating, fmt.Sprintf(
+		r.writer.NotSynced(r.lossReason(v1alpha1.ReasonCreating), fmt.Sprintf(
 			"Job %s/%s was deleted on the cluster, and another one of this run has its name; that one is deleted.", r.intent.Namespace, r.intent.JobName))
 		if verdict.job.DeletionTimestamp.IsZero() {
 			_, err = r.deleteRemote(ctx, verdict.job.UID)
@@ -168,9 +168,18 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	case present:
 		return r.recover(ctx, verdict.job)
 	case unproven:
-		r.writer.NotSynced(verdict.reason, verdict.why)
+		r.writer.NotSynced(r.lossReason(verdict.reason), verdict.why)
 	}
 	return verdict.after, nil
+}
+
+// lossReason is the reason to tell while a loss is being proven: that of a run which is
+// to be moved then must stay, for it says so.
+func (r *run) lossReason(reason string) string {
+	if r.movesAfterLoss() {
+		return v1alpha1.ReasonClusterNotReady
+	}
+	return reason
 }
 
 // lost ends a run whose Job is proven gone, unless it is to be moved.

@@ -109,6 +109,13 @@ func (s *sweeps) mayDelete(clusterUID string, now time.Time, interval time.Durat
 	return true
 }
 
+// deletedNone takes back what mayDelete noted.
+func (s *sweeps) deletedNone(clusterUID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.deletedAt, clusterUID)
+}
+
 func (s *sweeps) of(name string) sweep {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +185,9 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	r.report(connection, orphans, state.seen)
 	state.ready, state.next, state.seen = true, now.Add(again), seen
 	if deleting && len(orphans) > 0 && r.sweeps.mayDelete(lease.ClusterUID(), now, r.Orphans.Interval) {
-		r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), len(jobs))])
+		if r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), len(jobs))]) == 0 {
+			r.sweeps.deletedNone(lease.ClusterUID()) // another connection may be able to
+		}
 	}
 	r.sweeps.set(connection.Name, state)
 	return again, nil
@@ -244,8 +253,8 @@ func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clust
 	if jobspec.RemoteName(hubID, run, run.Status.Attempt) != job.Name || jobspec.TargetNamespace(run) != job.Namespace {
 		return false
 	}
-	intent, ok, err := jobspec.IntentOf(run, hubID)
-	return !ok || err != nil || intent.ClusterUID == clusterUID
+	intent, bound, _ := jobspec.BoundBy(run, hubID, jobspec.Intent{})
+	return !bound || intent.ClusterUID == clusterUID
 }
 
 // behind are the Jobs that a PooledJob stands behind which the hub's API server has now.
@@ -300,8 +309,8 @@ func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnect
 }
 
 // deleteOrphans deletes orphans, each after a look at it as the target has it now: the
-// view may be late, and somebody may have made it his own.
-func (r *ClusterConnectionReconciler) deleteOrphans(ctx context.Context, name string, lease *connpool.Lease, orphans []*batchv1.Job) {
+// view may be late, and somebody may have made it his own. It returns how many.
+func (r *ClusterConnectionReconciler) deleteOrphans(ctx context.Context, name string, lease *connpool.Lease, orphans []*batchv1.Job) (deleted int) {
 	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
 	defer cancel()
 	for _, job := range orphans {
@@ -315,12 +324,14 @@ func (r *ClusterConnectionReconciler) deleteOrphans(ctx context.Context, name st
 		}
 		switch {
 		case err == nil:
+			deleted++
 			log.Info("Deleted an orphaned Job")
 		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
 			log.Info("An orphaned Job could not be deleted; the next look is another chance", "reason", err.Error())
-			return // a slow target must not hold a worker
+			return deleted // a slow target must not hold a worker
 		}
 	}
+	return deleted
 }
 
 // deletable is how many orphans one look deletes, of so many Jobs in view.

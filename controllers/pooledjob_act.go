@@ -52,7 +52,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case refuse:
 		after, err = r.refuse(ctx, a)
 	case restore:
-		err = r.restore(ctx)
+		after, err = r.restore(ctx)
 	case place:
 		err = r.place(ctx)
 	case bind:
@@ -173,20 +173,24 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	return nil
 }
 
-// restore writes finalizer and intent again that somebody has taken off or changed. It
-// does not claim the creation of the Job: what else was taken off is not known.
-func (r *run) restore(ctx context.Context) error {
+// restore writes finalizer and intent again that somebody has taken off or changed, at most
+// once in writeInterval: it may be a program that does. It does not claim the creation of
+// the Job: what else was taken off is not known.
+func (r *run) restore(ctx context.Context) (time.Duration, error) {
+	if left := r.memory.writtenAt.Add(writeInterval).Sub(r.now); left > 0 {
+		return left, nil
+	}
 	restored := r.job.DeepCopy()
 	controllerutil.AddFinalizer(restored, v1alpha1.FinalizerPooledJob)
 	intent := jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
 	metav1.SetMetaDataAnnotation(&restored.ObjectMeta, v1alpha1.AnnotationIntent, intent.Encode())
 	if err := r.Hub.Patch(ctx, restored, lockedPatch(r.job)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
+		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
 	}
 	over := r.job.ResourceVersion
 	r.job.ObjectMeta = restored.ObjectMeta
-	r.remember(func(m *memory) { m.writtenOver = over })
-	return nil
+	r.remember(func(m *memory) { m.writtenOver, m.writtenAt = over, r.now })
+	return 0, nil
 }
 
 // observe records what the remote Job says. When it has ended and its Pods are not

@@ -62,7 +62,7 @@ func (r *run) takeOver(ctx context.Context) error {
 	r.job.ObjectMeta = taken.ObjectMeta
 	r.remember(func(m *memory) {
 		m.current, m.checkedAt, m.writtenAt, m.unknownSince = true, r.now, r.now, r.now
-		m.creator, m.intent = r.process, jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
+		m.creator, m.intent = r.process, r.intent
 	})
 	return nil
 }

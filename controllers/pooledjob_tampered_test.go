@@ -186,7 +186,8 @@ var _ = Describe("A Job of the same name on another cluster that answers for a m
 			case !elsewhere.Load() || r.Method != http.MethodGet:
 				return false
 			case strings.Contains(r.URL.Path, "/jobs/"):
-				return answer(rw, "Job", &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "elsewhere", Name: name, UID: "elsewhere"}})
+				namespace := strings.Split(r.URL.Path, "/")[5]
+				return answer(rw, "Job", &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "elsewhere"}})
 			case name == metav1.NamespaceSystem:
 				return answer(rw, "Namespace", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "elsewhere"}})
 			}

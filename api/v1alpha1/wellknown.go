@@ -3,8 +3,9 @@ package v1alpha1
 // Labels and annotations on the Jobs and Pods of target clusters.
 const (
 	// LabelHub is the ID of the hub installation that a remote object belongs
-	// to. An object without this label, or with another hub's ID, is never
-	// changed or deleted.
+	// to. An object with another hub's ID is never changed or deleted, nor is one
+	// without, unless it is the Job that a PooledJob knows by its UID, or one of that
+	// Job's name whose Pods have the label.
 	LabelHub = "pooledjob.io/hub"
 	// LabelUID is the UID of the PooledJob that a remote object belongs to.
 	LabelUID = "pooledjob.io/uid"
@@ -26,7 +27,8 @@ const (
 	// needs it to clean up its remote Job.
 	FinalizerClusterConnection = "pooledjob.io/connection"
 	// AnnotationIntent records, as JSON, where a PooledJob's remote Job is about
-	// to be created. It is written once, before the Job is.
+	// to be created. It is written before the Job is, and again should somebody
+	// change it.
 	AnnotationIntent = "pooledjob.io/intent"
 	// AnnotationCreator names the process that creates the remote Job: the one that
 	// wrote the intent, or that took over from it since. Taking over fails for a

@@ -139,7 +139,7 @@ func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, 
 		err := l.session.transport.client.BatchV1().RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
 			Body(job).Do(ctx).Into(created)
-		return created, err
+		return theJob(created, job.Namespace, job.Name, err)
 	})
 }
 
@@ -149,8 +149,20 @@ func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Jo
 		job := &batchv1.Job{}
 		err := l.session.transport.client.BatchV1().RESTClient().Get().MaxRetries(0).
 			Namespace(namespace).Resource("jobs").Name(name).Do(ctx).Into(job)
-		return job, err
+		return theJob(job, namespace, name, err)
 	})
+}
+
+// theJob makes sure that an answer is the Job that was asked for. JSON that is not an API
+// server's decodes as an empty one, and would be taken for a Job of somebody else.
+func theJob(job *batchv1.Job, namespace, name string, err error) (*batchv1.Job, error) {
+	if err != nil {
+		return nil, err
+	}
+	if job.UID == "" || job.Namespace != namespace || job.Name != name {
+		return nil, errNotKube
+	}
+	return job, nil
 }
 
 // PatchJob applies a JSON merge patch to a Job.

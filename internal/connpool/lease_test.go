@@ -53,6 +53,25 @@ var _ = Describe("A lease", func() {
 		Expect(sent.Name).To(Equal(job.Name))
 	})
 
+	It("takes no answer for a Job that is none", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig()
+		lease := r.connect(ctx, target, s.config("token"))
+		nothing := answerJSON(map[string]string{"error": "try again"})
+		s.answer("/apis/batch/v1/namespaces/default/jobs", nothing)
+		s.answer(jobPath, nothing)
+		_, err := lease.CreateJob(ctx, r.newJob())
+		Expect(err).To(MatchError(errNotKube))
+		_, err = lease.GetJob(ctx, "default", "job")
+		Expect(err).To(MatchError(errNotKube))
+		s.answer(jobPath, answerJSON(&batchv1.Job{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "another", UID: "uid"},
+		}))
+		_, err = lease.GetJob(ctx, "default", "job")
+		Expect(err).To(MatchError(errNotKube))
+	})
+
 	It("asks for a Job once, also when it is told to come again", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()

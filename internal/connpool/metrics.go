@@ -46,7 +46,7 @@ func (p *Pool) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. Series are made as they are asked for, so
 // that those of a connection end with it. Connections that share an identity show
-// the same figures.
+// the same figures, but for reconnects, which each counts from its own beginning.
 func (p *Pool) Collect(metrics chan<- prometheus.Metric) {
 	now := time.Now()
 	var collected []memberFigures

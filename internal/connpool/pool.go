@@ -72,7 +72,7 @@ func (p *Pool) Connect(name string, config Config) {
 			before := m.current
 			m.current = p.acquire(m, hash, config)
 			m.current.expects = cmp.Or(m.current.expects, before.expects)
-			m.left(before)
+			m.reconnects = m.addReconnects(before)
 			p.release(before)
 		}
 	})

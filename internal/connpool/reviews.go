@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -71,14 +70,8 @@ func isSame(before, now error) bool {
 		was, is := errors.As(before, &denied), errors.As(now, &deniedNow)
 		return !is || (was && slices.Equal(denied.missing, deniedNow.missing))
 	}
-	return withoutNumbers(text(before)) == withoutNumbers(text(now))
+	return text(before) == text(now)
 }
-
-// withoutNumbers is a text without what differs from attempt to attempt: ports, times,
-// the IDs of requests.
-func withoutNumbers(text string) string { return numbers.ReplaceAllString(text, "#") }
-
-var numbers = regexp.MustCompile(`[0-9A-Fa-f-]*\d[0-9A-Fa-f-]*`)
 
 // explain asks the target which of the rights that are needed in the scopes the
 // identity does not have. The target tells only of the first that it met. What it
@@ -87,12 +80,6 @@ var numbers = regexp.MustCompile(`[0-9A-Fa-f-]*\d[0-9A-Fa-f-]*`)
 func (s *session) explain(ctx context.Context, scopes []string, denial error) (lacking bool, why error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
-	select {
-	case s.reviewing <- struct{}{}:
-		defer func() { <-s.reviewing }()
-	case <-ctx.Done():
-		return false, denial
-	}
 	missing, err := s.missingOf(ctx, neededEverywhere, "")
 	for _, scope := range scopes {
 		if err != nil {

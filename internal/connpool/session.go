@@ -31,8 +31,7 @@ type session struct {
 
 	// doubt holds one element when there is reason to probe at once.
 	doubt chan struct{}
-	// reviewing holds one element while the target is asked for rights: many views may
-	// be denied at once.
+	// reviewing holds one element while the target is asked for the rights of a view.
 	reviewing chan struct{}
 
 	// version and clusterUID are set by the first proof, before anybody else

@@ -69,12 +69,19 @@ func (v *view) run() {
 // deny tells that the view is denied, and which rights are missing. A target that is slow
 // to tell of them is not waited for.
 func (v *view) deny(denied error, result func(State, error, *informers)) (lacking bool) {
+	reviewing := v.session.reviewing
 	told := make(chan struct{})
 	early := time.AfterFunc(explainPatience, func() {
 		defer close(told)
 		result(Forbidden, denied, nil)
 	})
-	lacking, why := v.session.explain(v.ctx, []string{v.scope}, denied)
+	why := denied
+	select {
+	case reviewing <- struct{}{}: // many views may be denied at once
+		lacking, why = v.session.explain(v.ctx, []string{v.scope}, denied)
+		<-reviewing
+	case <-v.ctx.Done():
+	}
 	if !early.Stop() {
 		<-told
 	}

@@ -96,13 +96,12 @@ func (w *wire) send(request *http.Request) (*http.Response, error) {
 }
 
 // notProcessed tells whether the server certainly did nothing about a request: it had
-// begun to end the connection, or refused the stream. net/http has no other name for these
-// errors, and repeats such requests itself when it chooses the connection.
+// begun to end the connection. net/http has no other name for these two errors, and
+// repeats such requests itself when it chooses the connection.
 func notProcessed(err error) bool {
 	text := err.Error()
 	return strings.HasSuffix(text, "http2: client conn not usable") ||
-		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY") ||
-		strings.Contains(text, "; REFUSED_STREAM")
+		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY")
 }
 
 // isLostRead tells whether a request that changes nothing was lost with its

@@ -9,6 +9,9 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
+// maxClusterUID is the API's bound on status.clusterUID, in bytes.
+const maxClusterUID = 128
+
 // Intent is where a PooledJob's remote Job is about to be created. It is written
 // to the PooledJob before the first attempt to create it, so that a later process
 // knows where to look, whatever became of the one that tried.
@@ -73,7 +76,7 @@ func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, er
 	}
 	// While neither names one it is any: the access rules apply to it.
 	cluster := cmp.Or(job.Spec.ClusterName, job.Status.ClusterName, intent.Cluster)
-	if want := NewIntent(job, hubID, cluster, intent.ClusterUID); intent != want || cluster == "" {
+	if want := NewIntent(job, hubID, cluster, intent.ClusterUID); intent != want || cluster == "" || len(intent.ClusterUID) > maxClusterUID {
 		return Intent{}, true, fmt.Errorf("annotation %s was not written by this installation", v1alpha1.AnnotationIntent)
 	}
 	return intent, true, nil
@@ -85,7 +88,7 @@ func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, er
 // written, what the process remembers does. The result is not bound if none tells.
 func BoundBy(job *v1alpha1.PooledJob, hubID string, remembered Intent) (intent Intent, bound, intact bool) {
 	recorded, ok, err := IntentOf(job, hubID)
-	ok = ok && err == nil && slices.Contains(job.Finalizers, v1alpha1.FinalizerPooledJob)
+	ok = ok && err == nil
 	switch {
 	case job.Status.ClusterUID != "":
 		intent = NewIntent(job, hubID, cmp.Or(job.Spec.ClusterName, job.Status.ClusterName), job.Status.ClusterUID)
@@ -96,7 +99,7 @@ func BoundBy(job *v1alpha1.PooledJob, hubID string, remembered Intent) (intent I
 	default:
 		return Intent{}, false, false
 	}
-	return intent, true, ok && recorded == intent
+	return intent, true, ok && recorded == intent && slices.Contains(job.Finalizers, v1alpha1.FinalizerPooledJob)
 }
 
 // Encode is the value of the intent annotation.

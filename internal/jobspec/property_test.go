@@ -427,6 +427,10 @@ func TestBoundByStandsWhateverTheAuthorWrites(t *testing.T) {
 	if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || !intact {
 		t.Errorf("before the first status: %+v, bound %v, intact %v", got, bound, intact)
 	}
+	authors["no finalizer"](job)
+	if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || intact {
+		t.Errorf("before the first status, without finalizer: %+v, bound %v, intact %v", got, bound, intact)
+	}
 	authors["replace"](job)
 	if _, bound, _ := BoundBy(job, "hub-1", Intent{}); bound {
 		t.Error("a run that nobody knows of is bound")
