@@ -10,24 +10,29 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
@@ -50,6 +55,32 @@ func (l *logbook) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lines.String()
+}
+
+// logs are those of an operator and, apart, what client-go says of itself where no
+// context has a logger: it speaks to a logger of the process then.
+type logs struct{ operator, process logbook }
+
+// debugLevel is how much of that is listened to: all but the bodies of requests, with
+// which the specs themselves would hand their Secrets to it.
+const debugLevel = "7"
+
+// listen starts the operator anew, for the time of the spec, and keeps what is logged.
+func listen() *logs {
+	l := &logs{}
+	verbosity := flag.NewFlagSet("klog", flag.PanicOnError)
+	klog.InitFlags(verbosity)
+	operator.stop() // nobody may speak while the logger is changed
+	Expect(verbosity.Set("v", debugLevel)).To(Succeed())
+	klog.SetLogger(l.process.logger())
+	*operator = *startOperator(operator.scheme, l.operator.logger())
+	DeferCleanup(func() {
+		operator.stop()
+		klog.ClearLogger()
+		Expect(verbosity.Set("v", "0")).To(Succeed())
+		*operator = *startOperator(operator.scheme)
+	})
+	return l
 }
 
 // planted are a token and a key that can be recognised wherever they turn up.
@@ -96,10 +127,10 @@ func (p planted) traces() map[string]string {
 	return traces
 }
 
-// worldTexts are all texts that people get to see: the log, the objects of the hub
+// worldTexts are all texts that people get to see: the logs, the objects of the hub
 // but its Secrets, the Events, and the metrics.
-func worldTexts(ctx context.Context, log *logbook) map[string]string {
-	texts := map[string]string{"the log": log.text()}
+func worldTexts(ctx context.Context, l *logs) map[string]string {
+	texts := map[string]string{"the log": l.operator.text(), "the log of client-go": l.process.text()}
 	for name, list := range map[string]client.ObjectList{
 		"ClusterConnections": &v1alpha1.ClusterConnectionList{},
 		"PooledJobs":         &v1alpha1.PooledJobList{},
@@ -117,10 +148,14 @@ func worldTexts(ctx context.Context, log *logbook) map[string]string {
 	text, err := json.Marshal(jobs)
 	Expect(err).NotTo(HaveOccurred())
 	texts["Jobs of the target"] = string(text)
-	families, err := operator.metrics.Gather()
-	Expect(err).NotTo(HaveOccurred())
-	for _, family := range families {
-		texts["metrics"] += family.String() + "\n"
+	for name, registry := range map[string]prometheus.Gatherer{"metrics": operator.metrics, "metrics of controller-runtime": metrics.Registry} {
+		families, err := registry.Gather()
+		Expect(err).NotTo(HaveOccurred())
+		var lines strings.Builder
+		for _, family := range families {
+			fmt.Fprintln(&lines, family)
+		}
+		texts[name] = lines.String()
 	}
 	return texts
 }
@@ -139,6 +174,15 @@ func expectNoTrace(texts map[string]string, secrets ...planted) {
 	}
 }
 
+// answerStatus answers as an API server does.
+func answerStatus(w http.ResponseWriter, err *apierrors.StatusError) {
+	status := err.Status()
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(int(status.Code))
+	_ = json.NewEncoder(w).Encode(status) // the client may be gone
+}
+
 // echoServer is a kubeconfig of a server that answers with the headers of the request.
 func echoServer(user string) []byte {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -152,35 +196,31 @@ func echoServer(user string) []byte {
 
 var _ = Describe("The secrets of a kubeconfig", func() {
 	It("show nowhere when the target sends back what it was sent", func(ctx context.Context) {
-		log := &logbook{}
-		operator.stop()
-		*operator = *startOperator(operator.scheme, log.logger())
-		DeferCleanup(func() { operator.restart() })
+		log := listen()
 		account := createAccount(ctx)
 		allow(ctx, accountSubject(account))
 		token, _ := tokenOf(ctx, account, time.Hour)
+		var refused atomic.Int32
 		w := connectedAs(ctx, throughGateway(fmt.Sprintf("token: %q", token), func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/jobs") {
+			switch {
+			case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs"):
+				answerStatus(w, apierrors.NewInternalError(fmt.Errorf("no Jobs for %v", r.Header)))
+			case r.URL.Query().Get("watch") != "" && refused.Add(1) <= 4:
+				// Why a watch was refused is nothing that we log; client-go does.
+				answerStatus(w, apierrors.NewTooManyRequestsError(fmt.Sprintf("no watch for %v", r.Header)))
+			default:
 				return false
 			}
-			status := apierrors.NewInternalError(fmt.Errorf("no Jobs for %v", r.Header)).Status()
-			status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(int(status.Code))
-			_ = json.NewEncoder(w).Encode(status) // the client may be gone
 			return true
 		}))
 		eventually(ctx, w.submit(ctx)).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonTargetError,
 			ContainSubstring("no Jobs for"), ContainSubstring("[redacted]")))
-		Eventually(log.text).WithContext(ctx).Should(ContainSubstring(w.name))
+		Eventually(log.operator.text).WithContext(ctx).Should(ContainSubstring(w.name))
 		expectNoTrace(worldTexts(ctx, log), planted{token: token})
 	})
 
 	It("show nowhere, whether it works or fails, however it fails", func(ctx context.Context) {
-		log := &logbook{}
-		operator.stop()
-		*operator = *startOperator(operator.scheme, log.logger())
-		DeferCleanup(func() { operator.restart() })
+		log := listen()
 
 		secret := plant("s3cret-t0ken-that-must-not-show-anywhere")
 		secrets := []planted{secret}
@@ -251,7 +291,7 @@ var _ = Describe("The secrets of a kubeconfig", func() {
 			for name, w := range worlds {
 				ready := w.connection(g, ctx)
 				g.Expect(ready.Status.Conditions).To(ContainElement(And(HaveField("Type", v1alpha1.ConditionReady), HaveField("Reason", cases[name].reason))), name)
-				g.Expect(log.text()).To(ContainSubstring(w.name), "the log tells of it")
+				g.Expect(log.operator.text()).To(ContainSubstring(w.name), "the log tells of it")
 			}
 		}
 		Eventually(settled).WithTimeout(30 * time.Second).Should(Succeed())
