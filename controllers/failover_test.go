@@ -346,7 +346,8 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			return faultproxy.Action{Cut: true}
 		})
 		job := w.submit(ctx, w.anywhere, failsOver(3600), func(j *v1alpha1.PooledJob) { j.Spec.DispatchDeadlineSeconds = 4 })
-		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonCreating))
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady,
+			ContainSubstring("is to end ("+v1alpha1.ReasonDispatchDeadlineExceeded), ContainSubstring(v1alpha1.AnnotationFenced+"="+a.uid)))
 		a.fence(ctx)
 		moveClock(time.Now().Add(2 * requestLifetime))
 		touch(ctx, job)
@@ -485,7 +486,8 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Expect(north.client.Create(ctx, again)).To(Succeed())
 		moveClock(time.Now().Add(700 * time.Second))
 		a.mendLine()
-		eventually(ctx, job).ShouldNot(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady,
+			ContainSubstring("another one of this run has its name")))
 		consistently(ctx, job).Should(HaveField("Status.Attempt", BeZero()), "as long as that Job is there, being deleted or not")
 		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(HaveField("UID", again.UID)))
 	})

@@ -164,6 +164,7 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 			return 0, err
 		}
 		if verdict.outcome != absent {
+			verdict.why = fmt.Sprintf("The run is to end (%s), once it is certain that its Job does not exist. %s", a.reason, verdict.why)
 			return r.notAbsent(ctx, verdict)
 		}
 	}

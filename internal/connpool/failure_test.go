@@ -173,6 +173,23 @@ var _ = Describe("When the network fails", func() {
 		Consistently(ctx, r.transitions).Should(Equal([]State{Ready}))
 	})
 
+	DescribeTable("watches are asked for again, and nothing else changes, when they are answered",
+		func(ctx context.Context, busy *apierrors.StatusError) {
+			s, r := newAPIServer(), newRig()
+			asked := func() int { return len(s.asked(jobsPath)) }
+			r.pool.Connect(target, s.config("token"))
+			Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
+			s.answer(jobsPath, answerError(busy))
+			before := asked()
+			s.CloseClientConnections()
+			Eventually(ctx, asked).Should(BeNumerically(">=", before+2))
+			Expect(r.transitions()).To(Equal([]State{Ready}))
+		},
+		Entry("429", apierrors.NewTooManyRequests("later", 1)),
+		Entry("500", apierrors.NewInternalError(errors.New("etcd has no leader"))),
+		Entry("503", apierrors.NewServiceUnavailable("not yet")),
+	)
+
 	It("a target that comes and goes is left alone longer and longer", func(ctx context.Context) {
 		s := newAPIServer()
 		sessions := func() int { return len(s.asked(versionPath)) }
