@@ -146,6 +146,10 @@ type Options struct {
 	// MinBackoff, and a random time below a limit that doubles from MinBackoff
 	// to MaxBackoff with each failure. Defaults 1 s and 60 s.
 	MinBackoff, MaxBackoff time.Duration
+
+	// streamBuffer is how much of one answer that nobody reads is taken in; 0 is the
+	// default of net/http.
+	streamBuffer int
 }
 
 // WithDefaults are the options with each zero value replaced by its default.

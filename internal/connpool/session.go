@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
 )
 
@@ -117,39 +115,15 @@ func (s *session) readVersion(ctx context.Context) (string, error) {
 	return redactText(info.GitVersion, s.entry.identity.Token), nil
 }
 
-// get asks for a path as text or JSON.
 func (s *session) get(ctx context.Context, path string) ([]byte, error) {
-	result := s.transport.client.Discovery().RESTClient().Get().AbsPath(path).
-		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
-	body, err := result.Raw()
-	if err != nil {
-		return nil, result.Error() // the target's own words, where it has some
-	}
-	return body, nil
+	return s.transport.get(ctx, path)
 }
 
 func (s *session) readClusterUID(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
-	namespace := &metav1.PartialObjectMetadata{}
-	body, err := s.get(ctx, "/api/v1/namespaces/"+metav1.NamespaceSystem)
-	if err != nil {
-		return "", err
-	}
-	if err := json.Unmarshal(body, namespace); err != nil || namespace.Kind != "Namespace" {
-		return "", errNotKube
-	}
-	// It is written to the hub, and a target can answer with what it was sent.
-	uid := string(namespace.UID)
-	if !validUID.MatchString(uid) || redactText(uid, s.entry.identity.Token) != uid {
-		return "", errNotKube
-	}
-	return uid, nil
+	return s.transport.readClusterUID(ctx)
 }
-
-// validUID matches what the UID of an object can be, as far as the hub can hold it: API
-// servers make UUIDs, but nothing says that they must.
-var validUID = regexp.MustCompile(`^[[:graph:]]{1,128}$`)
 
 // settle waits until every view has come to a first result. The target is probed
 // meanwhile: it may have fallen silent.

@@ -2,11 +2,14 @@ package connpool
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"sync/atomic"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -16,6 +19,7 @@ type transport struct {
 	client  kubernetes.Interface
 	wire    *wire
 	sockets *sockets
+	token   string // not to be told to anybody
 }
 
 // newTransport makes a client with connections of its own, which can be used until
@@ -32,13 +36,16 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 	if err != nil {
 		return nil, fmt.Errorf("TLS settings: %w", err)
 	}
-	t := &transport{sockets: newSockets(o, count)}
+	t := &transport{sockets: newSockets(o, count), token: identity.Token}
 	t.wire = newWire(ctx, &http.Transport{
 		DialContext:         t.sockets.dial,
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: o.TLSHandshakeTimeout,
 		ForceAttemptHTTP2:   true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: o.PingInterval, PingTimeout: o.PingTimeout},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: o.PingInterval, PingTimeout: o.PingTimeout,
+			MaxReceiveBufferPerStream: o.streamBuffer,
+		},
 	}, server)
 	wrapped, err := rest.HTTPWrappersForConfig(restConfig, t.wire)
 	if err != nil {
@@ -54,6 +61,39 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 	}
 	return t, nil
 }
+
+// get asks for a path as text or JSON.
+func (t *transport) get(ctx context.Context, path string) ([]byte, error) {
+	result := t.client.Discovery().RESTClient().Get().AbsPath(path).
+		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
+	body, err := result.Raw()
+	if err != nil {
+		return nil, result.Error() // the target's own words, where it has some
+	}
+	return body, nil
+}
+
+// readClusterUID asks the target which cluster it is.
+func (t *transport) readClusterUID(ctx context.Context) (string, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	body, err := t.get(ctx, "/api/v1/namespaces/"+metav1.NamespaceSystem)
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(body, namespace); err != nil || namespace.Kind != "Namespace" {
+		return "", errNotKube
+	}
+	// It is written to the hub, and a target can answer with what it was sent.
+	uid := string(namespace.UID)
+	if !validUID.MatchString(uid) || redactText(uid, t.token) != uid {
+		return "", errNotKube
+	}
+	return uid, nil
+}
+
+// validUID matches what the UID of an object can be, as far as the hub can hold it: API
+// servers make UUIDs, but nothing says that they must.
+var validUID = regexp.MustCompile(`^[[:graph:]]{1,128}$`)
 
 func restConfigOf(identity Identity, o Options) *rest.Config {
 	return &rest.Config{
