@@ -72,7 +72,7 @@ type ClusterConnectionReconciler struct {
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=get;list;patch;watch
 
 // SetupWithManager registers the reconciler.
 func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {

@@ -104,6 +104,23 @@ type ClusterConnectionSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000
 	QPS int32 `json:"qps,omitempty"`
+
+	// tokenRenewal has the manager replace the kubeconfig's token by a new one
+	// of the same ServiceAccount, in the same Secret, long before it expires. The
+	// ServiceAccount must be allowed to create tokens of itself; see
+	// docs/clusterconnection.md. Left out, the manager never writes to the Secret.
+	// +optional
+	TokenRenewal *TokenRenewal `json:"tokenRenewal,omitempty"`
+}
+
+// TokenRenewal says how a ServiceAccount's token is renewed.
+type TokenRenewal struct {
+	// lifetimeSeconds is the lifetime that is asked for; the target may give
+	// less. A token is replaced when half of its life has passed.
+	// +required
+	// +kubebuilder:validation:Minimum=600
+	// +kubebuilder:validation:Maximum=31536000
+	LifetimeSeconds int32 `json:"lifetimeSeconds,omitempty"`
 }
 
 // SecretKeyReference names a key of a Secret in the manager's namespace.

@@ -75,8 +75,13 @@ const (
 	ReasonIdle = "Idle"
 	// ReasonExpiringSoon surfaces on CredentialsValid, which stays True, when
 	// the credential in use expires soon (flag --credential-expiry-warning). The
-	// message says when.
+	// message says when. A token that spec.tokenRenewal applies to must also have
+	// outlived three quarters of its life.
 	ReasonExpiringSoon = "ExpiringSoon"
+	// ReasonTokenRenewalFailed surfaces on CredentialsValid, which stays True,
+	// when spec.tokenRenewal is set and the credential cannot be renewed, or the
+	// last try has failed. The message says what to mend.
+	ReasonTokenRenewalFailed = "TokenRenewalFailed"
 	// ReasonCredentialsExpired surfaces when the credential in use has expired
 	// by what it says of itself. Nothing is dispatched.
 	ReasonCredentialsExpired = "CredentialsExpired"

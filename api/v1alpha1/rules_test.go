@@ -165,6 +165,8 @@ func TestAccepted(t *testing.T) {
 		"most in flight":                   {goodConnection, []change{{"spec.maxInFlight", int64(90)}}},
 		"least qps":                        {goodConnection, []change{{"spec.qps", int64(1)}}},
 		"most qps":                         {goodConnection, []change{{"spec.qps", int64(10000)}}},
+		"shortest life of tokens":          {goodConnection, []change{{"spec.tokenRenewal", map[string]any{"lifetimeSeconds": int64(600)}}}},
+		"longest life of tokens":           {goodConnection, []change{{"spec.tokenRenewal", map[string]any{"lifetimeSeconds": int64(31536000)}}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +267,9 @@ func TestRefused(t *testing.T) {
 		"too much in flight":       {goodConnection, change{"spec.maxInFlight", int64(91)}, "less than or equal to 90"},
 		"no qps":                   {goodConnection, change{"spec.qps", int64(0)}, "spec.qps in body should be greater than or equal to 1"},
 		"too many qps":             {goodConnection, change{"spec.qps", int64(10001)}, "less than or equal to 10000"},
+		"renewal without a life":   {goodConnection, change{"spec.tokenRenewal", map[string]any{}}, "spec.tokenRenewal.lifetimeSeconds: Required value"},
+		"renewal for no time":      {goodConnection, change{"spec.tokenRenewal", map[string]any{"lifetimeSeconds": int64(599)}}, "spec.tokenRenewal.lifetimeSeconds in body should be greater than or equal to 600"},
+		"renewal for ever":         {goodConnection, change{"spec.tokenRenewal", map[string]any{"lifetimeSeconds": int64(31536001)}}, "less than or equal to 31536000"},
 		"selector without values":  {goodConnection, change{"spec.access", selecting(map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "In"}}})}, "values must be given for In and NotIn"},
 	}
 	for name, test := range tests {
