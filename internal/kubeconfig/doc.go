@@ -36,5 +36,11 @@
 // target.example and target.example. (with a dot), or a key as PKCS#1 and as
 // PKCS#8, cost a second connection and nothing else.
 //
+// # Renewal
+//
+// Account reads whose token a credential is, and ReplaceToken puts another one into a
+// document. What a token says of itself is good for asking the target, which knows who
+// asks; it decides nothing else.
+//
 // Errors name the field to mend and never hold a secret value.
 package kubeconfig

@@ -48,19 +48,29 @@ func certificateExpiry(data []byte) (time.Time, bool) {
 
 // tokenExpiry reads the exp claim of a JWT.
 func tokenExpiry(token string) (time.Time, bool) {
+	claims, _ := claimsOf(token)
+	return instant(claims["exp"])
+}
+
+// claimsOf reads the claims of what has the form of a JWT.
+func claimsOf(token string) (map[string]json.RawMessage, bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return time.Time{}, false
+		return nil, false
 	}
 	if _, ok := jsonPart(parts[0]); !ok {
-		return time.Time{}, false
+		return nil, false
 	}
 	if _, err := base64.RawURLEncoding.DecodeString(parts[2]); err != nil {
-		return time.Time{}, false
+		return nil, false
 	}
-	claims, _ := jsonPart(parts[1])
+	return jsonPart(parts[1])
+}
+
+// instant reads a claim that is a time.
+func instant(claim json.RawMessage) (time.Time, bool) {
 	var seconds *float64 // may have a fraction, and be null
-	if err := json.Unmarshal(claims["exp"], &seconds); err != nil || seconds == nil {
+	if err := json.Unmarshal(claim, &seconds); err != nil || seconds == nil {
 		return time.Time{}, false
 	}
 	// Some issuers write 0 into tokens that do not expire.
