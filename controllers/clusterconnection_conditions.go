@@ -34,6 +34,8 @@ type connectionWriter struct {
 	users []string
 	// again is when to look again although nothing happens; 0 is never.
 	again time.Duration
+	// renewal is what became of the renewal of the token; nil if nobody asked for it.
+	renewal *renewal
 }
 
 // finding is what is known of one condition.
@@ -69,8 +71,8 @@ func (w *connectionWriter) observe(status connpool.Status, broken *finding) {
 	}
 	findings := findingsOf(status)
 	credential := &findings[0]
-	if expiry := w.expiry(status.ExpiresAt); expiry != nil && (expiry.status == metav1.ConditionFalse || credential.status == metav1.ConditionTrue) {
-		*credential = *expiry
+	if ends := w.end(status.ExpiresAt); ends != nil && (ends.status == metav1.ConditionFalse || credential.status == metav1.ConditionTrue) {
+		*credential = *ends
 	}
 	ready := rollUp(findings)
 	if newest := newestProblem(status.Next, broken); newest != nil {
@@ -164,24 +166,43 @@ func newestProblem(next *connpool.Attempt, broken *finding) *finding {
 	return &problem
 }
 
+// end is what is to be said of the end of a credential, and of the one that is to come
+// after it; nil if it is nothing.
+func (w *connectionWriter) end(at time.Time) *finding {
+	if expires := w.expiry(at); expires != nil || w.renewal.why() == "" {
+		return expires
+	}
+	message := "The target accepts the credentials. " + w.renewal.why()
+	if !at.IsZero() {
+		message += " They expire at " + at.UTC().Format(time.RFC3339) + "."
+	}
+	return &finding{metav1.ConditionTrue, v1alpha1.ReasonTokenRenewalFailed, message}
+}
+
 // expiry is what is to be said of a credential that ends; nil if it is nothing.
 func (w *connectionWriter) expiry(at time.Time) *finding {
 	if at.IsZero() {
 		return nil
 	}
 	left, when := at.Sub(w.now.Time), at.UTC().Format(time.RFC3339)
+	untilWarning := w.renewal.warnsAt(at, w.warning).Sub(w.now.Time)
 	switch {
 	case left <= 0:
 		return &finding{metav1.ConditionFalse, v1alpha1.ReasonCredentialsExpired,
-			"The credentials expired at " + when + ". No Job is sent until the Secret has new ones."}
-	case left <= w.warning:
+			appended("The credentials expired at "+when+". No Job is sent until the Secret has new ones.", w.renewal.why())}
+	case untilWarning <= 0:
 		w.again = left
 		return &finding{metav1.ConditionTrue, v1alpha1.ReasonExpiringSoon,
-			"The target accepts the credentials. They expire at " + when + "; put new ones into the Secret before."}
+			appended("The target accepts the credentials. They expire at "+when+"; put new ones into the Secret before.", w.renewal.why())}
 	default:
-		w.again = left - w.warning
+		w.again = min(left, untilWarning)
 		return nil
 	}
+}
+
+// appended is a text and, if there is one, another after it.
+func appended(text, more string) string {
+	return strings.TrimSuffix(text+" "+more, " ")
 }
 
 // deleting says that the connection is kept for PooledJobs.
@@ -201,6 +222,9 @@ func (w *connectionWriter) write(findings []finding, ready finding) {
 		f := findings[i]
 		if f == works {
 			f.message = condition.well
+			if condition.kind == v1alpha1.ConditionCredentialsValid && w.renewal != nil {
+				f.message += " The manager renews the token."
+			}
 		}
 		w.set(condition.kind, f)
 	}
@@ -249,7 +273,8 @@ func transitions(before, after *v1alpha1.ClusterConnection) []notice {
 			notices = append(notices, notice{corev1.EventTypeWarning, is.Reason, is.Message})
 		}
 	}
-	if is := changed(before, after, v1alpha1.ConditionCredentialsValid); is != nil && is.Reason == v1alpha1.ReasonExpiringSoon {
+	is := changed(before, after, v1alpha1.ConditionCredentialsValid)
+	if is != nil && (is.Reason == v1alpha1.ReasonExpiringSoon || is.Reason == v1alpha1.ReasonTokenRenewalFailed) {
 		notices = append(notices, notice{corev1.EventTypeWarning, is.Reason, is.Message})
 	}
 	return notices
@@ -265,24 +290,32 @@ func changed(before, after *v1alpha1.ClusterConnection, kind string) *metav1.Con
 	return is
 }
 
-// warnings remembers of which expiry of each connection an Event has told: while the
-// target is away nothing is said of the credential, and when it is back it is no news.
+// warnings remembers of which expiry of each connection an Event has told for a reason:
+// while the target is away nothing is said of the credential, and when it is back it is
+// no news.
 type warnings struct {
 	mu   sync.Mutex
-	told map[string]time.Time
+	told map[string]map[string]time.Time
 }
 
-// first tells whether this is the first warning of that expiry.
-func (w *warnings) first(name string, expiry *metav1.Time) bool {
+// first tells whether this is the first Event of that reason and expiry, if any.
+func (w *warnings) first(name, reason string, expiry *metav1.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if expiry == nil || w.told[name].Equal(expiry.Time) {
+	var at time.Time
+	if expiry != nil {
+		at = expiry.Time
+	}
+	if told, ok := w.told[name][reason]; ok && told.Equal(at) {
 		return false
 	}
 	if w.told == nil {
-		w.told = map[string]time.Time{}
+		w.told = map[string]map[string]time.Time{}
 	}
-	w.told[name] = expiry.Time
+	if w.told[name] == nil {
+		w.told[name] = map[string]time.Time{}
+	}
+	w.told[name][reason] = at
 	return true
 }
 

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -20,13 +21,15 @@ const defaultSecretKey = "kubeconfig"
 // kubeconfig that cannot be used changes nothing in the pool: it may be a slip, and
 // the last one that worked goes on.
 func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, writer *connectionWriter) error {
-	identity, reason, err := r.readKubeconfig(ctx, connection)
+	source, reason, err := readSource(ctx, r.Hub, r.Namespace, connection)
 	if err != nil && reason == "" {
 		return err
 	}
 	if reason == "" {
 		r.confirmCluster(connection)
-		r.Connections.Connect(connection.Name, configOf(connection, identity))
+		r.Connections.Connect(connection.Name, configOf(connection, source.identity))
+		status, _ := r.Connections.Status(connection.Name)
+		writer.renewal = r.renew(ctx, connection, source, status)
 	}
 	if reason != "" {
 		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}))
@@ -40,6 +43,9 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 	case ok:
 		writer.observe(status, nil)
 	}
+	if writer.renewal != nil {
+		writer.again = earliest(writer.again, writer.renewal.again)
+	}
 	return nil
 }
 
@@ -47,19 +53,23 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 func configOf(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) connpool.Config {
 	expiresAt, _ := identity.ExpiresAt()
 	return connpool.Config{
-		Identity: connpool.Identity{
-			Server:        identity.Server,
-			TLSServerName: identity.TLSServerName,
-			CAData:        identity.CAData,
-			CertData:      identity.CertData,
-			KeyData:       identity.KeyData,
-			Token:         identity.Token,
-		},
+		Identity:    identityOf(identity),
 		ExpiresAt:   expiresAt,
 		ClusterUID:  connection.Status.ClusterUID,
 		Namespaces:  connection.Spec.Namespaces,
 		MaxInFlight: int(connection.Spec.MaxInFlight),
 		QPS:         int(connection.Spec.QPS),
+	}
+}
+
+func identityOf(identity kubeconfig.Identity) connpool.Identity {
+	return connpool.Identity{
+		Server:        identity.Server,
+		TLSServerName: identity.TLSServerName,
+		CAData:        identity.CAData,
+		CertData:      identity.CertData,
+		KeyData:       identity.KeyData,
+		Token:         identity.Token,
 	}
 }
 
@@ -81,30 +91,39 @@ func (r *ClusterConnectionReconciler) confirmCluster(connection *v1alpha1.Cluste
 
 // readKubeconfig reads the kubeconfig's identity from its Secret. An error with a
 // reason is for the user to mend; one without may pass.
-func (r *ClusterConnectionReconciler) readKubeconfig(ctx context.Context, connection *v1alpha1.ClusterConnection) (kubeconfig.Identity, string, error) {
+func readKubeconfig(ctx context.Context, hub client.Reader, namespace string, connection *v1alpha1.ClusterConnection) (kubeconfig.Identity, string, error) {
+	source, reason, err := readSource(ctx, hub, namespace, connection)
+	return source.identity, reason, err
+}
+
+// kubeconfigSource is a kubeconfig's identity and where it is from.
+type kubeconfigSource struct {
+	secret   *corev1.Secret
+	key      string
+	identity kubeconfig.Identity
+}
+
+// readSource is readKubeconfig, with the Secret.
+func readSource(ctx context.Context, hub client.Reader, namespace string, connection *v1alpha1.ClusterConnection) (kubeconfigSource, string, error) {
 	ref := connection.Spec.KubeconfigSecretRef
-	secretKey := ref.Key
-	if secretKey == "" {
-		secretKey = defaultSecretKey
-	}
-	secret := &corev1.Secret{}
-	err := r.Hub.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: ref.Name}, secret)
+	source := kubeconfigSource{secret: &corev1.Secret{}, key: cmp.Or(ref.Key, defaultSecretKey)}
+	err := hub.Get(ctx, client.ObjectKey{Namespace: namespace, Name: ref.Name}, source.secret)
 	if apierrors.IsNotFound(err) {
-		return kubeconfig.Identity{}, v1alpha1.ReasonSecretNotFound,
-			fmt.Errorf("Secret %s/%s does not exist; create it with the kubeconfig under key %q", r.Namespace, ref.Name, secretKey)
+		return source, v1alpha1.ReasonSecretNotFound,
+			fmt.Errorf("Secret %s/%s does not exist; create it with the kubeconfig under key %q", namespace, ref.Name, source.key)
 	}
 	if err != nil {
-		return kubeconfig.Identity{}, "", fmt.Errorf("reading the kubeconfig Secret: %w", err)
+		return source, "", fmt.Errorf("reading the kubeconfig Secret: %w", err)
 	}
-	data, ok := secret.Data[secretKey]
+	data, ok := source.secret.Data[source.key]
 	if !ok {
-		return kubeconfig.Identity{}, v1alpha1.ReasonSecretNotFound,
-			fmt.Errorf("Secret %s/%s has no key %q; put the kubeconfig there", r.Namespace, ref.Name, secretKey)
+		return source, v1alpha1.ReasonSecretNotFound,
+			fmt.Errorf("Secret %s/%s has no key %q; put the kubeconfig there", namespace, ref.Name, source.key)
 	}
-	identity, err := kubeconfig.Parse(data)
+	source.identity, err = kubeconfig.Parse(data)
 	if err != nil {
-		return kubeconfig.Identity{}, v1alpha1.ReasonInvalidKubeconfig,
-			fmt.Errorf("Secret %s/%s, key %q: %w", r.Namespace, ref.Name, secretKey, err)
+		return source, v1alpha1.ReasonInvalidKubeconfig,
+			fmt.Errorf("Secret %s/%s, key %q: %w", namespace, ref.Name, source.key, err)
 	}
-	return identity, "", nil
+	return source, "", nil
 }

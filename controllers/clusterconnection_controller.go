@@ -61,12 +61,13 @@ type ClusterConnectionReconciler struct {
 	Orphans      OrphanOptions
 	OrphanedJobs *prometheus.GaugeVec
 
-	counted countTimes
-	idle    idleTimes
-	warned  warnings
-	sweeps  sweeps
-	begun   sync.Once
-	started time.Time // of the first reconcile
+	counted  countTimes
+	idle     idleTimes
+	warned   warnings
+	renewals renewals
+	sweeps   sweeps
+	begun    sync.Once
+	started  time.Time // of the first reconcile
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -131,6 +132,7 @@ func (r *ClusterConnectionReconciler) forget(name string) {
 	r.counted.forget(name)
 	r.idle.update(name, true, time.Time{})
 	r.warned.forget(name)
+	r.renewals.forget(name)
 	r.sweeps.forget(name)
 	r.OrphanedJobs.DeleteLabelValues(name)
 }
@@ -211,7 +213,8 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 		return client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	for _, event := range transitions(before, after) {
-		if event.reason == v1alpha1.ReasonExpiringSoon && !r.warned.first(after.Name, after.Status.CredentialsExpireAt) {
+		ofExpiry := event.reason == v1alpha1.ReasonExpiringSoon || event.reason == v1alpha1.ReasonTokenRenewalFailed
+		if ofExpiry && !r.warned.first(after.Name, event.reason, after.Status.CredentialsExpireAt) {
 			continue
 		}
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))

@@ -122,7 +122,7 @@ func (r *ClusterConnectionReconciler) rest(ctx context.Context, connection *v1al
 		return 0, nil
 	}
 	left := since.Add(time.Duration(*timeout) * time.Second).Sub(now)
-	if left <= 0 {
+	if left <= 0 && !r.renewals.isWaking(connection.Name) {
 		r.Connections.Sleep(connection.Name)
 	}
 	return max(left, 0), nil

@@ -1,0 +1,284 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/kubeconfig"
+)
+
+// With spec.tokenRenewal the token of a ServiceAccount is renewed when half of its life
+// has passed. What is promised:
+//
+//   - The target is asked for a token of the account that the present one is of, with
+//     the same audiences, bound to the same object, by that very account and over the
+//     connection that it has. The target's own rules say whether it may.
+//   - Of the Secret that one token changes, and nothing else. A Secret that somebody
+//     else has changed meanwhile stays as it is: theirs wins, and the new token is
+//     dropped.
+//   - The new token comes into use as any new kubeconfig does: when it has proven itself
+//     in a connection beside the one before.
+//   - What keeps a token from being renewed is a condition. It is tried again, from a
+//     minute later to every ten, and a token that was just renewed is left alone for as
+//     long, whatever it or a clock says.
+//   - Nothing that must last is in memory. A crash after the request loses a token that
+//     nobody has and that ends by itself.
+
+const (
+	// renewalTimeout bounds the request for a token: it holds a worker.
+	renewalTimeout = 5 * time.Second
+	// renewalSoon is when a request is tried again that could not be sent.
+	renewalSoon = 10 * time.Second
+	// minRenewalPause and maxRenewalPause bound the time from one request that was sent
+	// to the next.
+	minRenewalPause = time.Minute
+	maxRenewalPause = 10 * time.Minute
+)
+
+// renewal is what is to be said of the renewal of one connection's token.
+type renewal struct {
+	// failure says why there is none, and what to do; empty when all goes well.
+	failure string
+	// overdue is from when on one is warned of a token that was not renewed; zero if
+	// the credential is none that could be.
+	overdue time.Time
+	// again is when to look again; 0 is not by the passing of time.
+	again time.Duration
+}
+
+// warnsAt is when a credential that ends then is to be warned of, if without renewal that
+// is so long before.
+func (n *renewal) warnsAt(at time.Time, before time.Duration) time.Time {
+	warns := at.Add(-before)
+	if n != nil && n.overdue.After(warns) {
+		return n.overdue
+	}
+	return warns
+}
+
+// why is the failure, if there is one.
+func (n *renewal) why() string {
+	if n == nil {
+		return ""
+	}
+	return n.failure
+}
+
+// schedule is when a token is renewed, and from when on that is overdue: when half of its
+// life has passed and up to a tenth more, so that the connections that were made together
+// do not ask together; and when three quarters have. The same token has the same times
+// after a restart.
+func schedule(name string, account kubeconfig.Account) (due, overdue time.Time) {
+	digest := fnv.New32a()
+	fmt.Fprint(digest, name, account.IssuedAt.Unix(), account.ExpiresAt.Unix())
+	life := account.Life()
+	jitter := time.Duration(float64(life/10) * float64(digest.Sum32()) / math.MaxUint32)
+	return account.IssuedAt.Add(life/2 + jitter), account.IssuedAt.Add(life * 3 / 4)
+}
+
+// renew renews the token in a connection's Secret, if the time has come. It returns nil
+// where that is not asked for.
+func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source kubeconfigSource, status connpool.Status) *renewal {
+	if connection.Spec.TokenRenewal == nil {
+		r.renewals.forget(connection.Name)
+		return nil
+	}
+	account, err := source.account()
+	if err != nil {
+		return &renewal{failure: "The credential cannot be renewed: " + err.Error() + "."}
+	}
+	memory := r.renewals.of(connection, source.identity)
+	state := &renewal{}
+	var due time.Time
+	due, state.overdue = schedule(connection.Name, account)
+	memory.waking = false
+	next := slices.MaxFunc([]time.Time{due, memory.retry, memory.rest}, time.Time.Compare)
+	if wait := next.Sub(r.Now()); wait > 0 {
+		state.again = wait
+	} else if status.Next == nil { // else what is in the Secret is not in use; the pool tells when it is
+		state.again = r.tryRenewal(ctx, connection, source, account, &memory)
+	}
+	state.failure = memory.failure
+	r.renewals.set(connection.Name, memory)
+	return state
+}
+
+// tryRenewal asks for a token and puts it into the Secret, if the connection can be used
+// with the one that is there. It notes what came of it, and returns when to look again.
+func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection *v1alpha1.ClusterConnection, source kubeconfigSource, account kubeconfig.Account, memory *renewalMemory) time.Duration {
+	lease, err := r.Connections.Lease(connection.Name, "")
+	if err != nil {
+		memory.waking = true // if it was idle; the pool tells when it is Ready
+		return 0
+	}
+	if !lease.Uses(identityOf(source.identity)) {
+		return 0
+	}
+	token, fresh, err := r.requestToken(ctx, lease, account, connection.Spec.TokenRenewal.LifetimeSeconds)
+	if errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrNotSent) || ctx.Err() != nil {
+		return renewalSoon
+	}
+	if err == nil {
+		err = r.writeToken(ctx, source, token)
+	}
+	switch {
+	case err == nil:
+		logf.FromContext(ctx).Info("Renewed the token", "connection", connection.Name, "expires", fresh.ExpiresAt)
+		return memory.succeeded(r.Now(), fresh.Life()/10)
+	case apierrors.IsConflict(err):
+		return memory.succeeded(r.Now(), minRenewalPause) // theirs is there
+	default:
+		return memory.failed(r.Now(), err)
+	}
+}
+
+// requestToken asks the target for a token like the one of the account, and looks whether
+// it is one.
+func (r *ClusterConnectionReconciler) requestToken(ctx context.Context, lease *connpool.Lease, account kubeconfig.Account, seconds int32) (string, kubeconfig.Account, error) {
+	lifetime := int64(seconds)
+	spec := authenticationv1.TokenRequestSpec{Audiences: account.Audiences, ExpirationSeconds: &lifetime}
+	if bound := account.BoundTo; bound.Kind != "" {
+		spec.BoundObjectRef = &authenticationv1.BoundObjectReference{
+			APIVersion: "v1", Kind: bound.Kind, Name: bound.Name, UID: types.UID(bound.UID),
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
+	defer cancel()
+	token, err := lease.RequestToken(ctx, account.Namespace, account.Name, spec)
+	switch {
+	case apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
+		return "", kubeconfig.Account{}, fmt.Errorf("%w. Let ServiceAccount %s/%s create serviceaccounts/token of itself on the target, by a Role in its namespace",
+			err, account.Namespace, account.Name)
+	case err != nil:
+		return "", kubeconfig.Account{}, fmt.Errorf("asking the target for a token: %w", err)
+	}
+	fresh, err := kubeconfig.Identity{Token: token}.Account()
+	switch {
+	case err != nil || fresh.Username() != account.Username():
+		return "", fresh, errOtherAccount
+	case !fresh.ExpiresAt.After(r.Now()):
+		return "", fresh, errSkewed
+	}
+	return token, fresh, nil
+}
+
+var (
+	errOtherAccount = errors.New("the target answered with a token that is not one of the same ServiceAccount; see what answers in its place")
+	errSkewed       = errors.New("the target gives tokens whose end has passed by the manager's clock; set the clocks of both")
+	errImmutable    = errors.New("the Secret is immutable; create it anew without that")
+)
+
+// writeToken puts a token into the Secret that the other one was read from. It is a
+// conflict if the Secret was changed since, or is gone.
+func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source kubeconfigSource, token string) error {
+	data, err := kubeconfig.ReplaceToken(source.secret.Data[source.key], token)
+	if err != nil {
+		return fmt.Errorf("the token that the target gave: %w", err)
+	}
+	changed := source.secret.DeepCopy()
+	changed.Data[source.key] = data
+	err = r.Hub.Patch(ctx, changed, lockedPatch(source.secret))
+	switch {
+	case err == nil || apierrors.IsConflict(err):
+		return err
+	case apierrors.IsNotFound(err):
+		return apierrors.NewConflict(corev1.Resource("secrets"), source.secret.Name, errors.New("it is gone"))
+	}
+	// The words of whoever refuses it may quote what is refused.
+	return fmt.Errorf("the hub does not take the new token into Secret %s (%s); look at the manager's Role and at the hub's admission policies",
+		source.secret.Name, cmp.Or(apierrors.ReasonForError(err), "no answer"))
+}
+
+// account reads whose token is in the Secret. The error says why it cannot be renewed.
+func (s kubeconfigSource) account() (kubeconfig.Account, error) {
+	if s.secret.Immutable != nil && *s.secret.Immutable {
+		return kubeconfig.Account{}, errImmutable
+	}
+	return s.identity.Account()
+}
+
+// renewalMemory is what is remembered of the renewals of one connection's token.
+type renewalMemory struct {
+	// about is which token, and which version of the spec, failure, failures and retry are about:
+	// with another everything is tried at once.
+	about    [sha256.Size]byte
+	failure  string
+	failures int
+	retry    time.Time
+	// rest is until when nothing is asked for, whatever the Secret says: after a request
+	// that went well, so that tokens which seem to be old from their first second, or
+	// somebody who puts the old one back, do not make a loop.
+	rest time.Time
+	// waking tells that the connection was opened to renew the token.
+	waking bool
+}
+
+func (m *renewalMemory) failed(now time.Time, err error) time.Duration {
+	pause := min(minRenewalPause<<min(m.failures, 10), maxRenewalPause)
+	m.failures++
+	m.failure, m.retry = "The token was not renewed: "+err.Error()+". It is tried again.", now.Add(pause)
+	return pause
+}
+
+func (m *renewalMemory) succeeded(now time.Time, pause time.Duration) time.Duration {
+	pause = min(max(pause, minRenewalPause), maxRenewalPause)
+	m.failure, m.failures, m.retry, m.rest = "", 0, time.Time{}, now.Add(pause)
+	return pause
+}
+
+// renewals remembers what is known of each connection.
+type renewals struct {
+	mu     sync.Mutex
+	byName map[string]renewalMemory
+}
+
+// of is what is remembered of a connection with that credential.
+func (r *renewals) of(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) renewalMemory {
+	about := sha256.Sum256(fmt.Append(nil, connection.UID, connection.Generation, " ", identity.Token))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	memory := r.byName[connection.Name]
+	if memory.about != about {
+		memory = renewalMemory{about: about, rest: memory.rest}
+	}
+	return memory
+}
+
+func (r *renewals) set(name string, memory renewalMemory) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byName == nil {
+		r.byName = map[string]renewalMemory{}
+	}
+	r.byName[name] = memory
+}
+
+func (r *renewals) forget(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byName, name)
+}
+
+// isWaking tells whether a connection was opened to renew its token.
+func (r *renewals) isWaking(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byName[name].waking
+}
