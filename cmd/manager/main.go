@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
@@ -37,6 +38,10 @@ type Options struct {
 	// MetricsAddress and HealthAddress are the addresses to listen on; "0"
 	// disables the metrics.
 	MetricsAddress, HealthAddress string
+	// LogsAddress is the address to serve logs on; "0" disables that.
+	LogsAddress string
+	// LogsPerUser and LogsPerConnection bound the logs that are served at a time.
+	LogsPerUser, LogsPerConnection int
 	// LeaderElect makes several managers of one hub take turns.
 	LeaderElect bool
 	// Workers is how many PooledJobs are reconciled at once.
@@ -60,6 +65,9 @@ func (o *Options) addFlags(flags *flag.FlagSet) {
 		"The manager's own namespace, where kubeconfig Secrets are. Defaults to $"+namespaceEnv+".")
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 disables it.")
 	flags.StringVar(&o.HealthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
+	flags.StringVar(&o.LogsAddress, "logs-bind-address", "0", "Address of the log API, such as :8443; 0 disables it.")
+	flags.IntVar(&o.LogsPerUser, "logs-per-user", 100, "How many logs one user may read or follow at once, in each replica.")
+	flags.IntVar(&o.LogsPerConnection, "logs-per-connection", 500, "How many logs of one ClusterConnection may be read or followed at once, in each replica.")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "Let one of several managers act at a time. Needed with more than one replica.")
 	flags.IntVar(&o.Workers, "workers", 256, "How many PooledJobs are reconciled at once.")
 	flags.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "How long reconciles may take to end after a signal.")
@@ -102,6 +110,9 @@ func (o *Options) validate() error {
 	if o.Workers < 1 {
 		return fmt.Errorf("--workers is %d; it must be at least 1", o.Workers)
 	}
+	if o.LogsPerUser < 1 || o.LogsPerConnection < 1 {
+		return fmt.Errorf("--logs-per-user is %d and --logs-per-connection %d; both must be at least 1", o.LogsPerUser, o.LogsPerConnection)
+	}
 	if o.CredentialExpiryWarning < 0 {
 		return fmt.Errorf("--credential-expiry-warning is %s; it must not be negative", o.CredentialExpiryWarning)
 	}
@@ -119,6 +130,7 @@ func main() {
 	options.addFlags(flag.CommandLine)
 	flag.Parse()
 	log.SetLogger(zap.New(zap.UseFlagOptions(&options.logging)))
+	klog.SetLogger(log.Log.WithName("kubernetes")) // its libraries' log
 	if err := start(signals.SetupSignalHandler(), options); err != nil {
 		log.Log.Error(err, "The manager has stopped")
 		os.Exit(1)

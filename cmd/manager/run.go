@@ -48,6 +48,9 @@ func run(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
+	if err := addLogs(poolCtx, mgr, &options, hubID); err != nil {
+		return err
+	}
 	defer func() {
 		closePool()
 		wait()

@@ -36,14 +36,14 @@ type Streams struct {
 	idle    time.Duration
 
 	mu   sync.Mutex
-	open map[streamKey]*stream
+	open map[streamKey]*streamLine
 }
 
 // streamKey tells connections apart: what reaches one cluster is not used for another.
 type streamKey struct{ hash, clusterUID string }
 
-// stream is one connection; users counts who holds it.
-type stream struct {
+// streamLine is one connection; users counts who holds it.
+type streamLine struct {
 	transport *transport
 	sockets   atomic.Int64
 	redialled atomic.Int64
@@ -56,7 +56,7 @@ type stream struct {
 func NewStreams(ctx context.Context, options Options) *Streams {
 	options = options.WithDefaults()
 	options.streamBuffer = streamBuffer
-	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, open: map[streamKey]*stream{}}
+	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, open: map[streamKey]*streamLine{}}
 	context.AfterFunc(ctx, s.closeAll)
 	return s
 }
@@ -65,7 +65,7 @@ func NewStreams(ctx context.Context, options Options) *Streams {
 type Stream struct {
 	owner *Streams
 	key   streamKey
-	*stream
+	*streamLine
 	release sync.Once
 }
 
@@ -84,12 +84,12 @@ func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 		s.open[key] = made
 	}
 	s.open[key].users++
-	return &Stream{owner: s, key: key, stream: s.open[key]}, nil
+	return &Stream{owner: s, key: key, streamLine: s.open[key]}, nil
 }
 
-func (s *Streams) connect(identity Identity, clusterUID string) (*stream, error) {
+func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	made := &stream{cancel: cancel}
+	made := &streamLine{cancel: cancel}
 	t, err := newTransport(ctx, identity, s.options, &made.sockets)
 	if err != nil {
 		cancel()
@@ -129,7 +129,7 @@ func (c *Stream) Close() {
 
 // closeIdle closes connections that nobody has used for a while.
 func (s *Streams) closeIdle() {
-	var idle []*stream
+	var idle []*streamLine
 	s.mu.Lock()
 	for key, c := range s.open {
 		if c.users == 0 && time.Since(c.since) >= s.idle {
@@ -143,7 +143,7 @@ func (s *Streams) closeIdle() {
 	}
 }
 
-func (c *stream) close() {
+func (c *streamLine) close() {
 	c.cancel()
 	c.transport.sockets.close()
 }

@@ -239,7 +239,7 @@ func (e *Env) installHub(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return e.installLogs(ctx)
 }
 
 // installTarget makes the identity that the manager uses on a target, and gives the

@@ -26,6 +26,7 @@ const (
 type Manager struct {
 	cmd     *exec.Cmd
 	metrics string // address
+	logs    string // address
 	ended   chan struct{}
 	err     error // set when ended is closed
 }
@@ -33,8 +34,10 @@ type Manager struct {
 // StartManager starts the manager of the environment and returns when it is ready.
 func (e *Env) StartManager(ctx context.Context) error {
 	var err error
-	e.manager, err = e.Launch(ctx, "--leader-elect=false")
-	return err
+	if e.manager, err = e.Launch(ctx, "--leader-elect=false"); err != nil {
+		return err
+	}
+	return e.ServeLogsBy(ctx, e.manager)
 }
 
 // Launch starts a manager with further flags, and returns when it is ready. It is the
@@ -48,14 +51,14 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the manager's kubeconfig: %w", err)
 	}
-	free, err := freeAddresses(ctx, 2)
+	free, err := freeAddresses(ctx, 3)
 	if err != nil {
 		return nil, err
 	}
-	health, metrics := free[0], free[1]
+	health, metrics, logs := free[0], free[1], free[2]
 	flags = append([]string{
 		"--kubeconfig=" + path, "--namespace=" + Namespace,
-		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health,
+		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health, "--logs-bind-address=" + logs,
 		// The credentials of local clusters last a week; the default warns as long before.
 		"--credential-expiry-warning=24h",
 	}, flags...)
@@ -63,7 +66,7 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the manager: %w; `make build` makes it", err)
 	}
-	m.metrics = metrics
+	m.metrics, m.logs = metrics, logs
 	if err := m.waitReady(ctx, "http://"+health+"/readyz", e.ManagerLog()); err != nil {
 		return nil, errors.Join(err, m.Kill())
 	}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"k8s.io/client-go/kubernetes"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/pooledjob/pooledjob/controllers"
+	"github.com/pooledjob/pooledjob/internal/logserver"
+)
+
+// addLogs adds the log API, if there is to be one. Its connections live until ctx is done.
+func addLogs(ctx context.Context, mgr ctrl.Manager, options *Options, hubID string) error {
+	if options.LogsAddress == "0" {
+		return nil
+	}
+	hub, err := kubernetes.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return fmt.Errorf("hub client: %w", err)
+	}
+	settings := options.forControllers(hubID)
+	backend, err := controllers.NewLogs(ctx, mgr, settings)
+	if err != nil {
+		return err
+	}
+	certificate, err := controllers.NewLogsCertificate(mgr, settings)
+	if err != nil {
+		return err
+	}
+	server, err := logserver.New(backend, logserver.Options{
+		Hub: hub, Certificate: certificate.Certificate, Log: log.Log.WithName("logs"),
+		PerUser: options.LogsPerUser, PerConnection: options.LogsPerConnection,
+	})
+	if err != nil {
+		return fmt.Errorf("the log API: %w", err)
+	}
+	if err := metrics.Registry.Register(server); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	if err := mgr.Add(&logsRunnable{server: server, address: options.LogsAddress, ready: certificate.Ready()}); err != nil {
+		return fmt.Errorf("the log API: %w", err)
+	}
+	return nil
+}
+
+// logsRunnable serves logs in every replica.
+type logsRunnable struct {
+	server  *logserver.Server
+	address string
+	ready   <-chan struct{} // nobody is let in before that
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (*logsRunnable) NeedLeaderElection() bool { return false }
+
+// Start implements manager.Runnable.
+func (r *logsRunnable) Start(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", r.address)
+	if err != nil {
+		return fmt.Errorf("--logs-bind-address: %w", err)
+	}
+	select {
+	case <-r.ready:
+	case <-ctx.Done():
+	}
+	return r.server.Serve(ctx, listener)
+}

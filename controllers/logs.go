@@ -1,0 +1,146 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/logserver"
+)
+
+// Logs is the log API's way to the hub and to the targets. It works in every replica of
+// the manager, and so has connections of its own.
+type Logs struct {
+	hub       client.Reader // answers from the manager's cache
+	live      client.Reader
+	namespace string
+	streams   *connpool.Streams
+
+	mu       sync.Mutex
+	watchers map[types.NamespacedName]map[chan struct{}]struct{}
+}
+
+var _ logserver.Backend = (*Logs)(nil)
+
+// NewLogs makes the backend of the log API. Its connections live until ctx is done.
+func NewLogs(ctx context.Context, mgr ctrl.Manager, options Options) (*Logs, error) {
+	pool := options.Pool
+	pool.Selector, pool.KeyLabel = v1alpha1.LabelHub+"="+options.HubID, v1alpha1.LabelUID
+	l := &Logs{
+		hub: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: options.Namespace,
+		streams: connpool.NewStreams(ctx, pool), watchers: map[types.NamespacedName]map[chan struct{}]struct{}{},
+	}
+	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
+	if err != nil {
+		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    l.changed,
+		UpdateFunc: func(_, obj any) { l.changed(obj) },
+		DeleteFunc: l.changed,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
+	}
+	return l, nil
+}
+
+// changed wakes those who watch a PooledJob.
+func (l *Logs) changed(obj any) {
+	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		obj = gone.Obj
+	}
+	job, ok := obj.(*v1alpha1.PooledJob)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for watcher := range l.watchers[client.ObjectKeyFromObject(job)] {
+		select {
+		case watcher <- struct{}{}:
+		default: // it will look anyway
+		}
+	}
+}
+
+// Watch implements logserver.Backend.
+func (l *Logs) Watch(namespace, name string) (changed <-chan struct{}, stop func()) {
+	key, watcher := types.NamespacedName{Namespace: namespace, Name: name}, make(chan struct{}, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watchers[key] == nil {
+		l.watchers[key] = map[chan struct{}]struct{}{}
+	}
+	l.watchers[key][watcher] = struct{}{}
+	return watcher, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.watchers[key], watcher)
+		if len(l.watchers[key]) == 0 {
+			delete(l.watchers, key)
+		}
+	}
+}
+
+// Run implements logserver.Backend.
+func (l *Logs) Run(ctx context.Context, namespace, name string) (logserver.Run, error) {
+	job := &v1alpha1.PooledJob{}
+	if err := l.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, job); err != nil {
+		return logserver.Run{}, err
+	}
+	run := logserver.Run{
+		UID: string(job.UID), Connection: job.Status.ClusterName, ClusterUID: job.Status.ClusterUID,
+		Ended: jobstatus.Finished(&job.Status), State: stateOf(job),
+	}
+	if ref := job.Status.JobRef; jobstatus.Dispatched(&job.Status) {
+		run.Namespace, run.JobUID = ref.Namespace, string(ref.UID)
+	}
+	return run, nil
+}
+
+// stateOf says in a sentence how a run stands.
+func stateOf(job *v1alpha1.PooledJob) string {
+	if job.Status.Phase == "" {
+		return "The manager has not seen it yet."
+	}
+	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionFailed} {
+		if c := meta.FindStatusCondition(job.Status.Conditions, kind); c != nil && c.Status == metav1.ConditionTrue {
+			return fmt.Sprintf("It is %s (%s): %s", job.Status.Phase, c.Reason, c.Message)
+		}
+	}
+	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionDispatched} {
+		if c := meta.FindStatusCondition(job.Status.Conditions, kind); c != nil && c.Status != metav1.ConditionTrue {
+			return fmt.Sprintf("It is %s (%s): %s", job.Status.Phase, c.Reason, c.Message)
+		}
+	}
+	return fmt.Sprintf("It is %s.", job.Status.Phase)
+}
+
+// Open implements logserver.Backend.
+func (l *Logs) Open(ctx context.Context, run logserver.Run) (logserver.Target, error) {
+	connection := &v1alpha1.ClusterConnection{}
+	if err := l.hub.Get(ctx, client.ObjectKey{Name: run.Connection}, connection); err != nil {
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q, where the run is, cannot be read: %v", run.Connection, err))
+	}
+	identity, _, err := readKubeconfig(ctx, l.hub, l.namespace, connection)
+	if err != nil {
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q has no kubeconfig that can be used: %v", run.Connection, err))
+	}
+	stream, err := l.streams.Open(identityOf(identity), run.ClusterUID)
+	if err != nil {
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q: %v", run.Connection, err))
+	}
+	return stream, nil
+}

@@ -1,0 +1,151 @@
+package logserver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// errLimit ends a response that is as long as the client wants it.
+var errLimit = errors.New("as many bytes as were asked for")
+
+// maxLine is how much of a line is kept back until it is whole, so that lines of several
+// Pods do not mix. A longer one is cut into several.
+const maxLine = 64 << 10
+
+// output is a response that several Pods write to.
+type output struct {
+	mu      sync.Mutex
+	w       http.ResponseWriter
+	flusher *http.ResponseController
+	begun   bool
+	left    int64 // bytes that may still be written; negative is any number
+	midline bool
+	from    string // the Pod that was written from last
+}
+
+func newOutput(w http.ResponseWriter, limit *int64) *output {
+	o := &output{w: w, flusher: http.NewResponseController(w), left: -1}
+	if limit != nil {
+		o.left = *limit
+	}
+	return o
+}
+
+// begin sends the header, if it was not sent: from then on no error can be told.
+func (o *output) begin() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.header()
+}
+
+func (o *output) header() error {
+	if o.begun {
+		return nil
+	}
+	o.begun = true
+	o.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	o.w.Header().Set("X-Content-Type-Options", "nosniff")
+	o.w.WriteHeader(http.StatusOK)
+	return o.flusher.Flush()
+}
+
+// write sends what comes from a Pod, and returns when it is sent.
+func (o *output) write(pod string, p []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.header(); err != nil || len(p) == 0 {
+		return err
+	}
+	if o.midline && o.from != pod {
+		p = append([]byte{'\n'}, p...)
+	}
+	limited := o.left >= 0 && int64(len(p)) >= o.left
+	if limited {
+		p = p[:o.left]
+	}
+	o.from, o.midline = pod, !bytes.HasSuffix(p, []byte{'\n'})
+	if _, err := o.w.Write(p); err != nil {
+		return err
+	}
+	if err := o.flusher.Flush(); err != nil {
+		return err
+	}
+	if limited {
+		o.left = 0
+		return errLimit
+	}
+	if o.left > 0 {
+		o.left -= int64(len(p))
+	}
+	return nil
+}
+
+// podWriter passes on what one Pod writes.
+type podWriter struct {
+	out    *output
+	pod    string
+	prefix string // in front of each line; whole lines only, then
+	line   []byte
+}
+
+func (o *output) of(pod string, prefixed bool) *podWriter {
+	w := &podWriter{out: o, pod: pod}
+	if prefixed {
+		w.prefix = fmt.Sprintf("[%s] ", pod)
+	}
+	return w
+}
+
+// Write implements io.Writer.
+func (w *podWriter) Write(p []byte) (int, error) {
+	if w.prefix == "" {
+		return len(p), w.out.write(w.pod, p)
+	}
+	w.line = append(w.line, p...)
+	var whole []byte
+	for {
+		i := bytes.IndexByte(w.line, '\n')
+		if i < 0 {
+			break
+		}
+		whole = append(append(whole, w.prefix...), w.line[:i+1]...)
+		w.line = w.line[i+1:]
+	}
+	if len(w.line) > maxLine {
+		whole = append(append(append(whole, w.prefix...), w.line...), '\n')
+		w.line = nil
+	}
+	return len(p), w.out.write(w.pod, whole)
+}
+
+// end passes on a last line without an end.
+func (w *podWriter) end() error {
+	if len(w.line) == 0 {
+		return nil
+	}
+	_, err := w.Write([]byte{'\n'})
+	return err
+}
+
+// pass reads a stream to its end, at the pace at which its bytes are taken.
+func pass(to io.Writer, from io.Reader) (readErr, writeErr error) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if _, writeErr := to.Write(buffer[:n]); writeErr != nil {
+				return nil, writeErr
+			}
+		}
+		if err == io.EOF {
+			return nil, nil
+		}
+		if err != nil {
+			return err, nil
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package logserver
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// reading is one request.
+type reading struct {
+	backend         Backend
+	namespace, name string
+	query           query
+	run             Run // as it was at the beginning
+	out             *output
+	timing          timing
+}
+
+// read sends the log as it is now.
+func (r *reading) read(ctx context.Context) error {
+	if r.run.JobUID == "" {
+		return noLog(r.name, r.run)
+	}
+	target, err := r.backend.Open(ctx, r.run)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	pods, err := target.Pods(ctx, r.run.Namespace, r.run.UID)
+	if err != nil {
+		return targetError(r.run, err)
+	}
+	chosen, err := r.choose(podsOf(r.run, pods))
+	if err != nil {
+		return err
+	}
+	for _, pod := range chosen {
+		if err := r.readPod(ctx, target, pod); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choose picks the Pods to read.
+func (r *reading) choose(pods []*corev1.Pod) ([]*corev1.Pod, error) {
+	named := podNamed(pods, r.query.pod)
+	switch {
+	case r.query.pod != "" && named == nil:
+		return nil, notFound(r.name, "PooledJob \""+r.name+"\" has no Pod "+r.query.pod+" on the cluster")
+	case named != nil:
+		return []*corev1.Pod{named}, nil
+	case len(pods) == 0:
+		return nil, noLog(r.name, r.run)
+	case !r.query.allPods:
+		return pods[len(pods)-1:], nil
+	}
+	return pods, nil
+}
+
+// readPod sends the log of one Pod as the target gives it.
+func (r *reading) readPod(ctx context.Context, target Target, pod *corev1.Pod) error {
+	container, err := containerOf(pod, r.query.container)
+	if err != nil {
+		return err
+	}
+	if !hasLog(statusOf(pod, container)) {
+		if r.query.allPods {
+			return nil
+		}
+		return waiting(pod, container)
+	}
+	options := r.query.podLogOptions(container)
+	if !r.query.allPods {
+		options.LimitBytes = r.query.limitBytes
+	}
+	log, err := target.Log(ctx, pod.Namespace, pod.Name, options)
+	if err != nil {
+		return targetError(r.run, err)
+	}
+	defer log.Close()
+	if err := r.out.begin(); err != nil {
+		return err
+	}
+	to := r.out.of(pod.Name, r.query.allPods)
+	readErr, writeErr := pass(to, log)
+	if readErr != nil {
+		return targetError(r.run, readErr)
+	}
+	if writeErr != nil {
+		return writeErr
+	}
+	return to.end()
+}

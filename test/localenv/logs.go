@@ -1,0 +1,79 @@
+package localenv
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/controllers"
+	"github.com/pooledjob/pooledjob/internal/logserver"
+)
+
+const logsTimeout = 30 * time.Second
+
+// installLogs installs the log API but for its Service, which is the name of this machine
+// here: there is no network of the hub's cluster.
+func (e *Env) installLogs(ctx context.Context) error {
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: controllers.LogsService},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "localhost"},
+	}
+	if err := e.Hub.Client.Create(ctx, service); err != nil {
+		return fmt.Errorf("the log API's Service: %w", err)
+	}
+	for _, file := range []string{"apiservice.yaml", "role_binding.yaml"} {
+		if err := Apply(ctx, e.Hub.Client, filepath.Join(e.Root, "config", "logs", file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ServeLogsBy has the hub ask that manager for logs, and returns when it can.
+func (e *Env) ServeLogsBy(ctx context.Context, manager *Manager) error {
+	_, port, err := net.SplitHostPort(manager.logs)
+	if err != nil {
+		return fmt.Errorf("the log API's port: %w", err)
+	}
+	number, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return fmt.Errorf("the log API's port: %w", err)
+	}
+	service := &unstructured.Unstructured{}
+	service.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"})
+	service.SetName(logserver.Version + "." + logserver.Group)
+	patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"service":{"port":%d}}}`, number))
+	if err := e.Hub.Client.Patch(ctx, service, patch); err != nil {
+		return fmt.Errorf("the log API's port: %w", err)
+	}
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, logsTimeout, true, func(ctx context.Context) (bool, error) {
+		if err := e.Hub.Client.Get(ctx, client.ObjectKeyFromObject(service), service); err != nil {
+			return false, err
+		}
+		return available(service), nil
+	})
+	if err != nil {
+		return fmt.Errorf("the log API is not available: %w: %v", err, service.Object["status"])
+	}
+	return nil
+}
+
+func available(service *unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(service.Object, "status", "conditions")
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["type"] == "Available" {
+			return c["status"] == "True"
+		}
+	}
+	return false
+}
