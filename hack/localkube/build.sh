@@ -9,6 +9,7 @@ set -euo pipefail
 export LC_ALL=C # the same order of files, and so the same fingerprint, for everybody
 
 programs=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok)
+[[ $(go env GOOS) == linux ]] && programs+=(kubelet realnode)
 report_every=15 # seconds between two lines of progress when nobody watches a terminal
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

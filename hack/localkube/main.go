@@ -1,6 +1,6 @@
 // Command localkube is one multi-call binary that holds a whole Kubernetes
-// cluster: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, the
-// kwok Pod simulator and kubectl, each built from its published Go module.
+// cluster: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
+// the kwok Pod simulator and kubectl, each built from its published Go module.
 //
 // The program to run is the name it was called by (through a symbolic link) or
 // else its first argument. `make localkube` builds it once; the package

@@ -24,10 +24,12 @@ type Cluster struct {
 	temporary      bool // dir is ours to remove
 	assets         string
 	workloads      bool
+	realNode       bool
 	audit          bool
 	apiServerFlags map[string]string
 
 	plane   *envtest.ControlPlane
+	node    *realNode // nil without one
 	signing sync.Mutex
 	admin   *rest.Config
 
@@ -55,6 +57,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 		name:           options.Name,
 		assets:         options.AssetsDir,
 		workloads:      options.Workloads,
+		realNode:       options.RealNode,
 		audit:          options.Audit,
 		apiServerFlags: options.APIServerFlags,
 	}
@@ -74,6 +77,12 @@ func (c *Cluster) start(ctx context.Context, nodes int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if c.realNode {
+		var err error
+		if c.node, err = c.newRealNode(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.startControlPlane(ctx); err != nil {
 		return err
 	}
@@ -84,6 +93,11 @@ func (c *Cluster) start(ctx context.Context, nodes int) error {
 	c.admin = admin
 	if c.workloads {
 		if err := c.startWorkloads(); err != nil {
+			return err
+		}
+	}
+	if c.realNode {
+		if err := c.startRealNode(ctx); err != nil {
 			return err
 		}
 	}

@@ -62,6 +62,9 @@ func (c *Cluster) tryControlPlane(ctx context.Context, attempt int) (retry bool,
 			return false, fmt.Errorf("creating the cluster's state: %w", err)
 		}
 	}
+	if c.realNode {
+		c.configureKubeletClient()
+	}
 	if err := c.configureAggregation(); err != nil {
 		return false, err
 	}

@@ -4,7 +4,8 @@
 // A cluster is an etcd and a kube-apiserver and, with Options.Workloads, also a
 // kube-controller-manager, a kube-scheduler and kwok, which plays the kubelet
 // of as many nodes as wanted. All are the real programs, from the one binary
-// that `make localkube` builds; only the containers are imagined.
+// that `make localkube` builds; only the containers are imagined. With
+// Options.RealNode these are real too, see below.
 //
 // # Promises
 //
@@ -44,6 +45,20 @@
 // Not imagined: restarts. The restart policy OnFailure behaves as Never, and
 // Always lets the containers run on without end. There are no logs, no exec, no
 // probes, and no network between Pods.
+//
+// # Real nodes
+//
+// With Options.RealNode a kubelet and the containerd of the distribution take the
+// place of kwok, as root and on Linux only: Pods run their programs, with exit codes,
+// logs, memory limits and signals as anywhere. The images [TestImage], which does what
+// its flags say, and [BusyboxImage] are there without a registry. Of the network a
+// Pod has its loopback interface, and nothing that it could reach.
+//
+// The node's programs and containers live in a PID and a mount namespace of their
+// own. Their first process, the program realnode, ends when the test process does, and
+// with it the kernel ends all others and drops their mounts; nothing of them is seen
+// in the host's /run, /var/lib and /var/log, and the kernel settings that a kubelet
+// changes are copies. No network interface and no firewall rule is made.
 //
 // # Controllers
 //

@@ -38,6 +38,12 @@ type Options struct {
 	// More can be created later as Node objects: all of them become Ready.
 	Nodes int
 
+	// RealNode has one real node, of the name RealNodeName, in place of simulated ones, only with
+	// Workloads: a kubelet and containerd run Pods as they are, from the images TestImage
+	// and BusyboxImage, or others if the machine reaches a registry. RealNodeProblem tells
+	// whether that can be had.
+	RealNode bool
+
 	// Audit has the API server write down requests; see [Cluster.AuditEvents].
 	Audit bool
 
@@ -65,6 +71,14 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("Options.Nodes is %d: give 0 for the default, or more", o.Nodes)
 	case o.Nodes > 0 && !o.Workloads:
 		return o, errors.New("Options.Nodes is given: set Options.Workloads too, nodes exist only with it")
+	case o.RealNode && !o.Workloads:
+		return o, errors.New("Options.RealNode is given: set Options.Workloads too, nodes exist only with it")
+	case o.RealNode && o.Nodes > 0:
+		return o, errors.New("Options.RealNode and Options.Nodes are given: a cluster has one real node or simulated ones")
+	case o.RealNode:
+		if err := RealNodeProblem(); err != nil {
+			return o, fmt.Errorf("Options.RealNode: %w", err)
+		}
 	case o.Nodes == 0 && o.Workloads:
 		o.Nodes = 1
 	}
@@ -80,7 +94,13 @@ func (o Options) withDefaults() (Options, error) {
 func (o Options) programs() []Program {
 	programs := []Program{Etcd, APIServer}
 	if o.Workloads {
-		programs = append(programs, ControllerManager, Scheduler, Kwok)
+		programs = append(programs, ControllerManager, Scheduler)
+	}
+	switch {
+	case o.RealNode:
+		programs = append(programs, Kubelet, keeper)
+	case o.Workloads:
+		programs = append(programs, Kwok)
 	}
 	return programs
 }

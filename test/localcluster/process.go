@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -38,6 +40,11 @@ type process struct {
 	log     string // path of the log file
 	args    []string
 
+	env        []string             // on top of this process's
+	input      *os.File             // standard input; nil for none
+	stop       func() error         // ends the program in order; nil when it can only be killed
+	attributes *syscall.SysProcAttr // nil for a process group of its own
+
 	cmd  *exec.Cmd     // nil when the program was never started, or was killed
 	done chan struct{} // closed when the program has ended and err is set
 	err  error
@@ -54,11 +61,14 @@ func (p *process) start() error {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Dir = p.dir
 	// kwok reads a configuration from the home folder: a test must not depend on it.
-	cmd.Env = append(os.Environ(), "HOME="+p.dir)
+	cmd.Env = append(append(os.Environ(), "HOME="+p.dir), p.env...)
 	cmd.Stdout, cmd.Stderr = output, output
+	if p.input != nil {
+		cmd.Stdin = p.input
+	}
 	// An own process group keeps a Ctrl-C in the terminal for the test process,
 	// which ends its clusters in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = cmp.Or(p.attributes, &syscall.SysProcAttr{Setpgid: true})
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", p.path, err)
 	}
@@ -94,12 +104,30 @@ func (p *process) kill() error {
 	if p.cmd == nil {
 		return nil
 	}
+	if p.stop != nil {
+		if err := p.end(); err != nil {
+			return err
+		}
+	}
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("killing %s (process %d): %w", p.program, p.cmd.Process.Pid, err)
 	}
 	<-p.done
 	p.cmd = nil
 	return nil
+}
+
+// end ends the program in order; it is killed when it takes too long.
+func (p *process) end() error {
+	if err := p.stop(); err != nil {
+		return fmt.Errorf("stopping %s: %w", p.program, err)
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(stopTimeout):
+		return nil
+	}
 }
 
 // openLog opens a log for writing at its end, so that a program that is started

@@ -9,13 +9,22 @@ import (
 // Program is the name of one of the programs that make a cluster.
 type Program string
 
-// The programs of a cluster; the last three only with Options.Workloads.
+// The programs of a cluster: etcd and the API server, with Options.Workloads the controller
+// manager and the scheduler, and kwok or, with Options.RealNode, the kubelet.
 const (
 	Etcd              Program = "etcd"
 	APIServer         Program = "kube-apiserver"
 	ControllerManager Program = "kube-controller-manager"
 	Scheduler         Program = "kube-scheduler"
 	Kwok              Program = "kwok"
+	Kubelet           Program = "kubelet"
+)
+
+// The programs of a real node that are nobody's to stop: the keeper is the process
+// that the others live and die with.
+const (
+	containerd Program = "containerd"
+	keeper     Program = "realnode"
 )
 
 // StopProgram ends one program and leaves the others running: a cluster without
@@ -93,7 +102,7 @@ func (c *Cluster) restart(ctx context.Context, program Program, down *bool, star
 // process finds a program that this package runs by itself.
 func (c *Cluster) process(program Program) (*process, error) {
 	for _, p := range c.processes {
-		if p.program == program {
+		if p.program == program && program != keeper {
 			return p, nil
 		}
 	}

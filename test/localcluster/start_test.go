@@ -17,15 +17,21 @@ import (
 // beOrphanVariable makes the test binary start a cluster and wait to be killed.
 const beOrphanVariable = "LOCALCLUSTER_TEST_PARENT"
 
+// The clusters that it may start.
+const simulatedNode, oneRealNode = "simulated", "real"
+
 func TestMain(m *testing.M) {
-	if os.Getenv(beOrphanVariable) != "" {
-		parentToBeKilled()
+	if node := os.Getenv(beOrphanVariable); node != "" {
+		parentToBeKilled(node == oneRealNode)
 	}
 	os.Exit(m.Run())
 }
 
-func parentToBeKilled() {
-	cluster, err := Start(context.Background(), Options{Workloads: true})
+func parentToBeKilled(realNode bool) {
+	cluster, err := Start(context.Background(), Options{Workloads: true, RealNode: realNode})
+	if err == nil {
+		err = startStubbornPod(cluster)
+	}
 	if err == nil {
 		err = cluster.PauseProgram(APIServer) // it must end all the same
 	}
@@ -34,27 +40,46 @@ func parentToBeKilled() {
 		os.Exit(1)
 	}
 	fmt.Fprintln(os.Stdout, cluster.Dir())
+	if realNode {
+		fmt.Fprintln(os.Stdout, cluster.node.cgroup)
+	}
 	select {}
 }
 
 func TestNoProcessOutlivesAKilledParent(t *testing.T) {
 	g := NewWithT(t)
-	parent := exec.Command(os.Args[0])
-	parent.Stderr = os.Stderr
-	parent.Env = append(os.Environ(), beOrphanVariable+"=yes")
-	output, err := parent.StdoutPipe()
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(parent.Start()).To(Succeed())
-	lines := bufio.NewScanner(output)
-	g.Expect(lines.Scan()).To(BeTrue())
-	dir := lines.Text()
-	g.Expect(dir).To(BeADirectory())
-	t.Cleanup(func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) })
+	parent, output := startParentToBeKilled(t, simulatedNode)
+	dir := folderFrom(t, output)
 	g.Expect(processesOf(t, dir)).To(HaveLen(5))
 
 	g.Expect(parent.Process.Kill()).To(Succeed())
 	g.Expect(parent.Wait()).NotTo(Succeed())
 	g.Eventually(func() map[string]string { return processesOf(t, dir) }).WithTimeout(5 * time.Second).Should(BeEmpty())
+}
+
+// startParentToBeKilled starts a process with a cluster that tells its folder.
+func startParentToBeKilled(t *testing.T, node string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	g := NewWithT(t)
+	parent := exec.Command(os.Args[0])
+	parent.Stderr = os.Stderr
+	parent.Env = append(os.Environ(), beOrphanVariable+"="+node)
+	output, err := parent.StdoutPipe()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(parent.Start()).To(Succeed())
+	t.Cleanup(func() { _ = parent.Process.Kill() }) // in vain, as a rule
+	return parent, bufio.NewScanner(output)
+}
+
+// folderFrom is the next line, a folder that is removed after the test.
+func folderFrom(t *testing.T, output *bufio.Scanner) string {
+	t.Helper()
+	g := NewWithT(t)
+	g.Expect(output.Scan()).To(BeTrue())
+	dir := output.Text()
+	g.Expect(dir).To(BeADirectory())
+	t.Cleanup(func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) })
+	return dir
 }
 
 func TestStartFailures(t *testing.T) {
@@ -67,6 +92,8 @@ func TestStartFailures(t *testing.T) {
 		"bad name":            {Options{Name: "Not A Label"}, "Options.Name"},
 		"negative nodes":      {Options{Nodes: -1, Workloads: true}, "Options.Nodes is -1"},
 		"nodes only":          {Options{Nodes: 1}, "set Options.Workloads too"},
+		"nodes of two kinds":  {Options{Workloads: true, RealNode: true, Nodes: 1}, "one real node or simulated ones"},
+		"real node only":      {Options{RealNode: true}, "set Options.Workloads too"},
 		"occupied folder":     {Options{Dir: "."}, "is not empty"},
 		"unknown server flag": {Options{APIServerFlags: map[string]string{"no-such-flag": "1"}}, "unknown flag: --no-such-flag"},
 	} {

@@ -61,6 +61,9 @@ func (c *Cluster) startWorkloads() error {
 		{Kwok, "system:kwok", []string{"--config=" + stagesPath, "--manage-all-nodes"}},
 	}
 	for _, command := range commands {
+		if command.program == Kwok && c.realNode {
+			continue
+		}
 		kubeconfig, err := c.writeKubeconfig(command.user)
 		if err != nil {
 			return err
@@ -129,9 +132,12 @@ func (c *Cluster) missing(ctx context.Context, client kubernetes.Interface) (str
 	if err != nil {
 		return "the nodes", err
 	}
+	if len(nodes.Items) == 0 {
+		return "a node", nil
+	}
 	for _, node := range nodes.Items {
 		if !ready(node) {
-			return "node " + node.Name + " to be Ready (by kwok)", nil
+			return "node " + node.Name + " to be Ready", nil
 		}
 	}
 	return "", nil
