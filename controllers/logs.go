@@ -138,7 +138,7 @@ func (l *Logs) Open(ctx context.Context, run logserver.Run) (logserver.Target, e
 	if err != nil {
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q has no kubeconfig that can be used: %v", run.Connection, err))
 	}
-	stream, err := l.streams.Open(identityOf(identity), run.ClusterUID)
+	stream, err := l.streams.Open(identityOf(identity), run.ClusterUID) //nolint:contextcheck // the connection outlives the request
 	if err != nil {
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q: %v", run.Connection, err))
 	}

@@ -136,7 +136,8 @@ func (c *Cursor) skip(at time.Time) {
 	if !at.Equal(c.last) {
 		return
 	}
-	if c.seen++; c.seen < c.ordinal {
+	c.seen++
+	if c.seen < c.ordinal {
 		return
 	}
 	c.skipping = false

@@ -145,50 +145,39 @@ func (r *reading) watchRun(ctx context.Context, followed Run, target Target, v *
 	return false
 }
 
+// podsFollower follows the Pods of one Job.
+type podsFollower struct {
+	*reading
+	target Target
+	view   *view
+
+	begun  map[types.UID]bool
+	active int
+	ended  chan error // of each that is active
+}
+
 // followPods reads every Pod that is to be read, until there is none more to come.
 func (r *reading) followPods(ctx context.Context, target Target, v *view) error {
-	begun, active := map[types.UID]bool{}, 0
-	ended := make(chan error)
-	atOnce := 1
-	if r.query.allPods {
-		atOnce = podsAtOnce
-	}
+	f := &podsFollower{reading: r, target: target, view: v, begun: map[types.UID]bool{}, ended: make(chan error)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
-		for ; active > 0; active-- {
-			<-ended
+		for ; f.active > 0; f.active-- {
+			_ = <-f.ended
 		}
 	}()
-	for first := true; ; {
+	for {
 		now := v.now()
 		if now.err != nil {
 			return now.err
 		}
-		if first && len(now.pods) > 0 {
-			first = false
-			for _, older := range now.pods[:len(now.pods)-1] {
-				begun[older.UID] = !r.query.allPods && r.query.pod == ""
-			}
-		}
-		left := 0
-		for _, pod := range now.pods {
-			switch {
-			case begun[pod.UID] || (r.query.pod != "" && pod.Name != r.query.pod):
-			case active == atOnce:
-				left++
-			default:
-				begun[pod.UID] = true
-				active++
-				go func() { ended <- r.followPod(ctx, target, v, pod) }()
-			}
-		}
-		if active == 0 && left == 0 && (now.ended || (r.query.pod != "" && len(begun) > 0)) {
+		waiting := f.begin(ctx, now.pods)
+		if f.active == 0 && waiting == 0 && f.isComplete(now) {
 			return nil
 		}
 		select {
-		case err := <-ended:
-			active--
+		case err := <-f.ended:
+			f.active--
 			if err != nil {
 				return err
 			}
@@ -197,6 +186,36 @@ func (r *reading) followPods(ctx context.Context, target Target, v *view) error 
 			return ctx.Err()
 		}
 	}
+}
+
+// begin begins to read Pods, the oldest first. It returns how many wait for their turn.
+func (f *podsFollower) begin(ctx context.Context, pods []*corev1.Pod) (waiting int) {
+	atOnce := 1
+	if f.query.allPods {
+		atOnce = podsAtOnce
+	}
+	if len(f.begun) == 0 && len(pods) > 0 && !f.query.allPods && f.query.pod == "" {
+		for _, older := range pods[:len(pods)-1] {
+			f.begun[older.UID] = true // the newest is meant, and those after it
+		}
+	}
+	for _, pod := range pods {
+		switch {
+		case f.begun[pod.UID] || (f.query.pod != "" && pod.Name != f.query.pod):
+		case f.active == atOnce:
+			waiting++
+		default:
+			f.begun[pod.UID] = true
+			f.active++
+			go func() { f.ended <- f.followPod(ctx, f.target, f.view, pod) }()
+		}
+	}
+	return waiting
+}
+
+// isComplete tells whether no further Pod can come that is to be read.
+func (f *podsFollower) isComplete(now state) bool {
+	return now.ended || (f.query.pod != "" && len(f.begun) > 0)
 }
 
 // pause waits, or until ctx is done.

@@ -100,15 +100,10 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 	if err != nil {
 		return err
 	}
-	switch result {
-	case gone:
+	switch {
+	case result == gone, over && result != broken:
 		return errDone
-	case ended, notStarted:
-		if over {
-			return errDone
-		}
-	}
-	if result == ended {
+	case result == ended:
 		return f.await(ctx, status)
 	}
 	pause(ctx, f.timing.pause)

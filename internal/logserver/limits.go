@@ -43,7 +43,8 @@ func (l *limits) enter(counts map[string]int, key string, most int, words string
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if counts[key]--; counts[key] == 0 {
+		counts[key]--
+		if counts[key] == 0 {
 			delete(counts, key)
 		}
 	}, nil

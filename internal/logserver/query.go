@@ -32,7 +32,8 @@ func parseQuery(values url.Values) (query, error) {
 			return q, err
 		}
 	}
-	return q, q.check()
+	err := q.check()
+	return q, err
 }
 
 func (q *query) set(name, value string) error {
