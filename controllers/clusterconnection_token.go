@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -194,7 +195,8 @@ func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source kub
 	}
 	changed := source.secret.DeepCopy()
 	changed.Data[source.key] = data
-	err = r.Hub.Patch(ctx, changed, lockedPatch(source.secret))
+	// client-go logs what it sends, at a high level, if the context has a logger.
+	err = r.Hub.Patch(logr.NewContext(ctx, logr.Discard()), changed, lockedPatch(source.secret))
 	switch {
 	case err == nil || apierrors.IsConflict(err):
 		return err
