@@ -18,11 +18,11 @@ help: ## Show this help.
 ## Try it
 
 .PHONY: demo
-demo: localkube build ## Run every sample on one hub and two targets, check the outcomes, clean up.
+demo: localkube build ## Run every sample on one hub and two targets, check the outcomes, clean up (NODES=real: with containerd, as root).
 	@go run ./hack/demo run
 
 .PHONY: up
-up: localkube build ## Leave a hub, two targets and the manager running to play with.
+up: localkube build ## Leave a hub, two targets and the manager running to play with (NODES=real: with containerd, as root).
 	@go run ./hack/demo up
 
 .PHONY: down
@@ -33,6 +33,7 @@ down: ## Stop what `make up` started.
 
 .PHONY: test
 test: localkube build build-installer test-pool ## Run every test.
+	@go run ./hack/demo nodes
 	go test -p 1 $$(go list ./... | grep -v /internal/connpool) -timeout 30m
 
 .PHONY: test-pool
@@ -57,6 +58,12 @@ test-chaos: localkube build ## Break everything for CHAOS_DURATION (30m) with CH
 .PHONY: test-e2e
 test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
 	go test ./test/e2e/... -timeout 30m -v
+
+.PHONY: test-realpods
+test-realpods: localkube build ## Run the tests of real Pods only, as root.
+	@go run ./hack/demo nodes
+	go test ./test/localcluster -timeout 10m -v -run 'RealNode|Container'
+	go test ./test/e2e -timeout 10m -v -ginkgo.v -ginkgo.label-filter realpods
 
 .PHONY: lint
 lint: ## Check style, import directions and API conventions.

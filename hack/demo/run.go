@@ -34,8 +34,12 @@ func run(ctx context.Context) (err error) {
 		return fmt.Errorf("making a folder for the clusters: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	realPods, err := realNodes()
+	if err != nil {
+		return err
+	}
 	title("A hub, two targets, one manager")
-	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: dir, Progress: os.Stdout})
+	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: dir, Progress: os.Stdout, RealNodes: realPods})
 	if err != nil {
 		return err
 	}

@@ -97,6 +97,9 @@ func (s state) process() (*os.Process, error) {
 
 // up starts a process that serves, and returns when everything is ready.
 func up(ctx context.Context) error {
+	if _, err := realNodes(); err != nil {
+		return err
+	}
 	s, process, err := openServer()
 	if err != nil {
 		return err
@@ -189,7 +192,11 @@ func serve(ctx context.Context) error {
 	// The lock that startServer passes on ends with this process, not with one
 	// that it starts.
 	syscall.CloseOnExec(inheritedLock)
-	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: s.dir, Progress: os.Stdout})
+	realPods, err := realNodes()
+	if err != nil {
+		return err
+	}
+	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: s.dir, Progress: os.Stdout, RealNodes: realPods})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,9 @@ type Options struct {
 	NoManager bool
 	// ManagerProgram is the manager's file; without it that of `make build`.
 	ManagerProgram string
+	// RealNodes gives each target a node that runs Pods as they are, in place of two
+	// simulated ones; localcluster.RealNodeProblem tells whether that can be had.
+	RealNodes bool
 	// Audit has the API servers write down requests.
 	Audit bool
 	// Kubeconfig makes the kubeconfig by which the manager, as that user, reaches the
@@ -169,7 +172,7 @@ func (e *Env) startClusters(ctx context.Context) error {
 		go func() {
 			options := localcluster.Options{Name: "hub", Audit: e.options.Audit}
 			if i > 0 {
-				options = localcluster.Options{Name: fmt.Sprintf("target-%d", i), Workloads: true, Nodes: 2, Audit: e.options.Audit}
+				options = e.targetOptions(i)
 			}
 			cluster, err := e.startCluster(ctx, options)
 			results <- started{i, cluster, err}
@@ -187,6 +190,16 @@ func (e *Env) startClusters(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (e *Env) targetOptions(number int) localcluster.Options {
+	options := localcluster.Options{Name: fmt.Sprintf("target-%d", number), Workloads: true, Audit: e.options.Audit}
+	if e.options.RealNodes {
+		options.RealNode = true
+	} else {
+		options.Nodes = 2
+	}
+	return options
 }
 
 func (e *Env) startCluster(ctx context.Context, options localcluster.Options) (*Cluster, error) {
