@@ -97,7 +97,7 @@ func schedule(name string, account kubeconfig.Account) (due, overdue time.Time) 
 // renew renews the token in a connection's Secret, if the time has come. It returns nil
 // where that is not asked for.
 func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source kubeconfigSource, status connpool.Status) *renewal {
-	if connection.Spec.TokenRenewal == nil {
+	if connection.Spec.TokenRenewal.LifetimeSeconds == 0 {
 		r.renewals.forget(connection.Name)
 		return nil
 	}

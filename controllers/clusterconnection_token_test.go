@@ -55,7 +55,7 @@ func renewable(ctx context.Context, changes ...func(*v1alpha1.ClusterConnectionS
 	r.createSecret(ctx, append(throughGateway(fmt.Sprintf("token: %q", r.token), r.intercept), "\n# made by hand\n"...)...)
 	r.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) {
 		spec.KubeconfigSecretRef.Name = r.name
-		spec.TokenRenewal = &v1alpha1.TokenRenewal{LifetimeSeconds: int32(newLife.Seconds())}
+		spec.TokenRenewal = v1alpha1.TokenRenewal{LifetimeSeconds: int32(newLife.Seconds())}
 		for _, change := range changes {
 			change(spec)
 		}
@@ -121,8 +121,8 @@ func (r *renewing) lastPosted() string {
 }
 
 // secretOf reads the Secret of a world, and the token in it.
-func (w world) secretOf(ctx context.Context) (*corev1.Secret, string) {
-	secret := &corev1.Secret{}
+func (w world) secretOf(ctx context.Context) (secret *corev1.Secret, token string) {
+	secret = &corev1.Secret{}
 	ExpectWithOffset(1, hub.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: w.name}, secret)).To(Succeed())
 	identity, err := kubeconfig.Parse(secret.Data["kubeconfig"])
 	ExpectWithOffset(1, err).NotTo(HaveOccurred())
@@ -343,7 +343,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		two := r.candidate(ctx, "two", func(c *v1alpha1.ClusterConnection) {
-			c.Spec.TokenRenewal = &v1alpha1.TokenRenewal{LifetimeSeconds: int32(newLife.Seconds())}
+			c.Spec.TokenRenewal = v1alpha1.TokenRenewal{LifetimeSeconds: int32(newLife.Seconds())}
 		})
 		Eventually(two.connection).WithContext(ctx).Should(haveFive(all(yes)))
 		r.due(ctx, oldLife/10) // for both
@@ -414,7 +414,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		w.createSecret(ctx, certificateOf(userWithRights(ctx))...)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) {
 			spec.KubeconfigSecretRef.Name = w.name
-			spec.TokenRenewal = &v1alpha1.TokenRenewal{LifetimeSeconds: 3600}
+			spec.TokenRenewal = v1alpha1.TokenRenewal{LifetimeSeconds: 3600}
 		})
 		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(failed),
 			haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionTrue, v1alpha1.ReasonTokenRenewalFailed, ContainSubstring("client certificate"))))
@@ -422,7 +422,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		w.look(ctx)
 		Consistently(w.eventsOf(v1alpha1.ReasonTokenRenewalFailed)).WithContext(ctx).Should(HaveLen(1))
 		connection := w.connection(Default, ctx)
-		connection.Spec.TokenRenewal = nil
+		connection.Spec.TokenRenewal = v1alpha1.TokenRenewal{}
 		Expect(hub.Update(ctx, connection)).To(Succeed())
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
 	})
@@ -431,7 +431,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		r := renewable(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.IdleTimeoutSeconds = nil })
 		r.mayRenew(ctx)
 		connection := r.connection(Default, ctx)
-		connection.Spec.TokenRenewal = nil
+		connection.Spec.TokenRenewal = v1alpha1.TokenRenewal{}
 		Expect(hub.Update(ctx, connection)).To(Succeed())
 		Eventually(r.connection).WithContext(ctx).Should(
 			haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionTrue, v1alpha1.ReasonConnected, Equal("The target accepts the credentials.")))

@@ -110,7 +110,7 @@ type ClusterConnectionSpec struct {
 	// ServiceAccount must be allowed to create tokens of itself; see
 	// docs/clusterconnection.md. Left out, the manager never writes to the Secret.
 	// +optional
-	TokenRenewal *TokenRenewal `json:"tokenRenewal,omitempty"`
+	TokenRenewal TokenRenewal `json:"tokenRenewal,omitzero"`
 }
 
 // TokenRenewal says how a ServiceAccount's token is renewed.

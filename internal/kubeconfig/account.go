@@ -56,7 +56,7 @@ func (id Identity) Account() (Account, error) {
 }
 
 func accountOf(token string) (Account, error) {
-	claims, _ := claimsOf(token)
+	claims := claimsOf(token)
 	var subject string
 	_ = json.Unmarshal(claims["sub"], &subject) // stays empty
 	named := accountSubject.FindStringSubmatch(subject)

@@ -48,23 +48,24 @@ func certificateExpiry(data []byte) (time.Time, bool) {
 
 // tokenExpiry reads the exp claim of a JWT.
 func tokenExpiry(token string) (time.Time, bool) {
-	claims, _ := claimsOf(token)
-	return instant(claims["exp"])
+	return instant(claimsOf(token)["exp"])
 }
 
-// claimsOf reads the claims of what has the form of a JWT.
-func claimsOf(token string) (map[string]json.RawMessage, bool) {
+// claimsOf reads the claims of what has the form of a JWT; of anything else there are
+// none.
+func claimsOf(token string) map[string]json.RawMessage {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, false
+		return nil
 	}
 	if _, ok := jsonPart(parts[0]); !ok {
-		return nil, false
+		return nil
 	}
 	if _, err := base64.RawURLEncoding.DecodeString(parts[2]); err != nil {
-		return nil, false
+		return nil
 	}
-	return jsonPart(parts[1])
+	claims, _ := jsonPart(parts[1])
+	return claims
 }
 
 // instant reads a claim that is a time.
