@@ -91,7 +91,7 @@ func schedule(name string, account kubeconfig.Account) (due, overdue time.Time) 
 	fmt.Fprint(digest, name, account.IssuedAt.Unix(), account.ExpiresAt.Unix())
 	life := account.Life()
 	jitter := time.Duration(float64(life/10) * float64(digest.Sum32()) / math.MaxUint32)
-	return account.IssuedAt.Add(life/2 + jitter), account.IssuedAt.Add(life * 3 / 4)
+	return account.IssuedAt.Add(life/2 + jitter), account.IssuedAt.Add(life / 4 * 3)
 }
 
 // renew renews the token in a connection's Secret, if the time has come. It returns nil
