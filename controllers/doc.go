@@ -5,7 +5,9 @@
 //
 // Its reconciler turns the kubeconfig Secret into a connection of the pool, and
 // the pool's state into conditions. Nobody else connects or disconnects. A deleted
-// ClusterConnection stays connected until no PooledJob needs it to clean up.
+// ClusterConnection stays connected until no PooledJob needs it to clean up. Where its
+// spec asks for it, the ServiceAccount's token in the Secret is renewed in good time;
+// clusterconnection_token.go says what is promised.
 //
 // # PooledJob
 //
