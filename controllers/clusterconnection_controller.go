@@ -26,6 +26,8 @@ import (
 )
 
 const (
+	// connectionWorkers is how many ClusterConnections are reconciled at once.
+	connectionWorkers = 8
 	// countInterval is the shortest time between two refreshes of status.jobs:
 	// a counter must not cost a write per job.
 	countInterval = 30 * time.Second
@@ -83,7 +85,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
 		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(r.connectionOfJob), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
 		WatchesRawSource(&r.Wakeups.connections).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 8}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: connectionWorkers}).
 		Complete(r)
 }
 

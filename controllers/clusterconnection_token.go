@@ -45,6 +45,9 @@ import (
 const (
 	// renewalTimeout bounds the request for a token: it holds a worker.
 	renewalTimeout = 5 * time.Second
+	// maxRenewals bounds how many requests for tokens are under way at once: half of the
+	// workers, so that targets which do not answer leave the other half to the rest.
+	maxRenewals = connectionWorkers / 2
 	// renewalSoon is when a request is tried again that could not be sent.
 	renewalSoon = 10 * time.Second
 	// minRenewalPause and maxRenewalPause bound the time from one request that was sent
@@ -132,6 +135,10 @@ func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection
 	if !lease.Uses(identityOf(source.identity)) {
 		return 0
 	}
+	if !r.renewals.begin() {
+		return renewalSoon
+	}
+	defer r.renewals.end()
 	token, fresh, err := r.requestToken(ctx, lease, account, connection.Spec.TokenRenewal.LifetimeSeconds)
 	if errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrNotSent) || ctx.Err() != nil {
 		return renewalSoon
@@ -247,8 +254,26 @@ func (m *renewalMemory) succeeded(now time.Time, pause time.Duration) time.Durat
 
 // renewals remembers what is known of each connection.
 type renewals struct {
-	mu     sync.Mutex
-	byName map[string]renewalMemory
+	mu       sync.Mutex
+	byName   map[string]renewalMemory
+	underWay int
+}
+
+// begin tells whether one more may begin now; if so, it must end.
+func (r *renewals) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.underWay >= maxRenewals {
+		return false
+	}
+	r.underWay++
+	return true
+}
+
+func (r *renewals) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.underWay--
 }
 
 // of is what is remembered of a connection with that credential.

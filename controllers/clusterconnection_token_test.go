@@ -366,6 +366,51 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(two.figureOf("sockets")).Should(Equal(1.0))
 	})
 
+	It("is waited for by half of the workers at most, and is renewed when the target answers again", func(ctx context.Context) {
+		var mu sync.Mutex
+		var now, most int
+		count := func(change int) {
+			mu.Lock()
+			defer mu.Unlock()
+			now += change
+			most = max(most, now)
+		}
+		answered := make(chan struct{})
+		var all []*renewing
+		for range connectionWorkers + 1 {
+			r := renewable(ctx)
+			r.mayRenew(ctx)
+			r.setAnswer(func(_ http.ResponseWriter, request *http.Request) bool {
+				count(1)
+				defer count(-1)
+				select {
+				case <-answered:
+				case <-request.Context().Done():
+				}
+				return false
+			})
+			all = append(all, r)
+		}
+		moveClock(accountIn(all[0].token).IssuedAt.Add(oldLife * 7 / 10))
+		for _, r := range all {
+			r.look(ctx)
+		}
+		Eventually(func() int { mu.Lock(); defer mu.Unlock(); return now }).Should(Equal(maxRenewals))
+		begin := time.Now()
+		connected(ctx)
+		Expect(time.Since(begin)).To(BeNumerically("<", renewalTimeout-time.Second), "another does not wait for them")
+		for _, r := range all {
+			Eventually(r.requests).WithTimeout(time.Minute).ShouldNot(BeEmpty())
+		}
+		Expect(most).To(Equal(maxRenewals))
+		close(answered)
+		clockOffset.Add(int64(minRenewalPause))
+		for _, r := range all {
+			r.look(ctx)
+			Eventually(r.tokenNow).WithContext(ctx).WithTimeout(time.Minute).ShouldNot(Equal(r.token))
+		}
+	})
+
 	DescribeTable("stays when the answer is not another one of the account",
 		func(ctx context.Context, answer func(context.Context, *renewing) string, words string) {
 			r := renewable(ctx)
