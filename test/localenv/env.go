@@ -53,6 +53,8 @@ type Options struct {
 	RealNodes bool
 	// Audit has the API servers write down requests.
 	Audit bool
+	// TargetFlags are further flags of the targets' API servers, without dashes.
+	TargetFlags map[string]string
 	// Kubeconfig makes the kubeconfig by which the manager, as that user, reaches the
 	// hub or a target; without it the cluster's own. It is called while the
 	// environment starts, and for the hub at each launch of a manager.
@@ -172,7 +174,7 @@ func (e *Env) startClusters(ctx context.Context) error {
 		go func() {
 			options := localcluster.Options{Name: "hub", Audit: e.options.Audit}
 			if i > 0 {
-				options = e.targetOptions(i)
+				options = e.targetOptions(i, e.options.RealNodes)
 			}
 			cluster, err := e.startCluster(ctx, options)
 			results <- started{i, cluster, err}
@@ -192,9 +194,11 @@ func (e *Env) startClusters(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (e *Env) targetOptions(number int) localcluster.Options {
-	options := localcluster.Options{Name: fmt.Sprintf("target-%d", number), Workloads: true, Audit: e.options.Audit}
-	if e.options.RealNodes {
+func (e *Env) targetOptions(number int, realNode bool) localcluster.Options {
+	options := localcluster.Options{
+		Name: fmt.Sprintf("target-%d", number), Workloads: true, Audit: e.options.Audit, APIServerFlags: e.options.TargetFlags,
+	}
+	if realNode {
 		options.RealNode = true
 	} else {
 		options.Nodes = 2
