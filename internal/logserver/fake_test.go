@@ -1,0 +1,339 @@
+package logserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const jobUID = "job-uid"
+
+// fake is a hub with one PooledJob and a target with its Pods. What the containers do and
+// what the Pods' statuses say of it are two things, as they are for a kubelet.
+type fake struct {
+	mu      sync.Mutex
+	run     Run
+	gone    bool // the PooledJob
+	pods    []*fakePod
+	changed chan struct{} // closed at each change
+	broken  int           // counts what breaks all streams
+	down    error         // what the target answers
+	opened  int           // streams that are open
+	asked   []corev1.PodLogOptions
+}
+
+type fakePod struct {
+	object    *corev1.Pod
+	deleted   bool
+	instances []*instance // of its container
+}
+
+// instance is one start of a container.
+type instance struct {
+	lines []stamped
+	ended bool
+}
+
+type stamped struct {
+	at   time.Time
+	text string
+}
+
+func newFake() *fake {
+	return &fake{
+		changed: make(chan struct{}),
+		run:     Run{UID: "run-uid", Connection: "target", ClusterUID: "cluster", Namespace: "ns", JobUID: jobUID},
+	}
+}
+
+// do changes the world.
+func (f *fake) do(how func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *fake) addPod(name string, containers ...string) *fakePod {
+	if len(containers) == 0 {
+		containers = []string{"main"}
+	}
+	yes := true
+	p := &fakePod{object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "ns", Name: name, UID: types.UID("uid-" + name), CreationTimestamp: metav1.Now(),
+		OwnerReferences: []metav1.OwnerReference{{UID: jobUID, Controller: &yes}},
+	}}}
+	for _, c := range containers {
+		p.object.Spec.Containers = append(p.object.Spec.Containers, corev1.Container{Name: c})
+	}
+	f.do(func() { f.pods = append(f.pods, p) })
+	return p
+}
+
+// start starts the container once more, which only the kubelet knows.
+func (f *fake) start(p *fakePod) {
+	f.do(func() { p.instances = append(p.instances, &instance{}) })
+}
+
+func (f *fake) print(p *fakePod, texts ...string) {
+	f.do(func() {
+		last := p.instances[len(p.instances)-1]
+		for _, text := range texts {
+			last.lines = append(last.lines, stamped{time.Now(), text})
+		}
+	})
+}
+
+func (f *fake) exit(p *fakePod) {
+	f.do(func() { p.instances[len(p.instances)-1].ended = true })
+}
+
+// publish has the Pod's status say what is so.
+func (f *fake) publish(p *fakePod, phase corev1.PodPhase) {
+	f.do(func() {
+		object := p.object.DeepCopy()
+		status := corev1.ContainerStatus{Name: object.Spec.Containers[0].Name}
+		switch n := len(p.instances); {
+		case n == 0:
+			status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+		case p.instances[n-1].ended:
+			status.State.Terminated, status.RestartCount = &corev1.ContainerStateTerminated{}, int32(n-1)
+		default:
+			status.State.Running, status.RestartCount = &corev1.ContainerStateRunning{}, int32(n-1)
+		}
+		object.Status.Phase, object.Status.ContainerStatuses = phase, []corev1.ContainerStatus{status}
+		p.object = object
+	})
+}
+
+// Run implements Backend.
+func (f *fake) Run(context.Context, string, string) (Run, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return Run{}, apierrors.NewNotFound(schema.GroupResource{Resource: "pooledjobs"}, "x")
+	}
+	return f.run, nil
+}
+
+// Watch implements Backend.
+func (f *fake) Watch(string, string) (<-chan struct{}, func()) {
+	told, ctx, cancel := make(chan struct{}, 1), context.Background(), func() {}
+	ctx, cancel = context.WithCancel(ctx)
+	go f.watch(ctx, func() {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	})
+	return told, cancel
+}
+
+func (f *fake) watch(ctx context.Context, changed func()) {
+	for {
+		f.mu.Lock()
+		next := f.changed
+		f.mu.Unlock()
+		changed()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Open implements Backend.
+func (f *fake) Open(context.Context, Run) (Target, error) { return f, nil }
+
+// Close implements Target.
+func (f *fake) Close() {}
+
+// Pods implements Target.
+func (f *fake) Pods(context.Context, string, string) ([]*corev1.Pod, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.list(), f.down
+}
+
+func (f *fake) list() []*corev1.Pod {
+	var list []*corev1.Pod
+	for _, p := range f.pods {
+		if !p.deleted {
+			list = append(list, p.object)
+		}
+	}
+	return list
+}
+
+// WatchPods implements Target.
+func (f *fake) WatchPods(ctx context.Context, _, _ string, changed func([]*corev1.Pod), failed func(error)) {
+	f.watch(ctx, func() {
+		pods, err := f.Pods(ctx, "", "")
+		if err != nil {
+			failed(err)
+			return
+		}
+		changed(pods)
+	})
+}
+
+// Log implements Target, as a kubelet does: of the latest container, or with Previous of
+// the one before.
+func (f *fake) Log(ctx context.Context, _, name string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, *options)
+	if f.down != nil {
+		return nil, f.down
+	}
+	i := slices.IndexFunc(f.pods, func(p *fakePod) bool { return p.object.Name == name && !p.deleted })
+	if i < 0 {
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name)
+	}
+	n := len(f.pods[i].instances) - 1
+	if options.Previous {
+		n--
+	}
+	if n < 0 {
+		return nil, apierrors.NewBadRequest("container is waiting to start")
+	}
+	f.opened++
+	return &fakeLog{ctx: ctx, fake: f, instance: f.pods[i].instances[n], options: options, broken: f.broken}, nil
+}
+
+// fakeLog is a stream of one container's log.
+type fakeLog struct {
+	ctx      context.Context
+	fake     *fake
+	instance *instance
+	options  *corev1.PodLogOptions
+	broken   int
+	next     int
+	rest     string
+	cut      bool
+}
+
+// Read implements io.Reader.
+func (l *fakeLog) Read(p []byte) (int, error) {
+	for {
+		l.fake.mu.Lock()
+		n, err, done := l.read(p)
+		changed := l.fake.changed
+		l.fake.mu.Unlock()
+		if done {
+			return n, err
+		}
+		select {
+		case <-changed:
+		case <-l.ctx.Done():
+			return 0, l.ctx.Err()
+		}
+	}
+}
+
+var errBroken = errors.New("the stream is broken")
+
+func (l *fakeLog) read(p []byte) (n int, err error, done bool) {
+	if l.cut {
+		return 0, errBroken, true
+	}
+	if l.rest == "" && l.next < len(l.instance.lines) {
+		line := l.instance.lines[l.next]
+		l.next++
+		if since := l.options.SinceTime; since == nil || !line.at.Before(since.Time) {
+			l.rest = line.text + "\n"
+			if l.options.Timestamps {
+				l.rest = line.at.Format("2006-01-02T15:04:05.000000000Z07:00") + " " + l.rest
+			}
+		} else {
+			return 0, nil, true
+		}
+	}
+	switch {
+	case l.broken != l.fake.broken && len(l.rest) > 3: // in the middle of a line
+		n = copy(p, l.rest[:len(l.rest)/2])
+		l.cut = true
+		return n, nil, true
+	case l.broken != l.fake.broken:
+		return 0, errBroken, true
+	case l.rest != "":
+		n = copy(p, l.rest)
+		l.rest = l.rest[n:]
+		return n, nil, true
+	case l.instance.ended || !l.options.Follow:
+		return 0, io.EOF, true
+	}
+	return 0, nil, false
+}
+
+// Close implements io.Closer.
+func (l *fakeLog) Close() error {
+	l.fake.mu.Lock()
+	defer l.fake.mu.Unlock()
+	l.fake.opened--
+	return nil
+}
+
+// client is one request.
+type client struct {
+	response *httptest.ResponseRecorder
+	cancel   context.CancelFunc
+	done     chan struct{}
+	err      error
+	out      *output
+}
+
+// get makes a request and returns while it is served.
+func (f *fake) get(parameters string) *client {
+	values := map[string][]string{}
+	for _, p := range strings.FieldsFunc(parameters, func(r rune) bool { return r == '&' }) {
+		name, value, _ := strings.Cut(p, "=")
+		values[name] = append(values[name], value)
+	}
+	c := &client{response: httptest.NewRecorder(), done: make(chan struct{})}
+	q, err := parseQuery(values)
+	if err != nil {
+		c.err = err
+		close(c.done)
+		return c
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel, c.out = cancel, newOutput(c.response, q.limitBytes)
+	r := &reading{backend: f, namespace: "hub-ns", name: "x", query: q, run: f.run, out: c.out, timing: defaultTiming}
+	go func() {
+		defer close(c.done)
+		if q.follow {
+			c.err = r.follow(ctx)
+		} else {
+			c.err = r.read(ctx)
+		}
+	}()
+	return c
+}
+
+// body waits for the end, and tells what came and how it ended.
+func (c *client) body() string {
+	<-c.done
+	text := ""
+	if c.out != nil {
+		text = c.response.Body.String()
+	}
+	if c.err != nil && !errors.Is(c.err, errLimit) {
+		text += fmt.Sprintf("(%v)", c.err)
+	}
+	return text
+}
