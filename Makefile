@@ -87,8 +87,10 @@ generate: ## Generate deepcopy functions, CRDs and the manager's role.
 	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers/... paths=./cmd/... output:rbac:dir=config/rbac
 
 .PHONY: build
-build: ## Build bin/manager.
+build: ## Build bin/manager and bin/kubectl-pooledjob.
 	@$(BUILD) -o bin/manager ./cmd/manager
+	@$(BUILD) -o bin/kubectl-pooledjob ./cmd/kubectl-pooledjob
+	@ln -sf kubectl-pooledjob bin/kubectl_complete-pooledjob # kubectl looks for this name
 
 .PHONY: localkube
 localkube: ## Build the local clusters' programs into bin/ (once; minutes).

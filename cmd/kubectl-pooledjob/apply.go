@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// checkOurs refuses objects that are there and were not made for this connection. It
+// comes before anything is changed.
+func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster, objects []client.Object) error {
+	for _, obj := range objects {
+		existing, ok := obj.DeepCopyObject().(client.Object)
+		if !ok {
+			continue
+		}
+		err := c.Get(ctx, client.ObjectKeyFromObject(obj), existing)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return explain(err)
+		case !l.made(existing):
+			return fmt.Errorf("%s %s exists and was not made by `kubectl pooledjob connect` for this connection of this hub: take another name, or delete it if nobody needs it",
+				p.kindOf(obj), nameOfObject(obj))
+		}
+	}
+	return nil
+}
+
+// apply makes an object as it is wanted, and says what it did.
+func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.Object) error {
+	existing, ok := wanted.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("%T is no object", wanted)
+	}
+	done := "unchanged"
+	err := c.Get(ctx, client.ObjectKeyFromObject(wanted), existing)
+	switch {
+	case apierrors.IsNotFound(err):
+		done, err = "created", c.Create(ctx, wanted, client.FieldOwner(fieldOwner))
+	case err != nil:
+	case !l.made(existing):
+		return p.checkOurs(ctx, l, c, []client.Object{wanted})
+	default:
+		before := existing.DeepCopyObject()
+		take(existing, wanted)
+		if !equality.Semantic.DeepEqual(before, existing) {
+			done, err = "configured", c.Update(ctx, existing, client.FieldOwner(fieldOwner))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), explain(err))
+	}
+	_, err = fmt.Fprintf(p.Out, "%s: %s %s %s\n", l.side(c), p.kindOf(wanted), nameOfObject(wanted), done)
+	return err
+}
+
+// take gives an existing object what is wanted of it, and leaves the rest.
+func take(existing, wanted client.Object) {
+	labels := maps.Clone(existing.GetLabels())
+	maps.Copy(labels, wanted.GetLabels())
+	existing.SetLabels(labels)
+	switch e := existing.(type) {
+	case *rbacv1.ClusterRole:
+		if w, ok := wanted.(*rbacv1.ClusterRole); ok {
+			e.Rules = w.Rules
+		}
+	case *rbacv1.Role:
+		if w, ok := wanted.(*rbacv1.Role); ok {
+			e.Rules = w.Rules
+		}
+	case *rbacv1.ClusterRoleBinding:
+		if w, ok := wanted.(*rbacv1.ClusterRoleBinding); ok {
+			e.Subjects = w.Subjects
+		}
+	case *rbacv1.RoleBinding:
+		if w, ok := wanted.(*rbacv1.RoleBinding); ok {
+			e.Subjects = w.Subjects
+		}
+	case *corev1.Secret:
+		if w, ok := wanted.(*corev1.Secret); ok {
+			e.Data = w.Data
+		}
+	case *v1alpha1.ClusterConnection:
+		if w, ok := wanted.(*v1alpha1.ClusterConnection); ok {
+			e.Spec = w.Spec
+		}
+	}
+}
+
+// side names the cluster that an object is on.
+func (l *link) side(c *cluster) string {
+	if c == l.target {
+		return "target"
+	}
+	return "hub"
+}
+
+func nameOfObject(obj client.Object) string {
+	if obj.GetNamespace() == "" {
+		return obj.GetName()
+	}
+	return obj.GetNamespace() + "/" + obj.GetName()
+}
+
+// remove deletes an object if connect made it, and says so.
+func (p *plugin) remove(ctx context.Context, l *link, c *cluster, obj client.Object) error {
+	if !l.made(obj) {
+		return nil
+	}
+	uid := obj.GetUID()
+	err := c.Delete(ctx, obj, client.Preconditions{UID: &uid})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", p.kindOf(obj), nameOfObject(obj), explain(err))
+	}
+	_, err = fmt.Fprintf(p.Out, "%s: %s %s deleted\n", l.side(c), p.kindOf(obj), nameOfObject(obj))
+	return err
+}

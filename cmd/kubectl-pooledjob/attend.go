@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+const (
+	// logPatience is how long the log may stand still after the run has ended.
+	logPatience = 30 * time.Second
+	// noLogPatience is the same for a log of which nothing has come yet.
+	noLogPatience = 10 * time.Second
+)
+
+// errLeft is when a second signal has us leave the run.
+var errLeft = errors.New("left by a second signal")
+
+// attendant stays with a run until it has ended: it shows how the run goes and what it
+// writes, and passes signals on.
+type attendant struct {
+	hub      *cluster
+	key      client.ObjectKey
+	progress *progress
+	out      io.Writer
+	signals  <-chan os.Signal
+
+	mu        sync.Mutex
+	interrupt os.Signal // the first signal, if one came
+
+	begun   atomic.Bool // some of the log has come
+	last    atomic.Pointer[v1alpha1.PooledJob]
+	logged  chan struct{} // closed when the log has been read
+	reading chan struct{} // something was read
+}
+
+// catchSignals has signals asked about instead of ending us. It must be called before
+// the run is created, so that none leaves a run alone that nobody knows of.
+func catchSignals() (signals <-chan os.Signal, release func()) {
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
+	return caught, func() { signal.Stop(caught) }
+}
+
+// attend returns nil when the run has succeeded, and its exit code otherwise.
+func (a *attendant) attend(ctx context.Context) error {
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	defer a.progress.close()
+	a.logged, a.reading = make(chan struct{}), make(chan struct{}, 1)
+	go a.heedSignals(ctx, leave)
+	logContext, stopLog := context.WithCancel(ctx)
+	defer stopLog()
+	go a.log(logContext)
+
+	w := &watcher{hub: a.hub, key: a.key, lost: func(err error) {
+		a.progress.note("the hub does not answer (%v); the run goes on, still trying", err)
+	}}
+	if err := w.follow(ctx, a.see); err != nil {
+		return a.left(err)
+	}
+	if err := a.awaitLog(ctx, stopLog); err != nil {
+		return a.left(err)
+	}
+	job := a.last.Load()
+	a.progress.show(stateOf(job))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return exitAfter(job, a.interrupt)
+}
+
+func (a *attendant) see(job *v1alpha1.PooledJob) bool {
+	a.last.Store(job)
+	if finished(job) {
+		return true
+	}
+	a.progress.show(stateOf(job))
+	return false
+}
+
+// left says how to come back, when we were told to go.
+func (a *attendant) left(err error) error {
+	if !errors.Is(err, errLeft) {
+		return err
+	}
+	a.progress.note("left alone; `kubectl pooledjob wait %s -n %s` waits for its end", a.key.Name, a.key.Namespace)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if number, ok := a.interrupt.(syscall.Signal); ok {
+		return exitCode(exitSignal + int(number))
+	}
+	return err
+}
+
+// heedSignals asks the operator to cancel at the first signal, and has us leave at the
+// second.
+func (a *attendant) heedSignals(ctx context.Context, leave context.CancelCauseFunc) {
+	select {
+	case <-ctx.Done():
+		return
+	case s := <-a.signals:
+		a.mu.Lock()
+		a.interrupt = s
+		a.mu.Unlock()
+	}
+	a.progress.note("stopping it; interrupt again to leave before it has ended")
+	go a.cancel(ctx)
+	select {
+	case <-ctx.Done():
+	case <-a.signals:
+		leave(errLeft)
+	}
+}
+
+func (a *attendant) cancel(ctx context.Context) {
+	backoff := retries()
+	for {
+		_, err := cancelRun(ctx, a.hub, a.key, nil)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if !mayPass(err) {
+			a.progress.note("it cannot be stopped: %v", explain(err))
+			return
+		}
+		if pause(ctx, &backoff) != nil {
+			return
+		}
+	}
+}
+
+// log copies what the run writes. The run is followed without it, if need be.
+func (a *attendant) log(ctx context.Context) {
+	defer close(a.logged)
+	open, err := a.hub.logs(a.key)
+	if err == nil {
+		f := &follower{
+			open: open, options: logOptions{follow: true, tail: -1, limit: -1}, patient: true,
+			ended: func(context.Context) bool { job := a.last.Load(); return job != nil && finished(job) },
+			broken: func(err error) {
+				if !a.over() {
+					a.progress.note("the log cannot be had at the moment (%v); still trying", explainLog(err))
+				}
+			},
+			progressed: a.read,
+		}
+		err = f.follow(ctx, a.progress.outputTo(a.out))
+	}
+	if err != nil && ctx.Err() == nil && !a.neverRan() {
+		a.progress.note("the log cannot be shown: %v", explainLog(err))
+	}
+}
+
+func (a *attendant) over() bool {
+	job := a.last.Load()
+	return job != nil && finished(job)
+}
+
+// neverRan tells whether the run ended without a Job, so that nobody misses a log.
+func (a *attendant) neverRan() bool {
+	job := a.last.Load()
+	return job != nil && finished(job) && job.Status.JobRef.UID == ""
+}
+
+func (a *attendant) read() {
+	a.begun.Store(true)
+	select {
+	case a.reading <- struct{}{}:
+	default:
+	}
+}
+
+// awaitLog waits for the rest of the log, for as long as it comes.
+func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
+	patience := noLogPatience
+	if a.begun.Load() {
+		patience = logPatience
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-a.logged:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-a.reading:
+			timer.Reset(logPatience)
+		case <-timer.C:
+			stop()
+			a.progress.note("the end of the log cannot be shown: %v", a.whyNoLog(ctx))
+			return nil
+		}
+	}
+}
+
+// whyNoLog asks for the log as it is: that is answered at once, if only with an error.
+func (a *attendant) whyNoLog(ctx context.Context) error {
+	ctx, stop := bounded(ctx, noLogPatience)
+	defer stop()
+	open, err := a.hub.logs(a.key)
+	if err == nil {
+		err = readLog(ctx, open, &logOptions{tail: -1, limit: 1}, io.Discard)
+	}
+	if err == nil {
+		err = fmt.Errorf("it did not come in time; try `kubectl pooledjob logs %s -n %s`", a.key.Name, a.key.Namespace)
+	}
+	return explainLog(err)
+}
+
+// nameOf is how a run is called in the lines about it.
+func nameOf(key client.ObjectKey) string { return fmt.Sprintf("%s/%s", key.Namespace, key.Name) }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+type cancelOptions struct {
+	wait    bool
+	timeout time.Duration
+	dryRun  dryRun
+}
+
+func newCancel(p *plugin) *cobra.Command {
+	options := &cancelOptions{}
+	cmd := &cobra.Command{
+		Use:   "cancel NAME [NAME...]",
+		Short: "Stop runs, and keep their objects",
+		Long: "Stop runs, and keep their objects: their Pods are stopped, and they end Failed with reason Cancelled.\n" +
+			"A run that has ended is left as it is.",
+		Example: "  # Stop a run and wait until it has ended\n" +
+			"  kubectl pooledjob cancel etl-42\n\n" +
+			"  # Ask for it only\n" +
+			"  kubectl pooledjob cancel etl-42 --wait=false",
+		Args:              atLeastOne,
+		ValidArgsFunction: p.completeMany(p.jobNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.cancel(cmd.Context(), args, options)
+		},
+	}
+	cmd.Flags().BoolVar(&options.wait, "wait", true, "Wait until the runs have ended.")
+	cmd.Flags().DurationVar(&options.timeout, "timeout", 0, "How long to wait; 0 is without end.")
+	options.dryRun.add(cmd)
+	return cmd
+}
+
+func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOptions) error {
+	if err := options.dryRun.validate(); err != nil {
+		return err
+	}
+	hub, namespace, err := p.hub()
+	if err != nil {
+		return err
+	}
+	var asked []client.ObjectKey
+	for _, name := range names {
+		key := client.ObjectKey{Namespace: namespace, Name: name}
+		before, err := cancelRun(ctx, hub, key, &options.dryRun)
+		if err != nil {
+			return err
+		}
+		if finished(before) {
+			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, endOf(before))
+			continue
+		}
+		asked = append(asked, key)
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s cancelled%s\n", name, options.dryRun.suffix())
+	}
+	if !options.wait || options.dryRun.on() {
+		return nil
+	}
+	ctx, stop := bounded(ctx, options.timeout)
+	defer stop()
+	for _, key := range asked {
+		if _, err := p.await(ctx, hub, key, options.timeout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cancelRun asks the operator to stop a run that has not ended, and returns the run as
+// it was then.
+func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, dry *dryRun) (*v1alpha1.PooledJob, error) {
+	job := &v1alpha1.PooledJob{}
+	if err := hub.Get(ctx, key, job); err != nil {
+		return nil, err
+	}
+	if finished(job) || (dry != nil && *dry == dryRunClient) {
+		return job, nil
+	}
+	var options []client.PatchOption
+	if dry != nil && *dry == dryRunServer {
+		options = append(options, client.DryRunAll)
+	}
+	options = append(options, client.FieldOwner(fieldOwner))
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"cancel":true}}`, job.UID)
+	asked := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	return job, hub.Patch(ctx, asked, client.RawPatch(types.MergePatchType, patch), options...)
+}

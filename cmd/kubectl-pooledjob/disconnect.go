@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+type disconnectOptions struct {
+	linkOptions
+	hubOnly bool
+	timeout time.Duration
+}
+
+func newDisconnect(p *plugin) *cobra.Command {
+	options := &disconnectOptions{}
+	cmd := &cobra.Command{
+		Use:   "disconnect NAME --context CONTEXT",
+		Short: "Undo what connect made",
+		Long: "Undo what connect made, and nothing else: the ClusterConnection and the Secret on the hub, the\n" +
+			"ServiceAccount and its rights on the target (--context, as for connect).\n\n" +
+			"The ClusterConnection goes first. It waits for its runs, which have to clean up on the target, and says\n" +
+			"which; delete those. After that the rest is deleted. It may be run again after it was interrupted.",
+		Example: "  # Disconnect a cluster\n" +
+			"  kubectl pooledjob disconnect prod-eu --context prod\n\n" +
+			"  # A cluster that does not exist any more\n" +
+			"  kubectl pooledjob disconnect prod-eu --hub-only",
+		Args:              exactlyOne("the name of a connection"),
+		ValidArgsFunction: p.completeOne(p.clusterNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.disconnect(cmd, args[0], options)
+		},
+	}
+	options.linkOptions.add(cmd)
+	cmd.Flags().BoolVar(&options.hubOnly, "hub-only", false, "Leave the target as it is.")
+	cmd.Flags().DurationVar(&options.timeout, "timeout", 0, "How long to wait for the runs of the connection; 0 is without end.")
+	return cmd
+}
+
+func (p *plugin) disconnect(cmd *cobra.Command, name string, options *disconnectOptions) error {
+	l, err := p.link(cmd, name, &options.linkOptions)
+	if err != nil {
+		return err
+	}
+	if l.target == nil && !options.hubOnly {
+		return fmt.Errorf("%w; --hub-only leaves that cluster as it is", errNoTarget)
+	}
+	ctx := cmd.Context()
+	connection := &v1alpha1.ClusterConnection{}
+	err = l.hub.Get(ctx, client.ObjectKey{Name: name}, connection)
+	found := err == nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("the hub: %w", explain(err))
+	}
+	if found && !l.made(connection) {
+		return fmt.Errorf("ClusterConnection %s was not made by `kubectl pooledjob connect`: delete it with `kubectl delete clusterconnection %s`", name, name)
+	}
+	if !options.hubOnly {
+		if err := l.checkCluster(ctx, connection); err != nil {
+			return err
+		}
+	}
+	if found {
+		if err := p.removeConnection(ctx, l, connection, options.timeout); err != nil {
+			return err
+		}
+	}
+	return p.removeRest(ctx, l, options.hubOnly)
+}
+
+// removeRest removes what nobody needs without the ClusterConnection.
+func (p *plugin) removeRest(ctx context.Context, l *link, hubOnly bool) error {
+	secret := &corev1.Secret{}
+	err := l.hub.Get(ctx, client.ObjectKey{Namespace: l.managerNamespace, Name: l.name}, secret)
+	if err == nil {
+		err = p.remove(ctx, l, l.hub, secret)
+	}
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("the hub: %w", explain(err))
+	}
+	if hubOnly {
+		return nil
+	}
+	if err := p.removeFromTarget(ctx, l); err != nil {
+		return fmt.Errorf("the target: %w", err)
+	}
+	return nil
+}
+
+// removeConnection deletes the ClusterConnection and waits until it is gone.
+func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1alpha1.ClusterConnection, timeout time.Duration) error {
+	uid := connection.UID
+	err := client.IgnoreNotFound(l.hub.Delete(ctx, connection, client.Preconditions{UID: &uid}))
+	if err != nil {
+		return fmt.Errorf("the hub: %w", explain(err))
+	}
+	waiting, stop := bounded(ctx, timeout)
+	defer stop()
+	shown := newProgress(p.ErrOut, l.name)
+	defer shown.close()
+	obstacle := ""
+	err = wait.PollUntilContextCancel(waiting, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		now := &v1alpha1.ClusterConnection{}
+		err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, now)
+		if apierrors.IsNotFound(err) || (err == nil && now.UID != uid) {
+			return true, nil
+		}
+		if c := meta.FindStatusCondition(now.Status.Conditions, v1alpha1.ConditionReady); c != nil && c.Reason == v1alpha1.ReasonDeleting {
+			obstacle = c.Message
+			shown.show(withMessage(c.Reason, c.Message))
+		}
+		return false, err
+	})
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("ClusterConnection %s is not gone after %s: %s; delete these runs, then run this again", l.name, timeout, obstacle)
+	case err != nil:
+		return fmt.Errorf("the hub: %w", explain(err))
+	}
+	_, err = fmt.Fprintf(p.Out, "hub: ClusterConnection %s deleted\n", l.name)
+	return err
+}
+
+// removeFromTarget takes the rights away first, and the identity last.
+func (p *plugin) removeFromTarget(ctx context.Context, l *link) error {
+	objects, err := l.find(ctx, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleList{},
+		&rbacv1.RoleList{}, &corev1.ServiceAccountList{})
+	if err != nil {
+		return err
+	}
+	for _, obj := range objects {
+		if err := p.remove(ctx, l, l.target, obj); err != nil {
+			return err
+		}
+	}
+	namespaces, err := l.find(ctx, &corev1.NamespaceList{})
+	for _, namespace := range namespaces {
+		p.say("The namespace %s was made by connect and is left, as others may use it by now: delete it on the target when it is empty.", namespace.GetName())
+	}
+	return err
+}
+
+// find lists what was made for the connection on the target.
+func (l *link) find(ctx context.Context, lists ...client.ObjectList) (found []client.Object, err error) {
+	for _, list := range lists {
+		if err := l.target.List(ctx, list, client.MatchingLabels(l.labels())); err != nil {
+			return nil, explain(err)
+		}
+		items, err := meta.ExtractList(list)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			if obj, ok := item.(client.Object); ok {
+				found = append(found, obj)
+			}
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// explain puts an error of the API, of the network or of the kubeconfig into a
+// sentence that says what to do.
+func explain(err error) error {
+	var status apierrors.APIStatus
+	var network *url.Error
+	switch {
+	case errors.As(err, &status):
+		return explainStatus(err, status.Status())
+	case clientcmd.IsEmptyConfig(err):
+		return errors.New("there is no kubeconfig: set KUBECONFIG, or give --kubeconfig")
+	case errors.As(err, &network):
+		return fmt.Errorf("%w; check that the cluster is up and that --context and --kubeconfig name the right one", err)
+	}
+	return err
+}
+
+func explainStatus(err error, status metav1.Status) error {
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("the cluster does not accept your credentials (%w): renew them in your kubeconfig", err)
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("%w; ask who runs the cluster for that right (on a hub the role edit has what runs need, view what reading needs)", err)
+	case isNoAPI(err):
+		return fmt.Errorf("the cluster does not know PooledJobs (%w): install PooledJob there, or name the hub by --context", err)
+	case apierrors.IsNotFound(err) && status.Details != nil && strings.HasPrefix(status.Details.Kind, "pooledjob"):
+		return fmt.Errorf("there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", status.Details.Name)
+	case apierrors.IsNotFound(err) && status.Details != nil && strings.HasPrefix(status.Details.Kind, "clusterconnection"):
+		return fmt.Errorf("there is no ClusterConnection %q; see `kubectl pooledjob clusters`", status.Details.Name)
+	}
+	return err
+}
+
+// isNoAPI tells the 404 to a resource that the server does not have from the one to
+// an object that does not exist.
+func isNoAPI(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// oneLine is a text without line breaks.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// tableOptions are the flags of commands that print a table.
+type tableOptions struct {
+	output    *genericclioptions.PrintFlags
+	noHeaders bool
+}
+
+type listOptions struct {
+	tableOptions
+	all, unfinished   bool
+	selector, cluster string
+}
+
+func newList(p *plugin) *cobra.Command {
+	options := &listOptions{}
+	cmd := &cobra.Command{
+		Use:     "list [NAME...]",
+		Aliases: []string{"ls"},
+		Short:   "List runs, over all clusters",
+		Example: "  # The runs of a namespace\n" +
+			"  kubectl pooledjob list -n team-a\n\n" +
+			"  # What has not ended on one cluster, in all namespaces, with the messages\n" +
+			"  kubectl pooledjob list -A --cluster prod-eu --unfinished -o wide",
+		ValidArgsFunction: p.completeMany(p.jobNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.list(cmd.Context(), args, options)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVarP(&options.all, "all-namespaces", "A", false, "The runs of all namespaces.")
+	flags.StringVarP(&options.selector, "selector", "l", "", "Labels of the PooledJobs.")
+	flags.StringVar(&options.cluster, "cluster", "", "Only what is bound to that ClusterConnection, or asks for it.")
+	flags.BoolVar(&options.unfinished, "unfinished", false, "Only what has not ended.")
+	options.add(p, cmd)
+	_ = cmd.RegisterFlagCompletionFunc("cluster", p.completeWith(p.clusterNames))
+	return cmd
+}
+
+func (o *tableOptions) add(p *plugin, cmd *cobra.Command) {
+	o.output = p.printFlags()
+	o.output.AddFlags(cmd)
+	cmd.Flags().Lookup("output").Usage = "Output format. One of: (wide, " + strings.Join(o.output.AllowedFormats(), ", ") + ")."
+	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave the first line out.")
+}
+
+// asTable tells whether a table is wanted, and not the objects.
+func (o *tableOptions) asTable() (wide, ok bool) {
+	wide = *o.output.OutputFormat == "wide"
+	return wide, wide || (!o.output.OutputFlagSpecified() && *o.output.TemplatePrinterFlags.TemplateArgument == "")
+}
+
+func (p *plugin) list(ctx context.Context, names []string, options *listOptions) error {
+	hub, namespace, err := p.hub()
+	if err != nil {
+		return err
+	}
+	selector, err := labels.Parse(options.selector)
+	if err != nil {
+		return fmt.Errorf("-l: %w", err)
+	}
+	if options.all {
+		namespace = ""
+		if len(names) > 0 {
+			return fmt.Errorf("a name cannot be given with -A: give its namespace with -n")
+		}
+	}
+	list := &v1alpha1.PooledJobList{}
+	if err := hub.List(ctx, list, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+		return err
+	}
+	if err := missing(list.Items, names); err != nil {
+		return err
+	}
+	list.Items = slices.DeleteFunc(list.Items, func(job v1alpha1.PooledJob) bool {
+		return (len(names) > 0 && !slices.Contains(names, job.Name)) ||
+			(options.unfinished && finished(&job)) || (options.cluster != "" && clusterOf(&job) != options.cluster)
+	})
+	wide, ok := options.asTable()
+	if !ok {
+		return p.printObjects(options.output, list, len(names) == 1)
+	}
+	if len(list.Items) == 0 {
+		p.say("No PooledJobs found%s.", where(namespace))
+		return nil
+	}
+	return p.printTable(jobTable(list.Items, options.all), wide, options.noHeaders)
+}
+
+func where(namespace string) string {
+	if namespace == "" {
+		return ""
+	}
+	return " in namespace " + namespace
+}
+
+func missing(jobs []v1alpha1.PooledJob, names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(jobs, func(job v1alpha1.PooledJob) bool { return job.Name == name }) {
+			return fmt.Errorf("there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", name)
+		}
+	}
+	return nil
+}
+
+func jobTable(jobs []v1alpha1.PooledJob, all bool) *metav1.Table {
+	table := newTable("Name", "Cluster", "Phase", "Exit Code", "Reason", "Age")
+	if all {
+		table = newTable("Namespace", "Name", "Cluster", "Phase", "Exit Code", "Reason", "Age")
+	}
+	for _, name := range []string{"Target Job", "State"} {
+		table.ColumnDefinitions = append(table.ColumnDefinitions, metav1.TableColumnDefinition{Name: name, Type: "string", Priority: 1})
+	}
+	for i := range jobs {
+		job := &jobs[i]
+		exit := ""
+		if code := job.Status.Result.ExitCode; code != nil {
+			exit = fmt.Sprint(*code)
+		}
+		target := ""
+		if ref := job.Status.JobRef; ref.Name != "" {
+			target = ref.Namespace + "/" + ref.Name
+		}
+		cells := []any{
+			job.Name, clusterCell(job), string(job.Status.Phase), exit, reasonOf(job), age(job.CreationTimestamp),
+			target, printable(stateOf(job)),
+		}
+		if all {
+			cells = append([]any{job.Namespace}, cells...)
+		}
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: cells})
+	}
+	return table
+}
+
+// clusterCell is the cluster of a run; a selector that has not chosen yet is none.
+func clusterCell(job *v1alpha1.PooledJob) string {
+	if job.Status.ClusterName != "" {
+		return job.Status.ClusterName
+	}
+	return job.Spec.ClusterName
+}
+
+func newTable(names ...string) *metav1.Table {
+	table := &metav1.Table{}
+	for _, name := range names {
+		table.ColumnDefinitions = append(table.ColumnDefinitions, metav1.TableColumnDefinition{Name: name, Type: "string"})
+	}
+	return table
+}
+
+func (p *plugin) printTable(table *metav1.Table, wide, noHeaders bool) error {
+	return printers.NewTablePrinter(printers.PrintOptions{Wide: wide, NoHeaders: noHeaders}).PrintObj(table, p.Out)
+}
+
+// printObjects prints a list as -o asks for: as one object, or each by itself.
+func (p *plugin) printObjects(output *genericclioptions.PrintFlags, list runtime.Object, single bool) error {
+	items, err := meta.ExtractList(list)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		kinds, _, err := p.scheme.ObjectKinds(item)
+		if err != nil {
+			return err
+		}
+		item.GetObjectKind().SetGroupVersionKind(kinds[0])
+	}
+	none := dryRunNone
+	if *output.OutputFormat != "name" && !single {
+		if err := meta.SetList(list, items); err != nil {
+			return err
+		}
+		items = []runtime.Object{list}
+	}
+	for _, item := range items {
+		if err := p.print(output, item, "", &none); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func age(since metav1.Time) string {
+	if since.IsZero() {
+		return ""
+	}
+	return duration.HumanDuration(time.Since(since.Time))
+}

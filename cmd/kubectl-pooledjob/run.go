@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// startOptions say what is done with a new PooledJob.
+type startOptions struct {
+	detach bool
+	dryRun dryRun
+	output *genericclioptions.PrintFlags
+}
+
+type runOptions struct {
+	startOptions
+	job   jobOptions
+	files resource.FilenameOptions
+}
+
+func newRun(p *plugin) *cobra.Command {
+	options := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run NAME --image IMAGE [flags] [-- COMMAND ARG...] | run [NAME] -f FILE",
+		Short: "Run a command on a cluster, show its output, end with its exit code",
+		Long: "Run a command on a cluster, show its output, end with its exit code.\n\n" +
+			"Standard output has what the run writes, and nothing else; how it goes is on standard error. Ctrl-C (or\n" +
+			"SIGTERM) stops the run and waits for its end; a second one leaves at once.\n\n" +
+			"The name is the run: after this program was killed, the same command line goes on with a run that has not\n" +
+			"ended. A name that is taken by another spec, or by a run that has ended, is refused.",
+		Example: "  # Run a command on the cluster prod-eu\n" +
+			"  kubectl pooledjob run hello --image busybox:1.37 --cluster prod-eu -- sh -c 'echo hello; exit 3'\n\n" +
+			"  # On any cluster with this label, with environment and resources\n" +
+			"  kubectl pooledjob run etl-42 --image registry.example.com/etl:1.4 --cluster-selector env=prod \\\n" +
+			"    --env DAY=2026-11-21 --requests cpu=500m,memory=1Gi\n\n" +
+			"  # From a manifest, and leave it alone\n" +
+			"  kubectl pooledjob run -f etl.yaml --detach\n\n" +
+			"  # See what would be created\n" +
+			"  kubectl pooledjob run hello --image busybox:1.37 --cluster prod-eu --dry-run=client -o yaml -- echo hello",
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				args, options.job.command = args[:dash], args[dash:]
+			}
+			options.job.selectorGiven = cmd.Flags().Changed("cluster-selector")
+			options.job.ttlGiven = cmd.Flags().Changed("ttl")
+			return p.run(cmd.Context(), cmd, args, options)
+		},
+	}
+	addJobFlags(cmd.Flags(), &options.job)
+	cmd.Flags().StringSliceVarP(&options.files.Filenames, "filename", "f", nil, "File with the manifest of one PooledJob; - is standard input. NAME replaces the name in it.")
+	options.add(p, cmd)
+	cmd.MarkFlagsMutuallyExclusive("cluster", "cluster-selector")
+	_ = cmd.RegisterFlagCompletionFunc("cluster", p.completeWith(p.clusterNames))
+	return cmd
+}
+
+func addJobFlags(flags *pflag.FlagSet, o *jobOptions) {
+	flags.StringVar(&o.image, "image", "", "The image to run.")
+	flags.StringVar(&o.pullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never. Without it the target's default.")
+	flags.StringVar(&o.serviceAccount, "service-account", "", "The ServiceAccount of the Pod, on the target.")
+	flags.StringVar(&o.cluster, "cluster", "", "The ClusterConnection to run on.")
+	flags.StringVar(&o.selector, "cluster-selector", "", "Labels of ClusterConnections of which one is chosen, such as env=prod; '' is any.")
+	flags.StringVar(&o.targetNamespace, "target-namespace", "", "The namespace on the target. Without it the one of the same name.")
+	flags.StringArrayVarP(&o.env, "env", "e", nil, "Environment variable NAME=VALUE; may be given several times.")
+	flags.StringSliceVarP(&o.labels, "labels", "l", nil, "Labels KEY=VALUE of the PooledJob and its Pods.")
+	flags.StringSliceVar(&o.annotations, "annotations", nil, "Annotations KEY=VALUE of the Pods.")
+	flags.StringVar(&o.requests, "requests", "", "What the container is given at least, such as cpu=500m,memory=1Gi.")
+	flags.StringVar(&o.limits, "limits", "", "What the container may use at most.")
+	flags.Int32Var(&o.backoffLimit, "backoff-limit", 0, "How often a failed Pod is replaced by another.")
+	flags.DurationVar(&o.deadline, "deadline", 0, "How long the run may take on its cluster; 0 is without end.")
+	flags.DurationVar(&o.dispatchDeadline, "dispatch-deadline", 0, "How long it may wait for its cluster; 0 is without end.")
+	flags.DurationVar(&o.ttl, "ttl", 0, "Delete the PooledJob so long after its end. Without it it stays.")
+}
+
+func (o *startOptions) add(p *plugin, cmd *cobra.Command) {
+	o.output = p.printFlags()
+	o.output.AddFlags(cmd)
+	o.dryRun.add(cmd)
+	cmd.Flags().BoolVar(&o.detach, "detach", false, "Create the PooledJob only; do not follow it.")
+}
+
+func (o *startOptions) validate() error {
+	if o.output.OutputFlagSpecified() && !o.detach && !o.dryRun.on() {
+		return errors.New("-o needs --detach or --dry-run: standard output belongs to the run; read the object with `kubectl pooledjob list NAME -o yaml`")
+	}
+	return o.dryRun.validate()
+}
+
+func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, options *runOptions) error {
+	if len(args) > 1 {
+		return fmt.Errorf("give one NAME, and the command after `--`; see `%s --help`", cmd.CommandPath())
+	}
+	if err := options.validate(); err != nil {
+		return err
+	}
+	hub, namespace, err := p.hub()
+	if err != nil {
+		return err
+	}
+	var job *v1alpha1.PooledJob
+	switch {
+	case len(options.files.Filenames) > 0:
+		job, err = p.fromFile(cmd, args, options)
+	case len(args) == 0:
+		err = fmt.Errorf("give a NAME for the run; see `%s --help`", cmd.CommandPath())
+	default:
+		job, err = options.job.build(namespace, args[0])
+	}
+	if err != nil {
+		return err
+	}
+	return p.start(ctx, hub, job, &options.startOptions)
+}
+
+// start creates a PooledJob, or finds it again, and follows it to its end.
+func (p *plugin) start(ctx context.Context, hub *cluster, job *v1alpha1.PooledJob, options *startOptions) error {
+	if options.dryRun == dryRunClient {
+		return p.print(options.output, job, "created", &options.dryRun)
+	}
+	signals, release := catchSignals()
+	defer release()
+	job, done, err := createOrFind(ctx, hub, job, options.dryRun == dryRunServer)
+	if err != nil {
+		return err
+	}
+	if options.detach || options.dryRun.on() {
+		return p.print(options.output, job, done, &options.dryRun)
+	}
+	key := client.ObjectKeyFromObject(job)
+	a := &attendant{hub: hub, key: key, progress: newProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals}
+	a.progress.show(done)
+	return a.attend(ctx)
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gexec"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+var _ = Describe("run", func() {
+	It("ends with the exit code of the run, and says on standard error how it went", func() {
+		name := uniqueName("fails")
+		session := dev(runArgs(name, behaviour(0.5, 7), "-e", "DAY=2026-11-21", "--requests", "cpu=100m,memory=1Mi", "--", "false")...)
+		Expect(session).To(gexec.Exit(7))
+		Expect(stderr(session)).To(ContainSubstring(team + "/" + name + ": created\n"))
+		Expect(stderr(session)).To(ContainSubstring("runs on " + ordinal))
+		Expect(stderr(session)).To(MatchRegexp(`failed.*, exit code 7, BackoffLimitExceeded`))
+		Expect(stderr(session)).NotTo(ContainSubstring("\r"), "a spinner is for terminals")
+	})
+
+	It("ends with 0 when the run succeeds", func() {
+		Expect(dev(runArgs(uniqueName("succeeds"), behaviour(0.1, 0))...)).To(gexec.Exit(0))
+	})
+
+	It("ends with 1 when the run fails without an exit code", func() {
+		name := uniqueName("refused")
+		session := dev("run", name, "--image", "busybox", "--cluster", ordinal, "--target-namespace", "kube-system")
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("failed, NotPermitted: "))
+		Expect(stderr(session)).NotTo(ContainSubstring("log"), "a run that never was has none")
+		Expect(stdout(session)).To(BeEmpty())
+	})
+
+	It("asks for a chosen cluster, and passes on what the flags say", func(ctx context.Context) {
+		name := uniqueName("chosen")
+		session := dev("run", name, "--image", "busybox:1.37", "--cluster-selector", "env in (test,prod)", "-e", "A=b,c=d", "--limits", "memory=1Gi",
+			"--labels", "app=etl", "--backoff-limit", "2", "--deadline", "1h", "--ttl", "0s", "--dispatch-deadline", "10m",
+			"--service-account", "default", "--dry-run=server", "-o", "yaml", "--", "sh", "-c", "echo -n hello")
+		Expect(session).To(gexec.Exit(0))
+		Expect(stdout(session)).To(And(
+			ContainSubstring("kind: PooledJob\n"), ContainSubstring("operator: In"), ContainSubstring("- echo -n hello\n"),
+			ContainSubstring("name: A\n"), ContainSubstring("value: b,c=d\n"), ContainSubstring("memory: 1Gi\n"),
+			ContainSubstring("activeDeadlineSeconds: 3600\n"), ContainSubstring("backoffLimit: 2\n"),
+			ContainSubstring("ttlSecondsAfterFinished: 0\n"), ContainSubstring("dispatchDeadlineSeconds: 600\n"),
+			ContainSubstring("app: etl\n"), ContainSubstring("serviceAccountName: default\n"), ContainSubstring("uid: "),
+		))
+		Expect(client.IgnoreNotFound(hub.Get(ctx, client.ObjectKey{Namespace: team, Name: name}, &v1alpha1.PooledJob{}))).To(Succeed())
+		Expect(hub.Get(ctx, client.ObjectKey{Namespace: team, Name: name}, &v1alpha1.PooledJob{})).NotTo(Succeed())
+	})
+
+	It("sends nothing with --dry-run=client", func(ctx context.Context) {
+		name := uniqueName("dry")
+		session := plug(developer, "run", name, "--image", "busybox", "--cluster", ordinal, "--dry-run=client", "-o", "name", "-n", team).Wait()
+		Expect(session).To(gexec.Exit(0))
+		Expect(stdout(session)).To(Equal("pooledjob.pooledjob.io/" + name + "\n"))
+		Expect(hub.Get(ctx, client.ObjectKey{Namespace: team, Name: name}, &v1alpha1.PooledJob{})).NotTo(Succeed())
+	})
+
+	It("cancels the run at the first signal, and waits for its end", func(ctx context.Context) {
+		name := uniqueName("interrupted")
+		session := plug(developer, inTeam(runArgs(name, behaviour(3600, 0))...)...)
+		Eventually(session.Err.Contents).Should(ContainSubstring("runs on"))
+		session.Interrupt()
+		Eventually(session).Should(gexec.Exit())
+		Expect(session.ExitCode()).NotTo(BeZero())
+		Expect(stderr(session)).To(ContainSubstring("Cancelled"))
+		job := jobNamed(ctx, name)(Default)
+		Expect(job).To(havePhase(v1alpha1.PooledJobFailed))
+		if code := job.Status.Result.ExitCode; code == nil {
+			Expect(session).To(gexec.Exit(128 + int(syscall.SIGINT)))
+		}
+	})
+
+	It("leaves at the second signal, and finds the run again", func() {
+		By("having a run that cannot end: its cluster is not there")
+		name := uniqueName("left")
+		args := []string{"run", name, "--image", "busybox", "--cluster", "nowhere", "-n", team}
+		session := plug(developer, args...)
+		Eventually(session.Err.Contents).Should(ContainSubstring("waits: ClusterNotFound"))
+		By("killing the caller")
+		Eventually(session.Kill()).Should(gexec.Exit())
+		session = plug(developer, args...)
+		Eventually(session.Err.Contents).Should(ContainSubstring("found again"))
+		By("leaving it")
+		session.Terminate()
+		Eventually(session.Err.Contents).Should(ContainSubstring("stopping it"))
+		session.Terminate()
+		Eventually(session).Should(gexec.Exit(128 + int(syscall.SIGTERM)))
+	})
+
+	It("refuses a name that is taken, with the way out", func() {
+		name := uniqueName("taken")
+		Expect(dev(runArgs(name, behaviour(0.1, 0))...)).To(gexec.Exit(0))
+
+		session := dev(runArgs(name, behaviour(0.1, 0))...)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(MatchRegexp(`^error: the run %s has ended \(succeeded.*\): .*kubectl pooledjob rerun %s`, name, name))
+
+		session = dev(runArgs(name, behaviour(0.2, 0))...)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("is taken by a run with another spec.template: take another name, or delete"))
+	})
+
+	It("creates what a file says, under another name if it is told one", func(ctx context.Context) {
+		manifest := "apiVersion: pooledjob.io/v1alpha1\nkind: PooledJob\nmetadata: {name: in-file}\nspec:\n  clusterName: " + ordinal + `
+  template: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: busybox}]}}}}
+`
+		file := filepath.Join(GinkgoT().TempDir(), "job.yaml")
+		Expect(os.WriteFile(file, []byte(manifest), 0o600)).To(Succeed())
+		session := dev("run", "-f", file, "--detach", "-o", "name")
+		Expect(session).To(gexec.Exit(0))
+		Expect(stdout(session)).To(Equal("pooledjob.pooledjob.io/in-file\n"))
+		Expect(dev("wait", "in-file", "--timeout", "1m")).To(gexec.Exit(0))
+
+		name := uniqueName("from-input")
+		session = plugWithInput(manifest, developer, "run", name, "-f", "-", "-n", team).Wait(time.Minute)
+		Expect(session).To(gexec.Exit(0))
+		Expect(jobNamed(ctx, name)(Default)).To(havePhase(v1alpha1.PooledJobSucceeded))
+
+		session = plugWithInput(manifest+"  clusterNam: x\n", developer, "run", "-f", "-", "-n", team).Wait(time.Minute)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring(`unknown field "spec.clusterNam"`))
+	})
+
+	DescribeTable("says what is missing", func(words string, args ...string) {
+		session := dev(args...)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stdout(session)).To(BeEmpty())
+		Expect(stderr(session)).To(HavePrefix("error: "))
+		Expect(stderr(session)).To(ContainSubstring(words))
+		Expect(stderr(session)).To(HaveSuffix("\n"))
+		Expect(session.Err.Contents()).To(HaveEach(Not(BeEquivalentTo('\r'))))
+	},
+		Entry("a name", "give a NAME for the run", "run", "--image", "busybox", "--cluster", ordinal),
+		Entry("an image", "give --image IMAGE", "run", "a", "--cluster", ordinal),
+		Entry("a cluster", "give --cluster NAME", "run", "a", "--image", "busybox"),
+		Entry("the dashes before a command", "give one NAME, and the command after `--`", "run", "a", "echo", "--image", "b", "--cluster", ordinal),
+		Entry("a variable's value", `--env is "A"; it must be NAME=VALUE`, "run", "a", "--image", "b", "--cluster", ordinal, "-e", "A"),
+		Entry("a quantity", `--requests is "cpu"; it must be RESOURCE=QUANTITY`, "run", "a", "--image", "b", "--cluster", ordinal, "--requests", "cpu"),
+		Entry("--detach", "-o needs --detach or --dry-run", "run", "a", "--image", "b", "--cluster", ordinal, "-o", "yaml"),
+		Entry("what the file should say", "--image cannot be used with -f", "run", "-f", "x.yaml", "--image", "b"),
+		Entry("a known flag", "see `kubectl pooledjob run --help`", "run", "a", "--imag", "b"),
+		Entry("a valid name", "metadata.name: Invalid value", "run", "A_b", "--image", "b", "--cluster", ordinal),
+	)
+})
