@@ -51,6 +51,9 @@ type stamped struct {
 	text string
 }
 
+// later lets virtual time pass.
+func later(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // in a bubble of synctest
+
 func newFake() *fake {
 	return &fake{
 		changed: make(chan struct{}),
@@ -67,18 +70,13 @@ func (f *fake) do(how func()) {
 	f.changed = make(chan struct{})
 }
 
-func (f *fake) addPod(name string, containers ...string) *fakePod {
-	if len(containers) == 0 {
-		containers = []string{"main"}
-	}
+func (f *fake) addPod(name string) *fakePod {
 	yes := true
 	p := &fakePod{object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "ns", Name: name, UID: types.UID("uid-" + name), CreationTimestamp: metav1.Now(),
 		OwnerReferences: []metav1.OwnerReference{{UID: jobUID, Controller: &yes}},
 	}}}
-	for _, c := range containers {
-		p.object.Spec.Containers = append(p.object.Spec.Containers, corev1.Container{Name: c})
-	}
+	p.object.Spec.Containers = []corev1.Container{{Name: "main"}}
 	f.do(func() { f.pods = append(f.pods, p) })
 	return p
 }
@@ -131,8 +129,8 @@ func (f *fake) Run(context.Context, string, string) (Run, error) {
 
 // Watch implements Backend.
 func (f *fake) Watch(string, string) (<-chan struct{}, func()) {
-	told, ctx, cancel := make(chan struct{}, 1), context.Background(), func() {}
-	ctx, cancel = context.WithCancel(ctx)
+	told := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(context.Background())
 	go f.watch(ctx, func() {
 		select {
 		case told <- struct{}{}:
@@ -231,7 +229,7 @@ type fakeLog struct {
 func (l *fakeLog) Read(p []byte) (int, error) {
 	for {
 		l.fake.mu.Lock()
-		n, err, done := l.read(p)
+		n, done, err := l.read(p)
 		changed := l.fake.changed
 		l.fake.mu.Unlock()
 		if done {
@@ -247,37 +245,40 @@ func (l *fakeLog) Read(p []byte) (int, error) {
 
 var errBroken = errors.New("the stream is broken")
 
-func (l *fakeLog) read(p []byte) (n int, err error, done bool) {
+func (l *fakeLog) read(p []byte) (n int, done bool, err error) {
 	if l.cut {
-		return 0, errBroken, true
+		return 0, true, errBroken
 	}
-	if l.rest == "" && l.next < len(l.instance.lines) {
-		line := l.instance.lines[l.next]
+	for l.rest == "" && l.next < len(l.instance.lines) {
+		l.rest = l.served(l.instance.lines[l.next])
 		l.next++
-		if since := l.options.SinceTime; since == nil || !line.at.Before(since.Time) {
-			l.rest = line.text + "\n"
-			if l.options.Timestamps {
-				l.rest = line.at.Format("2006-01-02T15:04:05.000000000Z07:00") + " " + l.rest
-			}
-		} else {
-			return 0, nil, true
-		}
 	}
+	isBroken := l.broken != l.fake.broken
 	switch {
-	case l.broken != l.fake.broken && len(l.rest) > 3: // in the middle of a line
-		n = copy(p, l.rest[:len(l.rest)/2])
+	case isBroken && len(l.rest) <= 3:
+		return 0, true, errBroken
+	case isBroken: // in the middle of a line
 		l.cut = true
-		return n, nil, true
-	case l.broken != l.fake.broken:
-		return 0, errBroken, true
+		return copy(p, l.rest[:len(l.rest)/2]), true, nil
 	case l.rest != "":
 		n = copy(p, l.rest)
 		l.rest = l.rest[n:]
-		return n, nil, true
+		return n, true, nil
 	case l.instance.ended || !l.options.Follow:
-		return 0, io.EOF, true
+		return 0, true, io.EOF
 	}
-	return 0, nil, false
+	return 0, false, nil
+}
+
+// served is a line as it is asked for; empty if it is older.
+func (l *fakeLog) served(line stamped) string {
+	switch since := l.options.SinceTime; {
+	case since != nil && line.at.Before(since.Time):
+		return ""
+	case l.options.Timestamps:
+		return line.at.Format("2006-01-02T15:04:05.000000000Z07:00") + " " + line.text + "\n"
+	}
+	return line.text + "\n"
 }
 
 // Close implements io.Closer.

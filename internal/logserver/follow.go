@@ -163,7 +163,7 @@ func (r *reading) followPods(ctx context.Context, target Target, v *view) error 
 	defer func() {
 		cancel()
 		for ; f.active > 0; f.active-- {
-			_ = <-f.ended
+			<-f.ended //nolint:errcheck // there is another error to tell, or none
 		}
 	}()
 	for {

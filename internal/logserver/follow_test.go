@@ -83,7 +83,7 @@ func TestFollowing(t *testing.T) {
 			f.print(p, "the last words")
 			f.exit(p)
 			f.start(p)
-			time.Sleep(time.Millisecond) // no container starts as fast as another ends
+			later(time.Millisecond) // no container starts as fast as another ends
 			f.print(p, "two")
 			f.publish(p, corev1.PodRunning)
 			step()
@@ -142,13 +142,25 @@ func TestFollowing(t *testing.T) {
 		"a status that comes late": {play: func(_ *testing.T, f *fake, step func()) {
 			p := play(f, step, "one")
 			f.exit(p)
-			time.Sleep(time.Minute)
+			later(time.Minute)
 			f.finish(p)
 		}, want: "one\n"},
 		"an end that is known before the last lines": {play: func(_ *testing.T, f *fake, step func()) {
 			p := play(f, step, "one")
 			f.end()
 			step()
+			f.print(p, "two")
+			f.exit(p)
+		}, want: "one\ntwo\n"},
+		"a stream that breaks after the end is known": {play: func(_ *testing.T, f *fake, step func()) {
+			p := play(f, step, "one")
+			f.end()
+			step()
+			for range 2 {
+				f.do(func() { f.broken++ })
+				step()
+				step()
+			}
 			f.print(p, "two")
 			f.exit(p)
 		}, want: "one\ntwo\n"},
@@ -179,17 +191,17 @@ func TestFollowing(t *testing.T) {
 		"a target that stays away": {play: func(_ *testing.T, f *fake, step func()) {
 			play(f, step, "one")
 			f.do(func() { f.down, f.broken = errors.New("no route"), f.broken+1 })
-			time.Sleep(2 * time.Minute)
+			later(2 * time.Minute)
 			f.do(func() {})
 		}, want: `one
 (the cluster of ClusterConnection "target" cannot be reached: no route)`},
 		"a target that comes back": {play: func(_ *testing.T, f *fake, step func()) {
 			p := play(f, step, "one")
 			f.do(func() { f.down, f.broken = errors.New("no route"), f.broken+1 })
-			time.Sleep(30 * time.Second)
+			later(30 * time.Second)
 			f.print(p, "two")
 			f.do(func() { f.down = nil })
-			time.Sleep(30 * time.Second)
+			later(30 * time.Second)
 			f.finish(p)
 		}, want: "one\ntwo\n"},
 	} {
@@ -198,7 +210,7 @@ func TestFollowing(t *testing.T) {
 				f := newFake()
 				var c *client
 				step := func() {
-					time.Sleep(time.Second)
+					later(time.Second)
 					if c == nil && f.run.JobUID != "" && len(f.pods) > 0 || c == nil && f.run.JobUID == "" && len(f.pods) == 0 {
 						c = f.get("follow=true&" + test.parameters)
 					}
@@ -221,7 +233,7 @@ func TestFollowing(t *testing.T) {
 func play(f *fake, step func(), lines ...string) *fakePod {
 	p := f.addPod(fmt.Sprintf("p%d", len(f.pods)))
 	f.start(p)
-	time.Sleep(time.Second)
+	later(time.Second)
 	f.print(p, lines...)
 	f.publish(p, corev1.PodRunning)
 	step()
@@ -236,7 +248,7 @@ func TestAFollowedLogIsWholeWhateverHappens(t *testing.T) {
 			c := f.get("follow=true")
 			var all []string
 			for i := range 5 + r.IntN(60) {
-				time.Sleep(time.Duration(r.IntN(4)) * 300 * time.Millisecond)
+				later(time.Duration(r.IntN(4)) * 300 * time.Millisecond)
 				last := p.instances[len(p.instances)-1]
 				switch n := r.IntN(12); {
 				case n < 6 && !last.ended:
@@ -250,7 +262,7 @@ func TestAFollowedLogIsWholeWhateverHappens(t *testing.T) {
 				case n == 7 && !last.ended:
 					f.exit(p)
 				case n == 8 && last.ended && isPublished(p):
-					time.Sleep(time.Millisecond)
+					later(time.Millisecond)
 					f.start(p)
 				case n == 9 && last.ended:
 					f.publish(p, corev1.PodFailed)
@@ -317,15 +329,15 @@ func TestALogIsNotAskedForWithoutAPause(t *testing.T) {
 		c := f.get("follow=true")
 		synctest.Wait()
 		f.do(func() { f.down, f.broken = errors.New("no route"), f.broken+1 })
-		time.Sleep(20 * time.Second)
+		later(20 * time.Second)
 		if n := len(f.asked); n > 25 {
 			t.Errorf("asked %d times in 20 s", n)
 		}
 		f.do(func() { f.down = nil })
-		time.Sleep(2 * time.Second)
+		later(2 * time.Second)
 		before := len(f.asked)
 		f.exit(p) // and the status says for long that it runs
-		time.Sleep(time.Minute)
+		later(time.Minute)
 		if n := len(f.asked) - before; n > 25 {
 			t.Errorf("asked %d times in a minute for a log that had ended", n)
 		}
