@@ -41,6 +41,11 @@ func NewLogs(ctx context.Context, mgr ctrl.Manager, options Options) (*Logs, err
 		hub: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: options.Namespace,
 		streams: connpool.NewStreams(ctx, pool), watchers: map[types.NamespacedName]map[chan struct{}]struct{}{},
 	}
+	if options.Metrics != nil {
+		if err := options.Metrics.Register(l.streams); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
 	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
 	if err != nil {
 		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)

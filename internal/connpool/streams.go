@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -159,14 +160,20 @@ func (s *Streams) closeAll() {
 	}
 }
 
-// Sockets is how many TCP connections are open.
-func (s *Streams) Sockets() (n int64) {
+var streamSocketsMetric = prometheus.NewDesc("pooledjob_log_sockets", "Open TCP connections to targets for logs.", nil, nil)
+
+// Describe implements prometheus.Collector.
+func (*Streams) Describe(descs chan<- *prometheus.Desc) { descs <- streamSocketsMetric }
+
+// Collect implements prometheus.Collector.
+func (s *Streams) Collect(metrics chan<- prometheus.Metric) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var n int64
 	for _, c := range s.open {
 		n += c.sockets.Load()
 	}
-	return n
+	metrics <- prometheus.MustNewConstMetric(streamSocketsMetric, prometheus.GaugeValue, float64(n))
 }
 
 // Pods are the Pods of the run of that key, as the target has them now.

@@ -128,7 +128,7 @@ func (f *fake) Run(context.Context, string, string) (Run, error) {
 }
 
 // Watch implements Backend.
-func (f *fake) Watch(string, string) (<-chan struct{}, func()) {
+func (f *fake) Watch(string, string) (changed <-chan struct{}, stop func()) {
 	told := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	go f.watch(ctx, func() {
