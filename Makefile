@@ -62,7 +62,7 @@ test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_
 .PHONY: test-realpods
 test-realpods: localkube build ## Run the tests of real Pods only, as root.
 	@go run ./hack/demo nodes
-	go test ./test/localcluster -timeout 10m -v -run 'RealNode|Container'
+	go test ./test/localcluster -timeout 10m -v -run 'RealNode|Container|Kubelet'
 	go test ./test/e2e -timeout 10m -v -ginkgo.v -ginkgo.label-filter realpods
 
 .PHONY: lint

@@ -17,6 +17,9 @@ func realNodes() (bool, error) {
 		if problem := localcluster.RealNodeProblem(); problem != nil {
 			return false, fmt.Errorf("NODES=real: %w", problem)
 		}
+		if !localcluster.HasBusybox() {
+			fmt.Println("No static busybox is here: the samples' image is pulled from its registry (on Debian, apt-get install busybox-static).")
+		}
 		return true, nil
 	default:
 		return false, fmt.Errorf("NODES=%s: give real or simulated", nodes)

@@ -21,8 +21,8 @@ import (
 type realNode struct {
 	cgroup string // of all containers, below each hierarchy
 
-	mu       sync.Mutex     // held while a process is started or collected
-	programs map[int]string // by process ID
+	mu       sync.Mutex      // held while a process is started or collected
+	programs map[int]program // by process ID
 }
 
 // program is a line of the standard input: a program to start.
@@ -44,7 +44,7 @@ func runRealNode() int {
 		return 2
 	}
 	_ = os.Unsetenv(parentVariable) // from here on the kernel sees to it
-	n := &realNode{cgroup: *cgroup, programs: map[int]string{}}
+	n := &realNode{cgroup: *cgroup, programs: map[int]program{}}
 	if err := errors.Join(hideHost(strings.Split(*keep, ",")), makeCgroups(*cgroup)); err != nil {
 		return n.end(err)
 	}
@@ -86,7 +86,7 @@ func (n *realNode) start(p program) error {
 	if err != nil {
 		return err
 	}
-	n.programs[process.Pid] = filepath.Base(p.Args[0])
+	n.programs[process.Pid] = p
 	return process.Release()
 }
 
@@ -103,14 +103,24 @@ func (n *realNode) collect() error {
 			if err != nil || pid <= 0 {
 				break
 			}
-			if name, ok := n.programs[pid]; ok {
+			if p, ok := n.programs[pid]; ok {
 				n.mu.Unlock()
-				return fmt.Errorf("%s ended by itself: exit code %d, %v", name, status.ExitStatus(), status.Signal())
+				return p.crashed(status)
 			}
 		}
 		n.mu.Unlock()
 	}
 	return nil
+}
+
+// crashed is an error with the last lines of the program's log: a cluster that does
+// not start shows this process's log only.
+func (p program) crashed(status syscall.WaitStatus) error {
+	const quoted = 10
+	content, err := os.ReadFile(p.Log)
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	return errors.Join(fmt.Errorf("%s\n%s ended by itself: exit code %d",
+		strings.Join(lines[max(0, len(lines)-quoted):], "\n"), filepath.Base(p.Args[0]), status.ExitStatus()), err)
 }
 
 // end kills every other process of the namespace and removes the containers'

@@ -49,7 +49,8 @@ func (n *realNode) images(ctx context.Context) ([]image, error) {
 		return nil, fmt.Errorf("building test/testimage: %w: %s", err, output)
 	}
 	images := []image{{name: TestImage, program: program, path: "/testimage", entrypoint: []string{"/testimage"}}}
-	if busybox := findProgram("busybox"); busybox != "" && isStatic(busybox) {
+	if HasBusybox() {
+		busybox := findProgram("busybox")
 		output, err := exec.CommandContext(ctx, busybox, "--list").Output()
 		if err != nil {
 			return nil, fmt.Errorf("asking busybox what it can do: %w", err)
@@ -63,6 +64,12 @@ func (n *realNode) images(ctx context.Context) ([]image, error) {
 		images = append(images, shell)
 	}
 	return images, nil
+}
+
+// HasBusybox tells whether real nodes have BusyboxImage from the start.
+func HasBusybox() bool {
+	busybox := findProgram("busybox")
+	return busybox != "" && isStatic(busybox)
 }
 
 // isStatic tells whether a program needs no other file to run.

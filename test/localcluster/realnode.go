@@ -36,7 +36,7 @@ var runtimePrograms = map[string]string{
 
 // realNode is what a cluster knows of its real node.
 type realNode struct {
-	dir    string // state of containerd and the kubelet
+	dir    string // configuration, images and logs
 	cgroup string // of all its containers
 	port   int    // of the kubelet
 	input  *os.File
@@ -59,11 +59,14 @@ func (c *Cluster) startRealNode(ctx context.Context) error {
 	if err := n.run(c.logPath(containerd), findProgram("containerd"), "--config="+n.path(containerdConfigFile)); err != nil {
 		return err
 	}
+	if err := c.waitForRuntime(ctx); err != nil {
+		return err
+	}
 	if err := n.importImages(ctx); err != nil {
 		return fmt.Errorf("%w%s", err, quoteLog(c.logPath(containerd)))
 	}
 	return n.run(c.logPath(Kubelet), c.programPath(Kubelet), "--config="+n.path(kubeletConfigFile), "--kubeconfig="+kubeconfig,
-		"--hostname-override="+RealNodeName, "--root-dir="+n.path("kubelet"), "--cert-dir="+n.path("kubelet"))
+		"--hostname-override="+RealNodeName)
 }
 
 // newRealNode chooses what must be known before the API server starts.
@@ -72,7 +75,7 @@ func (c *Cluster) newRealNode(ctx context.Context) (*realNode, error) {
 	if socket := n.socket(); len(socket) > maxSocketPath {
 		return nil, fmt.Errorf("%s is too long for a socket: set a shorter Options.Dir", socket)
 	}
-	for _, dir := range []string{n.path("tmp"), n.path(cniDir), n.path("kubelet")} {
+	for _, dir := range []string{n.path("tmp"), n.path(cniDir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("creating the node's state: %w", err)
 		}
@@ -137,15 +140,26 @@ func (n *realNode) run(log string, args ...string) error {
 	return nil
 }
 
-// importImages waits for the container runtime and gives it the images.
-func (n *realNode) importImages(ctx context.Context) error {
+// waitForRuntime waits until containerd listens, and notices when it, or any other
+// program, has ended instead.
+func (c *Cluster) waitForRuntime(ctx context.Context) error {
 	err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(context.Context) (bool, error) {
-		_, err := os.Stat(n.socket())
+		for _, p := range c.processes {
+			if err := p.crashed(); err != nil {
+				return false, err
+			}
+		}
+		_, err := os.Stat(c.node.socket())
 		return err == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for containerd: %w", err)
 	}
+	return nil
+}
+
+// importImages gives the container runtime the images.
+func (n *realNode) importImages(ctx context.Context) error {
 	images, err := n.images(ctx)
 	if err != nil {
 		return err
@@ -169,7 +183,7 @@ func (n *realNode) importImages(ctx context.Context) error {
 
 func (n *realNode) path(name string) string { return filepath.Join(n.dir, name) }
 
-func (n *realNode) socket() string { return n.path("containerd.sock") }
+func (n *realNode) socket() string { return n.path("c.sock") }
 
 // searchPath is the PATH of root, which a shell of another user may lack.
 func searchPath() string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,10 +19,32 @@ func RealNodeProblem() error {
 	if os.Geteuid() != 0 {
 		return errors.New("real nodes need root")
 	}
-	if err := mayMount(); err != nil {
-		return err
+	for _, problem := range []func() error{mayMount, cgroupProblem, missingPrograms} {
+		if err := problem(); err != nil {
+			return err
+		}
 	}
-	return missingPrograms()
+	return nil
+}
+
+// cgroupProblem is the lack of cgroups that limit memory and can be written to.
+func cgroupProblem() error {
+	const mounted = "/sys/fs/cgroup"
+	var used syscall.Statfs_t
+	if err := syscall.Statfs(mounted, &used); err != nil {
+		return fmt.Errorf("real nodes need cgroups: %w", err)
+	}
+	if used.Flags&syscall.MS_RDONLY != 0 {
+		return fmt.Errorf("real nodes need cgroups, and %s is read-only: in a container, run it privileged", mounted)
+	}
+	unified, err := os.ReadFile(mounted + "/cgroup.controllers")
+	if err == nil && slices.Contains(strings.Fields(string(unified)), "memory") {
+		return nil
+	}
+	if _, err := os.Stat(mounted + "/memory/cgroup.procs"); err == nil {
+		return nil
+	}
+	return fmt.Errorf("real nodes need the memory cgroup, and there is none in %s", mounted)
 }
 
 func mayMount() error {

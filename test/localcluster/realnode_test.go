@@ -37,7 +37,7 @@ func TestRealNode(t *testing.T) {
 		g.Expect(string(log)).To(Equal("000001 xx\n000002 xx\n000003 xx\n"))
 	})
 	t.Run("a shell is there", func(t *testing.T) {
-		if !isStatic(findProgram("busybox")) {
+		if !HasBusybox() {
 			t.Skip("no static busybox: on Debian, apt-get install busybox-static")
 		}
 		g := NewWithT(t)
@@ -85,6 +85,21 @@ func TestNoContainerOutlivesAKilledParent(t *testing.T) {
 	g.Eventually(func() map[string]string { return processesOf(t, dir) }).WithTimeout(10 * time.Second).Should(BeEmpty())
 	g.Eventually(func() []string { return containersOf(cgroup) }).WithTimeout(5 * time.Second).Should(BeEmpty())
 	g.Eventually(func() []string { return cgroupsOf(cgroup) }).WithTimeout(5 * time.Second).Should(BeEmpty())
+	g.Expect(hostState(t)).To(Equal(before))
+}
+
+func TestStartQuotesTheLogOfACrashedKubelet(t *testing.T) {
+	needRealNode(t)
+	g := NewWithT(t)
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	before := hostState(t)
+	assets := assetsWith(t, Etcd, APIServer, ControllerManager, Scheduler, keeper)
+	g.Expect(os.WriteFile(filepath.Join(assets, string(Kubelet)), []byte("#!/bin/sh\necho 'the flags are wrong' >&2; exit 3\n"), 0o755)).To(Succeed())
+	_, err := Start(t.Context(), Options{AssetsDir: assets, Workloads: true, RealNode: true})
+	g.Expect(err).To(MatchError(And(ContainSubstring("kubelet ended by itself: exit code 3"), ContainSubstring("the flags are wrong"))))
+	g.Expect(processesOf(t, temp)).To(BeEmpty())
+	g.Expect(os.ReadDir(temp)).To(BeEmpty(), "temporary files left")
 	g.Expect(hostState(t)).To(Equal(before))
 }
 
