@@ -106,6 +106,7 @@ func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1a
 	}
 	account, err := source.account()
 	if err != nil {
+		r.renewals.forget(connection.Name)
 		return &renewal{failure: "The credential cannot be renewed: " + err.Error() + "."}
 	}
 	memory := r.renewals.of(connection, source.identity)

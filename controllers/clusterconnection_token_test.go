@@ -185,6 +185,13 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 	failed := five{yes, "True/TokenRenewalFailed", yes, yes, yes}
 
 	It("is renewed by itself when its time has come, and the connection goes on over it", func(ctx context.Context) {
+		formerly := orphanOptions
+		DeferCleanup(func() {
+			orphanOptions = formerly
+			operator.restart()
+		})
+		orphanOptions.Interval = time.Hour                // nothing else has the operator look at the connection
+		operator.restart()
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		before, _ := r.secretOf(ctx)
@@ -694,5 +701,39 @@ func TestOneEventForEachTokenThatIsNotRenewed(t *testing.T) {
 		if got := told.first("prod", step.reason, step.expiry); got != step.want {
 			t.Errorf("step %d: %t", i, got)
 		}
+	}
+}
+
+// sleeper notes what is put to sleep; emptyHub is a hub without any.
+type (
+	sleeper struct {
+		Connections
+		slept int
+	}
+	emptyHub struct{ client.Client }
+)
+
+func (s *sleeper) Sleep(string) { s.slept++ }
+
+func (emptyHub) List(context.Context, client.ObjectList, ...client.ListOption) error { return nil }
+
+func TestConnectionThatWasOpenedForItsTokenIsNotClosedBeforeItIsUsed(t *testing.T) {
+	connections := &sleeper{}
+	now := decisionTime
+	r := &ClusterConnectionReconciler{Connections: connections, Hub: emptyHub{}, Now: func() time.Time { return now }}
+	c := newConnection()
+	c.Spec.IdleTimeoutSeconds = new(int32(1))
+	r.renewals.set(c.Name, renewalMemory{waking: true})
+	for want := range 2 {
+		for range 2 {
+			now = now.Add(time.Second)
+			if _, err := r.rest(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if connections.slept < want || (want == 0 && connections.slept > 0) {
+			t.Errorf("put to sleep %d times", connections.slept)
+		}
+		r.renewals.forget(c.Name)
 	}
 }
