@@ -1,0 +1,290 @@
+package logs
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fakekubelet"
+	"github.com/pooledjob/pooledjob/test/localcluster"
+)
+
+var _ = Describe("Following a log", func() {
+	It("begins before the run has a Job, and ends with the run", func(ctx context.Context) {
+		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.Suspend = new(true) })
+		f := followAs(ctx, editor, r, "")
+		Consistently(f.ended).ShouldNot(Receive())
+		r.change(ctx, func(job *v1alpha1.PooledJob) { job.Spec.Suspend = new(false) })
+		pod, log := r.started(ctx)
+		log.Print("one")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\n"), "while the container runs")
+		log.Print("two", "three")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\ntwo\nthree\n"))
+		Consistently(f.ended).ShouldNot(Receive())
+		r.end(ctx, pod, 3)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal("one\ntwo\nthree\n"))
+		Expect(r.latest(Default, ctx)).To(haveEnded(v1alpha1.PooledJobFailed), "it ends after the run")
+		Expect(readAs(ctx, editor, r, "follow=true")).To(haveLog("one\ntwo\nthree\n"), "of a run that has ended")
+	})
+
+	It("waits for a container that cannot start yet", func(ctx context.Context) {
+		r := submit(ctx, 1, annotated(localcluster.WaitingReasonAnnotation, "ImagePullBackOff"))
+		f := followAs(ctx, editor, r, "")
+		pods := []corev1.Pod{}
+		Eventually(func(g Gomega) { pods = r.pods(g, ctx); g.Expect(pods).To(HaveLen(1)) }).WithContext(ctx).Should(Succeed())
+		Consistently(f.ended).ShouldNot(Receive())
+		before := pods[0].DeepCopy()
+		delete(pods[0].Annotations, localcluster.WaitingReasonAnnotation)
+		Expect(r.target.Client.Patch(ctx, &pods[0], client.MergeFrom(before))).To(Succeed())
+		pod, log := r.started(ctx)
+		log.Print("one")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\n"))
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+	})
+
+	It("ends when the run ends without a Pod", func(ctx context.Context) {
+		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
+		f := followAs(ctx, editor, r, "")
+		Consistently(f.ended).ShouldNot(Receive())
+		r.change(ctx, func(job *v1alpha1.PooledJob) { job.Spec.Cancel = new(true) })
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(BeEmpty())
+	})
+
+	It("starts with the last lines, and keeps what the parameters ask for", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		pod, log := r.started(ctx)
+		at := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+		log.PrintAt(at, "one", "two", "three")
+		f := followAs(ctx, editor, r, "tailLines=2&timestamps=true")
+		stamp := func(i int, line string) string {
+			return at.Add(time.Duration(i)*time.Microsecond).Format("2006-01-02T15:04:05.000000000Z") + " " + line + "\n"
+		}
+		want := stamp(1, "two") + stamp(2, "three")
+		Eventually(f.text).WithContext(ctx).Should(Equal(want))
+		log.Break() // is asked for again from there, not the last two lines
+		log.PrintAt(at.Add(time.Minute), "four")
+		want += at.Add(time.Minute).Format("2006-01-02T15:04:05.000000000Z") + " four\n"
+		Eventually(f.text).WithContext(ctx).Should(Equal(want))
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal(want))
+	})
+
+	It("goes on where a stream broke, with each line once and in order", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		pod, log := r.started(ctx)
+		f := followAs(ctx, editor, r, "")
+		w := write(log)
+		for streams := 1; streams <= 4; streams++ {
+			Eventually(log.Streams).WithContext(ctx).Should(HaveLen(streams))
+			w.until(ctx, f, streams*100)
+			log.Break()
+		}
+		Expect(f.text()).NotTo(BeEmpty())
+		w.stop()
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal(w.all()))
+	})
+
+	It("goes on when the cluster comes back", func(ctx context.Context) {
+		r := submit(ctx, 2)
+		pod, log := r.started(ctx)
+		f := followAs(ctx, editor, r, "")
+		w := write(log)
+		w.until(ctx, f, 100)
+		Expect(env.Targets[1].StopProgram(localcluster.APIServer)).To(Succeed())
+		Expect(env.Targets[1].StartProgram(ctx, localcluster.APIServer)).To(Succeed())
+		w.until(ctx, f, 100)
+		w.stop()
+		Eventually(func() error { return r.target.Client.Get(ctx, client.ObjectKeyFromObject(pod), pod) }).WithContext(ctx).Should(Succeed())
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).WithTimeout(time.Minute).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal(w.all()))
+		Expect(env.WaitConnected(ctx)).To(Succeed())
+	}, NodeTimeout(3*time.Minute))
+
+	It("survives that a container is started again", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		pod, log := r.started(ctx)
+		log.Print("one")
+		f := followAs(ctx, editor, r, "")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\n"))
+		r.restart(ctx, pod)
+		log.Print("two")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\ntwo\n"))
+		Consistently(f.ended).ShouldNot(Receive())
+
+		By("and what the former container wrote while nobody could read it")
+		log.Refuse(http.StatusInternalServerError, "not now")
+		log.Break()
+		log.Print("three")
+		r.restart(ctx, pod)
+		log.Print("four")
+		log.Refuse(0, "")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\ntwo\nthree\nfour\n"))
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal("one\ntwo\nthree\nfour\n"))
+	})
+
+	It("goes on with the Pod that replaces one that failed", func(ctx context.Context) {
+		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.Template.Spec.BackoffLimit = new(int32(1)) })
+		first, log := r.started(ctx)
+		log.Print("first")
+		f, all := followAs(ctx, editor, r, ""), followAs(ctx, editor, r, "allPods=true")
+		only := followAs(ctx, editor, r, "pod="+first.Name)
+		Eventually(f.text).WithContext(ctx).Should(Equal("first\n"))
+		olderThanASecond(ctx, first)
+		r.end(ctx, first, 1)
+		Eventually(only.ended).WithContext(ctx).Should(Receive(BeNil()), "who named the Pod has it all")
+		second := r.running(ctx, 2)
+		logOf(second).Print("second")
+		Eventually(f.text).WithContext(ctx).Should(Equal("first\nsecond\n"))
+		Consistently(f.ended).ShouldNot(Receive())
+		r.end(ctx, second, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Eventually(all.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal("first\nsecond\n"))
+		Expect(only.text()).To(Equal("first\n"))
+		Expect(all.text()).To(Equal(fmt.Sprintf("[%s] first\n[%s] second\n", first.Name, second.Name)))
+	}, NodeTimeout(2*time.Minute))
+
+	It("reads Pods that run at once, each line whole", func(ctx context.Context) {
+		r := submit(ctx, 1, oneAfterAnother(3), func(job *v1alpha1.PooledJob) { job.Spec.Template.Spec.Parallelism = new(int32(3)) })
+		f := followAs(ctx, editor, r, "allPods=true")
+		r.running(ctx, 3)
+		pods := r.pods(Default, ctx)
+		want := map[string]string{}
+		for i := range pods {
+			w := write(logOf(&pods[i]))
+			DeferCleanup(w.stop)
+			defer func() {
+				Expect(prefixed(f.text(), pods[i].Name)).To(Equal(want[pods[i].Name]))
+			}()
+			w.untilWritten(ctx, 300)
+			w.stop()
+			want[pods[i].Name] = w.all()
+		}
+		for i := range pods {
+			r.end(ctx, &pods[i], 0)
+		}
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+	})
+
+	It("ends with a run that is cancelled, and has what it wrote last", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		_, log := r.started(ctx)
+		log.Print("one")
+		f := followAs(ctx, editor, r, "")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\n"))
+		log.Print("killed")
+		log.End()
+		r.change(ctx, func(job *v1alpha1.PooledJob) { job.Spec.Cancel = new(true) })
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal("one\nkilled\n"))
+	})
+
+	It("ends with a PooledJob that is deleted meanwhile", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		_, log := r.started(ctx)
+		log.Print("one")
+		f := followAs(ctx, editor, r, "")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\n"))
+		log.Print("killed")
+		log.End()
+		Expect(hub.Delete(ctx, r.PooledJob)).To(Succeed())
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal("one\nkilled\n"))
+	})
+
+	It("is broken off, and not ended, when the PooledJob is deleted before it ran", func(ctx context.Context) {
+		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
+		f := followAs(ctx, editor, r, "")
+		Expect(hub.Delete(ctx, r.PooledJob)).To(Succeed())
+		Eventually(f.ended).WithContext(ctx).Should(Receive(HaveOccurred()))
+	})
+})
+
+// prefixed are the lines of a Pod in a log of several.
+func prefixed(text, pod string) string {
+	var own strings.Builder
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, "["+pod+"] "); ok {
+			own.WriteString(rest)
+		}
+	}
+	return own.String()
+}
+
+// writer writes numbered lines to a log, until it is stopped.
+type writer struct {
+	log     *fakekubelet.Log
+	written chan string // has what was written, always one
+	done    chan struct{}
+	stopped chan struct{}
+}
+
+func write(log *fakekubelet.Log) *writer {
+	w := &writer{log: log, written: make(chan string, 1), done: make(chan struct{}), stopped: make(chan struct{})}
+	w.written <- ""
+	go func() {
+		defer close(w.stopped)
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for i := 0; ; i += 3 {
+			lines := []string{fmt.Sprint("line ", i), fmt.Sprint("line ", i+1), ""}
+			log.Print(lines...)
+			w.written <- <-w.written + strings.Join(lines, "\n") + "\n"
+			select {
+			case <-tick.C:
+			case <-w.done:
+				return
+			}
+		}
+	}()
+	return w
+}
+
+// all is what was written.
+func (w *writer) all() string {
+	text := <-w.written
+	w.written <- text
+	return text
+}
+
+// untilWritten waits until that many more lines are written.
+func (w *writer) untilWritten(ctx context.Context, lines int) {
+	have := strings.Count(w.all(), "\n")
+	Eventually(func() int { return strings.Count(w.all(), "\n") }).WithContext(ctx).Should(BeNumerically(">", have+lines))
+}
+
+// until waits until a follower has that many more lines, and they are what was written.
+func (w *writer) until(ctx context.Context, f *follower, lines int) {
+	GinkgoHelper()
+	have := strings.Count(f.text(), "\n")
+	Eventually(func() int { return strings.Count(f.text(), "\n") }).WithContext(ctx).Should(BeNumerically(">", have+lines))
+	text := f.text()
+	Eventually(w.all).Should(HavePrefix(text))
+}
+
+// stop ends the writing.
+func (w *writer) stop() {
+	select {
+	case <-w.done:
+	default:
+		close(w.done)
+	}
+	<-w.stopped
+}
