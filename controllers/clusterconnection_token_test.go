@@ -40,6 +40,7 @@ type renewing struct {
 	asked  []authenticationv1.TokenRequest
 	posted []string // the Authorization of each request for a Job
 	answer func(http.ResponseWriter, *http.Request) bool
+	down   bool // the gateway answers 503 to everything
 }
 
 // oldLife and newLife are those of the first token and of the one that is asked for.
@@ -85,6 +86,9 @@ func (r *renewing) intercept(w http.ResponseWriter, request *http.Request) bool 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.down:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
 	case request.Method != http.MethodPost:
 	case strings.HasSuffix(request.URL.Path, "/jobs"):
 		r.posted = append(r.posted, request.Header.Get("Authorization"))
@@ -107,6 +111,12 @@ func (r *renewing) setAnswer(answer func(http.ResponseWriter, *http.Request) boo
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = answer
+}
+
+func (r *renewing) setDown(down bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.down = down
 }
 
 // requests are those for tokens.
@@ -190,7 +200,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 			orphanOptions = formerly
 			operator.restart()
 		})
-		orphanOptions.Interval = time.Hour                // nothing else has the operator look at the connection
+		orphanOptions.Interval = time.Hour // nothing else has the operator look at the connection
 		operator.restart()
 		r := renewable(ctx)
 		r.mayRenew(ctx)
@@ -305,6 +315,13 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 			r.look(ctx)
 		}
 		Consistently(r.requests).Should(HaveLen(1), "in the first minute it is not asked again")
+		r.setDown(true)
+		Eventually(r.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionUnknown, v1alpha1.ReasonNotConnected))
+		r.setDown(false)
+		Eventually(r.connection).WithContext(ctx).Should(haveFive(failed))
+		Consistently(r.eventsOf(v1alpha1.ReasonTokenRenewalFailed)).WithContext(ctx).Should(HaveLen(1), "it is no news")
+		told = r.connection(Default, ctx)
+		Expect(r.requests()).To(HaveLen(1))
 		operator.restart()
 		Eventually(r.requests).Should(HaveLen(2))
 		Consistently(r.connection).WithContext(ctx).Should(HaveField("Status.Conditions", told.Status.Conditions))
@@ -319,7 +336,9 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all(yes)),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", accountIn(r.tokenNow(ctx)).ExpiresAt))))
 		Expect(r.requests()).To(HaveLen(3))
-		Expect(readyOf(versions())).To(Equal([]string{yes}))
+		for _, state := range readyOf(versions()) {
+			Expect(state).To(BeElementOf(yes, "False/Unreachable"))
+		}
 	})
 
 	It("is asked for at once when the spec has changed after a refusal", func(ctx context.Context) {
