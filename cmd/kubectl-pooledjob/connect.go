@@ -37,8 +37,8 @@ func newConnect(p *plugin) *cobra.Command {
 			"makes the ClusterConnection NAME. The manager renews the token by itself. Then it waits until the\n" +
 			"connection is Ready, and says what is wrong if it is not.\n\n" +
 			"It may be run again, with other flags or with the same: what is there is brought up to date, with a new\n" +
-			"token. --namespaces, --allow and --labels stay as they are when they are left out then. An object that\n" +
-			"was not made here is refused, and never changed.",
+			"token. --namespaces, --allow, --labels and --token-lifetime stay as they are when they are left out then. An\n" +
+			"object that was not made here is refused, and never changed.",
 		Example: "  # Connect the cluster of the context prod, for the hub namespaces team-a and team-b\n" +
 			"  kubectl pooledjob connect prod-eu --context prod --allow team-a,team-b\n\n" +
 			"  # With rights in two namespaces of the target only, both open to team-a\n" +
@@ -48,7 +48,7 @@ func newConnect(p *plugin) *cobra.Command {
 		Args: exactlyOne("a name for the connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options.given = map[string]bool{}
-			for _, flag := range []string{"namespaces", "allow", "labels"} {
+			for _, flag := range []string{"namespaces", "allow", "token-lifetime"} {
 				options.given[flag] = cmd.Flags().Changed(flag)
 			}
 			return p.connectTarget(cmd, args[0], options)
@@ -138,6 +138,9 @@ func (p *plugin) wantedConnection(ctx context.Context, l *link, options *connect
 		wanted.Labels[key] = value
 	}
 	wanted.Spec.KubeconfigSecretRef = v1alpha1.SecretKeyReference{Name: l.name}
+	if known := wanted.Spec.TokenRenewal.LifetimeSeconds; known != 0 && !options.given["token-lifetime"] {
+		options.tokenLifetime = time.Duration(known) * time.Second
+	}
 	wanted.Spec.TokenRenewal = v1alpha1.TokenRenewal{LifetimeSeconds: int32(options.tokenLifetime / time.Second)}
 	if options.given["namespaces"] {
 		wanted.Spec.Namespaces = withoutEmpty(options.namespaces)

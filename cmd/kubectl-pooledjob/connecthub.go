@@ -139,12 +139,12 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 	connection := &v1alpha1.ClusterConnection{}
 	err := wait.PollUntilContextCancel(ctx, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		if err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, connection); err != nil {
-			return false, client.IgnoreNotFound(err)
+			return false, unlessItPasses(err)
 		}
 		if isReadyUntil(connection, expiry) {
 			return true, nil
 		}
-		if state, problem := connectionState(connection); problem != "" {
+		if state, problem := connectionState(connection); len(connection.Status.Conditions) > 0 && problem != "" {
 			shown.show(withMessage(state, problem))
 		}
 		return false, nil
@@ -153,7 +153,7 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 	case err == nil:
 		shown.show(fmt.Sprintf("Ready, Kubernetes %s at %s", connection.Status.KubernetesVersion, connection.Status.Server))
 		return nil
-	case !errors.Is(err, context.DeadlineExceeded):
+	case ctx.Err() == nil:
 		return fmt.Errorf("the hub: %w", explain(err))
 	}
 	state, problem := connectionState(connection)

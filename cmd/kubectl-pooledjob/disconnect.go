@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,11 +120,11 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 			obstacle = c.Message
 			shown.show(withMessage(c.Reason, c.Message))
 		}
-		return false, err
+		return false, unlessItPasses(err)
 	})
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("ClusterConnection %s is not gone after %s: %s; delete these runs, then run this again", l.name, timeout, obstacle)
+	case err != nil && waiting.Err() != nil:
+		return fmt.Errorf("ClusterConnection %s is not gone after %s: %s; then run this again", l.name, timeout, strings.TrimSuffix(obstacle, "."))
 	case err != nil:
 		return fmt.Errorf("the hub: %w", explain(err))
 	}
@@ -144,11 +144,7 @@ func (p *plugin) removeFromTarget(ctx context.Context, l *link) error {
 			return err
 		}
 	}
-	namespaces, err := l.find(ctx, &corev1.NamespaceList{})
-	for _, namespace := range namespaces {
-		p.say("The namespace %s was made by connect and is left, as others may use it by now: delete it on the target when it is empty.", namespace.GetName())
-	}
-	return err
+	return p.removeNamespace(ctx, l)
 }
 
 // find lists what was made for the connection on the target.

@@ -11,18 +11,35 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
+// explained is an error that says what to do already.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e explained) Error() string { return e.text }
+func (e explained) Unwrap() error { return e.err }
+
+// advise adds to an error what to do.
+func advise(err error, format string, args ...any) error {
+	return explained{fmt.Sprintf(format, args...), err}
+}
+
 // explain puts an error of the API, of the network or of the kubeconfig into a
 // sentence that says what to do.
 func explain(err error) error {
 	var status apierrors.APIStatus
 	var network *url.Error
+	var done explained
 	switch {
+	case errors.As(err, &done):
+		return err
 	case errors.As(err, &status):
 		return explainStatus(err, status.Status())
 	case clientcmd.IsEmptyConfig(err):
 		return errors.New("there is no kubeconfig: set KUBECONFIG, or give --kubeconfig")
 	case errors.As(err, &network):
-		return fmt.Errorf("%w; check that the cluster is up and that --context and --kubeconfig name the right one", err)
+		return advise(err, "%v; check that the cluster is up and that --context and --kubeconfig name the right one", err)
 	}
 	return err
 }
@@ -30,15 +47,15 @@ func explain(err error) error {
 func explainStatus(err error, status metav1.Status) error {
 	switch {
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("the cluster does not accept your credentials (%w): renew them in your kubeconfig", err)
-	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w; ask who runs the cluster for that right (on a hub the role edit has what runs need, view what reading needs)", err)
+		return advise(err, "the cluster does not accept your credentials (%v): renew them in your kubeconfig", err)
+	case apierrors.IsForbidden(err) && strings.Contains(status.Message, " cannot "):
+		return advise(err, "%v; ask who runs the cluster for that right (on a hub the role edit has what runs need, view what reading needs)", err)
 	case isNoAPI(err):
-		return fmt.Errorf("the cluster does not know PooledJobs (%w): install PooledJob there, or name the hub by --context", err)
+		return advise(err, "the cluster does not know PooledJobs (%v): install PooledJob there, or name the hub by --context", err)
 	case apierrors.IsNotFound(err) && status.Details != nil && strings.HasPrefix(status.Details.Kind, "pooledjob"):
-		return fmt.Errorf("there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", status.Details.Name)
+		return advise(err, "there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", status.Details.Name)
 	case apierrors.IsNotFound(err) && status.Details != nil && strings.HasPrefix(status.Details.Kind, "clusterconnection"):
-		return fmt.Errorf("there is no ClusterConnection %q; see `kubectl pooledjob clusters`", status.Details.Name)
+		return advise(err, "there is no ClusterConnection %q; see `kubectl pooledjob clusters`", status.Details.Name)
 	}
 	return err
 }

@@ -248,13 +248,13 @@ func (w *limitWriter) Write(data []byte) (int, error) {
 func explainLog(err error) error {
 	switch {
 	case isNoAPI(err):
-		return errors.New("the hub does not serve logs: ask who runs it to install PooledJob's log API (see docs/operations.md)")
+		return advise(err, "the hub does not serve logs: ask who runs it to install PooledJob's log API (see docs/operations.md)")
 	case apierrors.IsServiceUnavailable(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
-		return fmt.Errorf("the hub's log API does not answer (%w): ask who runs the hub whether the manager is up", err)
+		return advise(err, "the hub's log API does not answer (%v): ask who runs the hub whether the manager is up", err)
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w; ask for the right to get pooledjobs/log in that namespace (the role view has it)", err)
+		return advise(err, "%v; ask for the right to get pooledjobs/log in that namespace (the role view has it)", err)
 	case apierrors.IsTooManyRequests(err):
-		return fmt.Errorf("%w; end another follower, or try again later", err)
+		return advise(err, "%v; end another follower, or try again later", err)
 	}
 	return err
 }

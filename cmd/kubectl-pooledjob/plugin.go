@@ -96,7 +96,7 @@ func (p *plugin) connect(flags *genericclioptions.ConfigFlags) (*cluster, error)
 		return nil, err
 	}
 	config.UserAgent = "kubectl-pooledjob/" + version
-	config.QPS, config.Burst = 50, 100
+	config.QPS = -1 // a command makes few requests, and none shall wait
 	config.WarningHandlerWithContext = rest.NoWarnings{}
 	c, err := client.NewWithWatch(config, client.Options{Scheme: p.scheme, Mapper: mapper()})
 	if err != nil {

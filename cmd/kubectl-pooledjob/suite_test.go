@@ -16,9 +16,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fakekubelet"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
@@ -36,6 +38,8 @@ var (
 	developer string
 	hub       client.Client
 	target    client.Client
+	// kubelet says what the containers write; unless a spec does, they write nothing.
+	kubelet *fakekubelet.Kubelet
 )
 
 func TestPlugin(t *testing.T) {
@@ -77,7 +81,29 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	})).To(Succeed())
 	Expect(env.WaitConnected(ctx)).To(Succeed())
 	developer = newDeveloper(ctx)
+	kubelet = fakekubelet.Start()
+	DeferCleanup(kubelet.Stop)
+	Expect(kubelet.Announce(ctx, target)).To(Succeed())
+	ctx, stop := context.WithCancel(context.Background())
+	DeferCleanup(stop)
+	go endLogs(ctx)
 }, NodeTimeout(3*time.Minute))
+
+// endLogs ends the logs of containers that have ended.
+func endLogs(ctx context.Context) {
+	_ = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		pods := &corev1.PodList{}
+		if err := target.List(ctx, pods, client.InNamespace(team)); err != nil {
+			return false, nil //nolint:nilerr // the next time
+		}
+		for i := range pods.Items {
+			if phase := pods.Items[i].Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+				kubelet.Log(team, pods.Items[i].Name, "main").End()
+			}
+		}
+		return false, nil
+	})
+}
 
 // newDeveloper is the kubeconfig of a user who may edit in one namespace of the hub, and
 // has no rights on any target.
@@ -108,9 +134,19 @@ func plugWithInput(input, kubeconfig string, args ...string) *gexec.Session {
 	cmd.Stdin = strings.NewReader(input)
 	session, err := gexec.Start(cmd, GinkgoWriter, GinkgoWriter)
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() { session.Kill().Wait() })
+	started = append(started, session)
 	return session
 }
+
+// started are the processes of the spec.
+var started []*gexec.Session
+
+var _ = AfterEach(func() {
+	for _, session := range started {
+		session.Kill().Wait()
+	}
+	started = nil
+})
 
 // admin runs the plugin as the hub's administrator, to its end.
 func admin(args ...string) *gexec.Session {

@@ -47,6 +47,14 @@ func mayPass(err error) bool {
 	return code == 429 || code >= 500 || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
+// unlessItPasses is an error that ends a wait; nil for one that may go away.
+func unlessItPasses(err error) error {
+	if err != nil && mayPass(err) {
+		return nil
+	}
+	return err
+}
+
 // watcher follows one PooledJob, also while the hub's API server restarts: the run
 // goes on meanwhile.
 type watcher struct {
