@@ -2,6 +2,7 @@ package localenv
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -41,6 +42,10 @@ func (e *Env) installLogs(ctx context.Context) error {
 
 // ServeLogsBy has the hub ask that manager for logs, and returns when it can.
 func (e *Env) ServeLogsBy(ctx context.Context, manager *Manager) error {
+	// What the hub says of the server before does not hold for one that does not answer yet.
+	if err := manager.waitLogs(ctx); err != nil {
+		return err
+	}
 	_, port, err := net.SplitHostPort(manager.logs)
 	if err != nil {
 		return fmt.Errorf("the log API's port: %w", err)
@@ -64,6 +69,22 @@ func (e *Env) ServeLogsBy(ctx context.Context, manager *Manager) error {
 	})
 	if err != nil {
 		return fmt.Errorf("the log API is not available: %w: %v", err, service.Object["status"])
+	}
+	return nil
+}
+
+// waitLogs waits until the log API answers at the manager's port.
+func (m *Manager) waitLogs(ctx context.Context) error {
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, logsTimeout, true, func(ctx context.Context) (bool, error) {
+		conn, err := dialer.DialContext(ctx, "tcp", m.logs)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("the log API does not answer at %s: %w", m.logs, err)
 	}
 	return nil
 }

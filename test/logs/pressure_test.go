@@ -29,7 +29,7 @@ const (
 	// crowd is a number of followers, and crowdMemory bounds by how much they make the
 	// manager grow when none of them reads.
 	crowd       = 100
-	crowdMemory = 64 * mebi
+	crowdMemory = 80 * mebi
 )
 
 // lineOf is one of 1024 bytes.

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -108,12 +109,14 @@ var _ = Describe("A manager", func() {
 	}
 
 	It("works without the log API's APIService and rights, and serves logs as soon as they are there", func(ctx context.Context) {
-		install := func(ctx context.Context) {
+		install := func(ctx context.Context) error {
+			var errs []error
 			for _, file := range []string{"apiservice.yaml", "role_binding.yaml"} {
-				Expect(localenv.Apply(ctx, hub, filepath.Join(env.Root, "config", "logs", file))).To(Succeed())
+				errs = append(errs, localenv.Apply(ctx, hub, filepath.Join(env.Root, "config", "logs", file)))
 			}
+			return errors.Join(errs...)
 		}
-		DeferCleanup(install)
+		DeferCleanup(func(ctx context.Context) { _ = install(ctx) }) // should the spec fail
 		for _, obj := range []client.Object{
 			apiService(Default, ctx),
 			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "pooledjob-manager-auth-delegator"}},
@@ -126,7 +129,7 @@ var _ = Describe("A manager", func() {
 		succeed(ctx)
 		Eventually(managerLog).WithContext(ctx).Should(ContainSubstring("the hub has no APIService v1alpha1.stream.pooledjob.io; apply config/logs"))
 
-		install(ctx)
+		Expect(install(ctx)).To(Succeed())
 		Expect(env.ServeLogsBy(ctx, manager)).To(Succeed())
 		r := submit(ctx, 1)
 		_, log := r.started(ctx)
