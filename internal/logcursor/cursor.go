@@ -10,6 +10,10 @@
 //
 // A time that is later than all times before ends the skipping: that line was rotated
 // away, or this is the log of a later container.
+//
+// A line without a time, after ones that had it, is not the container's: kubelets write
+// their own errors there. It is left out. A log whose lines never have a time, because
+// its server knows none, is passed on as it is; there, bytes are counted.
 package logcursor
 
 import (
@@ -35,6 +39,7 @@ type Cursor struct {
 	bytes   int       // how much of it was passed on
 	ended   bool      // with its end
 	latest  time.Time // of all lines
+	plain   int       // bytes of a log without times
 
 	// The place in this go.
 	stamp    []byte // of the line, as far as it was read
@@ -42,7 +47,9 @@ type Cursor struct {
 	discard  bool   // the line was passed on
 	drop     int    // bytes of the line that were passed on
 	skipping bool
-	seen     int // lines with the time of the last one
+	seen     int  // lines with the time of the last one
+	timeless bool // the line has no time
+	dropped  int  // bytes of a log without times that were skipped
 }
 
 // Since is from when on the log is to be asked for in the next go: a second before the
@@ -55,8 +62,11 @@ func (c *Cursor) Since() (since time.Time, ok bool) {
 // Resume begins another go: the next byte is the first since Since.
 func (c *Cursor) Resume() {
 	c.nextLine()
-	c.skipping, c.seen = !c.last.IsZero(), 0
+	c.skipping, c.seen, c.dropped = !c.last.IsZero(), 0, 0
 }
+
+// Restarted tells that the next go is about a later container.
+func (c *Cursor) Restarted() { c.plain = 0 }
 
 // Write takes in the next bytes of the go.
 func (c *Cursor) Write(p []byte) (int, error) {
@@ -102,8 +112,9 @@ func (c *Cursor) readStamp(p []byte) []byte {
 // begin decides what becomes of a line whose time is known.
 func (c *Cursor) begin() error {
 	at, err := time.Parse(time.RFC3339Nano, string(bytes.TrimSuffix(c.stamp, []byte{' '})))
-	if err != nil { // not a timestamp: nothing may be lost all the same
-		return c.emit(c.stamp)
+	if err != nil {
+		c.timeless, c.discard = true, !c.last.IsZero()
+		return c.content(c.stamp)
 	}
 	if c.skipping && !at.After(c.latest) {
 		c.skip(at)
@@ -149,7 +160,16 @@ func (c *Cursor) skip(at time.Time) {
 // content passes on what belongs to the line.
 func (c *Cursor) content(piece []byte) error {
 	ends := bytes.HasSuffix(piece, []byte{'\n'})
-	if !c.discard {
+	switch {
+	case c.discard:
+	case c.timeless:
+		skipped := min(c.plain-c.dropped, len(piece))
+		c.dropped += len(piece)
+		c.plain = max(c.plain, c.dropped)
+		if err := c.emit(piece[max(skipped, 0):]); err != nil {
+			return err
+		}
+	default:
 		dropped := min(c.drop, len(piece))
 		c.drop -= dropped
 		if err := c.emit(piece[dropped:]); err != nil {
@@ -164,7 +184,9 @@ func (c *Cursor) content(piece []byte) error {
 	return nil
 }
 
-func (c *Cursor) nextLine() { c.stamp, c.within, c.discard, c.drop = c.stamp[:0], false, false, 0 }
+func (c *Cursor) nextLine() {
+	c.stamp, c.within, c.discard, c.drop, c.timeless = c.stamp[:0], false, false, 0, false
+}
 
 func (c *Cursor) emit(p []byte) error {
 	if len(p) == 0 {

@@ -104,6 +104,8 @@ func TestOddLogs(t *testing.T) {
 		"with timestamps":                    {goes: []string{first + second[:8], second}, timestamps: true, want: first + second},
 		"cut within a line, with timestamps": {goes: []string{first + second[:33], first + second}, timestamps: true, want: first + second},
 		"without timestamps":                 {goes: []string{"no time here\nand more than thirty-five bytes without a blank-------------\n"}, want: "no time here\nand more than thirty-five bytes without a blank-------------\n"},
+		"without timestamps, twice":          {goes: []string{"one\nt", "one\ntwo\nthree\n"}, want: "one\ntwo\nthree\n"},
+		"the kubelet's own words":            {goes: []string{first + "unable to retrieve container logs\n" + second + "rpc error", second + "lstat: no such file or directory, so sorry, so very sorry\n"}, want: "one\ntwo\n"},
 		"a time alone":                       {goes: []string{"2026-01-02T03:04:05Z\n" + first}, want: "\none\n"},
 		"another container":                  {goes: []string{first, second}, want: "one\ntwo\n"},
 		"the end of a line that is gone":     {goes: []string{first[:len(first)-2], second}, want: "on\ntwo\n"},

@@ -44,6 +44,7 @@ type fakePod struct {
 type instance struct {
 	lines []stamped
 	ended bool
+	lost  bool // its log was removed
 }
 
 type stamped struct {
@@ -209,8 +210,18 @@ func (f *fake) Log(ctx context.Context, _, name string, options *corev1.PodLogOp
 	if n < 0 {
 		return nil, apierrors.NewBadRequest("container is waiting to start")
 	}
+	if f.pods[i].instances[n].lost {
+		return io.NopCloser(strings.NewReader("failed to try resolving symlinks in path \"/var/log/pods/a\": lstat: no such file or directory")), nil
+	}
 	f.opened++
 	return &fakeLog{ctx: ctx, fake: f, instance: f.pods[i].instances[n], options: options, broken: f.broken}, nil
+}
+
+// requests is how many logs were asked for.
+func (f *fake) requests() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.asked)
 }
 
 // fakeLog is a stream of one container's log.

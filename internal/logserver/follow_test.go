@@ -164,6 +164,17 @@ func TestFollowing(t *testing.T) {
 			f.print(p, "two")
 			f.exit(p)
 		}, want: "one\ntwo\n"},
+		"a log that the node has removed": {play: func(t *testing.T, f *fake, step func()) {
+			p := play(f, step, "one")
+			f.do(func() { p.instances[0].lost = true })
+			f.exit(p)
+			f.publish(p, corev1.PodRunning)
+			later(time.Minute)
+			if n := f.requests(); n > 10 {
+				t.Errorf("asked %d times", n)
+			}
+			f.finish(p)
+		}, want: "one\n"},
 		"a run that ends before its Pod starts": {play: func(_ *testing.T, f *fake, step func()) {
 			p := f.addPod("a")
 			f.publish(p, corev1.PodPending)
@@ -330,15 +341,15 @@ func TestALogIsNotAskedForWithoutAPause(t *testing.T) {
 		synctest.Wait()
 		f.do(func() { f.down, f.broken = errors.New("no route"), f.broken+1 })
 		later(20 * time.Second)
-		if n := len(f.asked); n > 25 {
+		if n := f.requests(); n > 25 {
 			t.Errorf("asked %d times in 20 s", n)
 		}
 		f.do(func() { f.down = nil })
 		later(2 * time.Second)
-		before := len(f.asked)
+		before := f.requests()
 		f.exit(p) // and the status says for long that it runs
 		later(time.Minute)
-		if n := len(f.asked) - before; n > 25 {
+		if n := f.requests() - before; n > 25 {
 			t.Errorf("asked %d times in a minute for a log that had ended", n)
 		}
 		f.finish(p)

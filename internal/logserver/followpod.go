@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +25,8 @@ type podFollower struct {
 	cursor logcursor.Cursor
 	to     *podWriter
 	asked  bool  // the log was asked for
+	first  bool  // nothing of it has come
+	none   bool  // what came is the kubelet's excuse
 	count  int32 // how often the container had been started again then
 }
 
@@ -94,6 +97,7 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 		if _, err := f.read(ctx, true); err != nil {
 			return err
 		}
+		f.cursor.Restarted()
 	}
 	f.asked, f.count = true, status.RestartCount
 	result, err := f.read(ctx, false)
@@ -103,7 +107,7 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 	switch {
 	case result == gone, over && result != broken:
 		return errDone
-	case result == ended:
+	case result == ended, result == notStarted && status.State.Terminated != nil:
 		return f.await(ctx, status)
 	}
 	pause(ctx, f.timing.pause)
@@ -137,7 +141,9 @@ func (f *podFollower) await(ctx context.Context, read corev1.ContainerStatus) er
 
 // read reads the log, from where it was read to, until it ends or breaks.
 func (f *podFollower) read(ctx context.Context, previous bool) (outcome, error) {
-	log, err := f.target.Log(ctx, f.pod.Namespace, f.pod.Name, f.options(previous))
+	options := f.options(previous)
+	options.Follow = !previous && statusOf(f.pod, f.container).State.Terminated == nil
+	log, err := f.target.Log(ctx, f.pod.Namespace, f.pod.Name, options)
 	switch {
 	case previous && err != nil:
 		return gone, ctx.Err() // it need not be there
@@ -152,8 +158,11 @@ func (f *podFollower) read(ctx context.Context, previous bool) (outcome, error) 
 	defer log.Close()
 	f.view.works()
 	f.cursor.Resume()
+	f.none, f.first = false, true
 	readErr, writeErr := pass(f, log)
 	switch {
+	case f.none:
+		return notStarted, ctx.Err()
 	case writeErr != nil:
 		return broken, writeErr
 	case readErr != nil:
@@ -162,8 +171,22 @@ func (f *podFollower) read(ctx context.Context, previous bool) (outcome, error) 
 	return ended, nil
 }
 
+// excuses are what kubelets answer instead of a log that is not there, as if it were one.
+var excuses = [][]byte{[]byte("unable to retrieve container logs for "), []byte("failed to try resolving symlinks in path ")}
+
+// isExcuse tells whether a log begins with one. A log itself would begin with a time.
+func isExcuse(log []byte) bool {
+	return slices.ContainsFunc(excuses, func(excuse []byte) bool { return bytes.HasPrefix(log, excuse) })
+}
+
 // Write passes on what the cursor lets pass.
 func (f *podFollower) Write(p []byte) (int, error) {
+	if f.first {
+		f.first, f.none = false, isExcuse(p)
+	}
+	if f.none {
+		return len(p), nil
+	}
 	f.buffer.Reset()
 	if _, err := f.cursor.Write(p); err != nil {
 		return 0, err
@@ -179,7 +202,7 @@ func (f *podFollower) Write(p []byte) (int, error) {
 // log was read to.
 func (f *podFollower) options(previous bool) *corev1.PodLogOptions {
 	options := f.query.podLogOptions(f.container)
-	options.Timestamps, options.Previous, options.Follow = true, previous, !previous
+	options.Timestamps, options.Previous = true, previous
 	if since, ok := f.cursor.Since(); ok {
 		options.TailLines, options.SinceSeconds = nil, nil
 		options.SinceTime = &metav1.Time{Time: since}

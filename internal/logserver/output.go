@@ -131,21 +131,81 @@ func (w *podWriter) end() error {
 	return err
 }
 
-// pass reads a stream to its end, at the pace at which its bytes are taken.
+// readAhead is how much of a stream is read while what came before is being sent.
+const readAhead = 32 << 10
+
+// ahead reads a stream ahead. A log that comes in many small pieces is so sent in few, and
+// none waits for another.
+type ahead struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	read    []byte
+	err     error
+	unread  bool // nobody wants more
+}
+
+// pass reads a stream to its end, at the pace at which its bytes are taken. After an error
+// the stream must be closed, as after its end.
 func pass(to io.Writer, from io.Reader) (readErr, writeErr error) {
-	buffer := make([]byte, 32<<10)
+	a := &ahead{}
+	a.changed = sync.NewCond(&a.mu)
+	go a.fill(from)
+	var taken []byte
 	for {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			if _, writeErr := to.Write(buffer[:n]); writeErr != nil {
-				return nil, writeErr
-			}
-		}
-		if err == io.EOF {
-			return nil, nil
-		}
-		if err != nil {
+		var err error
+		if taken, err = a.take(taken); len(taken) == 0 {
 			return err, nil
 		}
+		if _, err := to.Write(taken); err != nil {
+			a.stop()
+			return nil, err
+		}
 	}
+}
+
+// fill reads until the stream ends, or nobody wants more.
+func (a *ahead) fill(from io.Reader) {
+	buffer := make([]byte, readAhead)
+	for {
+		n, err := from.Read(buffer)
+		if !a.add(buffer[:n], err) {
+			return
+		}
+	}
+}
+
+// add waits until there is room.
+func (a *ahead) add(p []byte, err error) (more bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.read) > 0 && len(a.read)+len(p) > readAhead && !a.unread {
+		a.changed.Wait()
+	}
+	a.read, a.err = append(a.read, p...), err
+	a.changed.Broadcast()
+	return err == nil && !a.unread
+}
+
+// take waits until there is something; nothing is the end, or an error. What was taken
+// before is used again.
+func (a *ahead) take(before []byte) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.read) == 0 && a.err == nil {
+		a.changed.Wait()
+	}
+	taken := a.read
+	a.read = before[:0]
+	a.changed.Broadcast()
+	if len(taken) > 0 || errors.Is(a.err, io.EOF) {
+		return taken, nil
+	}
+	return nil, a.err
+}
+
+func (a *ahead) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unread = true
+	a.changed.Broadcast()
 }
