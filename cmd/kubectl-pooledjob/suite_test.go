@@ -56,7 +56,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	program, err = gexec.Build("github.com/pooledjob/pooledjob/cmd/kubectl-pooledjob")
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(gexec.CleanupBuildArtifacts)
-	env, err = localenv.Start(ctx, localenv.Options{Targets: 1, Dir: GinkgoT().TempDir(), Progress: GinkgoWriter})
+	env, err = localenv.Start(ctx, localenv.Options{Targets: 1, Logs: true, Dir: GinkgoT().TempDir(), Progress: GinkgoWriter})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() {
 		if CurrentSpecReport().Failed() {

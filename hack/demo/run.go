@@ -39,7 +39,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	title("A hub, two targets, one manager")
-	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: dir, Progress: os.Stdout, RealNodes: realPods})
+	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Logs: true, Dir: dir, Progress: os.Stdout, RealNodes: realPods})
 	if err != nil {
 		return err
 	}

@@ -196,7 +196,7 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Dir: s.dir, Progress: os.Stdout, RealNodes: realPods})
+	env, err := localenv.Start(ctx, localenv.Options{Targets: 2, Logs: true, Dir: s.dir, Progress: os.Stdout, RealNodes: realPods})
 	if err != nil {
 		return err
 	}

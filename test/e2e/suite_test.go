@@ -104,7 +104,7 @@ func startClusters(ctx context.Context) {
 	dir, err := os.MkdirTemp("", "pooledjob-e2e-")
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(os.RemoveAll, dir)
-	local, err = localenv.Start(ctx, localenv.Options{Targets: 2, Dir: dir, Progress: GinkgoWriter, Audit: true})
+	local, err = localenv.Start(ctx, localenv.Options{Targets: 2, Logs: true, Dir: dir, Progress: GinkgoWriter, Audit: true})
 	Expect(err).NotTo(HaveOccurred())
 	hub = newClient(local.Hub.Config())
 	for _, target := range local.Targets {

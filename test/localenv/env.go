@@ -51,6 +51,9 @@ type Options struct {
 	// RealNodes gives each target a node that runs Pods as they are, in place of two
 	// simulated ones; localcluster.RealNodeProblem tells whether that can be had.
 	RealNodes bool
+	// Logs has the managers serve the log API, and the hub pass requests on to the
+	// environment's.
+	Logs bool
 	// Audit has the API servers write down requests.
 	Audit bool
 	// TargetFlags are further flags of the targets' API servers, without dashes.
@@ -255,6 +258,9 @@ func (e *Env) installHub(ctx context.Context) error {
 		if err := Apply(ctx, e.Hub.Client, file); err != nil {
 			return err
 		}
+	}
+	if !e.options.Logs {
+		return nil
 	}
 	return e.installLogs(ctx)
 }

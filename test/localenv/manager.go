@@ -34,7 +34,7 @@ type Manager struct {
 // StartManager starts the manager of the environment and returns when it is ready.
 func (e *Env) StartManager(ctx context.Context) error {
 	var err error
-	if e.manager, err = e.Launch(ctx, "--leader-elect=false"); err != nil {
+	if e.manager, err = e.Launch(ctx, "--leader-elect=false"); err != nil || !e.options.Logs {
 		return err
 	}
 	return e.ServeLogsBy(ctx, e.manager)
@@ -58,10 +58,13 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 	health, metrics, logs := free[0], free[1], free[2]
 	flags = append([]string{
 		"--kubeconfig=" + path, "--namespace=" + Namespace,
-		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health, "--logs-bind-address=" + logs,
+		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health,
 		// The credentials of local clusters last a week; the default warns as long before.
 		"--credential-expiry-warning=24h",
 	}, flags...)
+	if e.options.Logs {
+		flags = append([]string{"--logs-bind-address=" + logs}, flags...) // one that is given wins
+	}
 	m, err := startProcess(e.ManagerLog(), e.options.ManagerProgram, flags...)
 	if err != nil {
 		return nil, fmt.Errorf("starting the manager: %w; `make build` makes it", err)
