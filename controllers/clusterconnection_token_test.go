@@ -310,7 +310,6 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 				ContainSubstring("They expire at "+accountIn(r.token).ExpiresAt.Format(time.RFC3339)))))
 		Eventually(r.eventsOf(v1alpha1.ReasonTokenRenewalFailed)).WithContext(ctx).Should(ConsistOf(ContainSubstring("of itself")))
 		remoteOf(ctx, r.submit(ctx))
-		told := r.connection(Default, ctx)
 		for range 3 {
 			r.look(ctx)
 		}
@@ -320,7 +319,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		r.setDown(false)
 		Eventually(r.connection).WithContext(ctx).Should(haveFive(failed))
 		Consistently(r.eventsOf(v1alpha1.ReasonTokenRenewalFailed)).WithContext(ctx).Should(HaveLen(1), "it is no news")
-		told = r.connection(Default, ctx)
+		told := r.connection(Default, ctx)
 		Expect(r.requests()).To(HaveLen(1))
 		operator.restart()
 		Eventually(r.requests).Should(HaveLen(2))
