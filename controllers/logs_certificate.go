@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -122,6 +123,7 @@ func (c *LogsCertificate) keep(ctx context.Context) error {
 // files are those in the Secret, renewed if that is due. Of several replicas that renew
 // one wins, and the others take over what it wrote.
 func (c *LogsCertificate) files(ctx context.Context) (servingcert.Files, error) {
+	ctx = logr.NewContext(ctx, logr.Discard()) // client-go would log bodies, keys and all
 	key := client.ObjectKey{Namespace: c.namespace, Name: logsSecret}
 	secret := &corev1.Secret{}
 	err := c.live.Get(ctx, key, secret)
