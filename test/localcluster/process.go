@@ -104,29 +104,31 @@ func (p *process) kill() error {
 	if p.cmd == nil {
 		return nil
 	}
+	var notInOrder error
 	if p.stop != nil {
-		if err := p.end(); err != nil {
-			return err
-		}
+		notInOrder = p.end()
 	}
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("killing %s (process %d): %w", p.program, p.cmd.Process.Pid, err)
 	}
 	<-p.done
 	p.cmd = nil
-	return nil
+	return notInOrder
 }
 
-// end ends the program in order; it is killed when it takes too long.
+// end ends the program in order, and says so when it takes too long.
 func (p *process) end() error {
 	if err := p.stop(); err != nil {
 		return fmt.Errorf("stopping %s: %w", p.program, err)
 	}
 	select {
 	case <-p.done:
-		return p.err
-	case <-time.After(stopTimeout):
+		if p.err != nil {
+			return fmt.Errorf("stopping %s: %w", p.program, p.err)
+		}
 		return nil
+	case <-time.After(stopTimeout):
+		return fmt.Errorf("%s did not end in %s and is killed; what it would have cleaned up is left%s", p.program, stopTimeout, quoteLog(p.log))
 	}
 }
 

@@ -51,6 +51,29 @@ func TestRealNode(t *testing.T) {
 		createPod(t, client, greedy)
 		g.Expect(ended(g, *awaitPod(t, client, "greedy", corev1.PodFailed)).Reason).To(Equal("OOMKilled"))
 	})
+	// As anywhere, the kubelet keeps the log of one ended container.
+	t.Run("the log before a restart can be had", func(t *testing.T) {
+		g := NewWithT(t)
+		again := realPod("again", corev1.Container{
+			Args:         []string{"-lines=2000", "-fail-once=/state/failed", "-sleep=1h"},
+			VolumeMounts: []corev1.VolumeMount{{Name: "state", MountPath: "/state"}},
+		})
+		again.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+		again.Spec.Volumes = []corev1.Volume{{Name: "state", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+		createPod(t, client, again)
+		g.Eventually(func(g Gomega) {
+			pod, err := client.CoreV1().Pods(namespace).Get(t.Context(), "again", metav1.GetOptions{})
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(pod.Status.ContainerStatuses).To(ConsistOf(And(HaveField("RestartCount", BeEquivalentTo(1)), HaveField("Ready", true))))
+		}).WithTimeout(patience).Should(Succeed())
+		for _, previous := range []bool{true, false} {
+			g.Eventually(func(g Gomega) {
+				log, err := client.CoreV1().Pods(namespace).GetLogs("again", &corev1.PodLogOptions{Previous: previous}).DoRaw(t.Context())
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(strings.Count(string(log), "\n")).To(Equal(2000), "previous: %t", previous)
+			}).WithTimeout(patience).Should(Succeed())
+		}
+	})
 	t.Run("two clusters run their own Pods", func(t *testing.T) {
 		createPod(t, clientOf(t, clusters[1]), realPod("elsewhere", corev1.Container{Args: []string{"-sleep=100ms"}}))
 		awaitPod(t, clientOf(t, clusters[1]), "elsewhere", corev1.PodSucceeded)
