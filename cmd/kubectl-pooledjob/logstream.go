@@ -161,6 +161,9 @@ func (f *follower) final(ctx context.Context, err error) bool {
 		return true
 	case !f.begun && !f.patient:
 		return true
+	case apierrors.IsUnauthorized(err):
+		// A manager that has just started may not know yet whom the hub vouches for.
+		return f.failures >= lastFailures
 	case !mayPass(err) && (!f.patient || !apierrors.IsNotFound(err)):
 		return true
 	}
