@@ -9,7 +9,9 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -215,6 +217,61 @@ var _ = Describe("Following a log", func() {
 		Expect(hub.Delete(ctx, r.PooledJob)).To(Succeed())
 		Eventually(f.ended).WithContext(ctx).Should(Receive(HaveOccurred()))
 	})
+})
+
+var _ = Describe("Following a run that is moved to another cluster", func() {
+	It("goes on there", func(ctx context.Context) {
+		for i := range env.Targets {
+			connection := &v1alpha1.ClusterConnection{
+				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("either-%d", i+1), Labels: map[string]string{"either": "yes"}},
+				Spec: v1alpha1.ClusterConnectionSpec{
+					KubeconfigSecretRef: v1alpha1.SecretKeyReference{Name: env.Targets[i].Name()},
+					Access: []v1alpha1.AccessRule{{
+						HubNamespaces:    &v1alpha1.LabelSelector{MatchLabels: map[string]string{"team": "a"}},
+						TargetNamespaces: v1alpha1.TargetNamespaces{Names: []string{"team-a"}},
+					}},
+				},
+			}
+			Expect(hub.Create(ctx, connection)).To(Succeed())
+			DeferCleanup(func(ctx context.Context) { Expect(hub.Delete(ctx, connection)).To(Succeed()) })
+		}
+		Expect(env.WaitConnected(ctx)).To(Succeed())
+		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) {
+			job.Spec.ClusterName, job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{MatchLabels: map[string]string{"either": "yes"}}
+			job.Spec.Failover.AfterSeconds = 1
+		})
+		Eventually(r.latest).WithContext(ctx).Should(HaveField("Status.ClusterName", Not(BeEmpty())))
+		left, there := env.Targets[0], env.Targets[1]
+		if r.Status.ClusterName == "either-2" {
+			left, there = there, left
+		}
+		r.target = left
+		_, log := r.started(ctx)
+		former := r.Status.ClusterName
+		log.Print("one")
+		f := followAs(ctx, editor, r, "")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\n"))
+
+		By("the cluster is lost, and said to be fenced")
+		remote := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: r.Status.JobRef.Name}}
+		Expect(left.StopProgram(localcluster.APIServer)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) {
+			Expect(left.StartProgram(ctx, localcluster.APIServer)).To(Succeed())
+			Expect(left.Client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+			Expect(env.WaitConnected(ctx)).To(Succeed())
+		})
+		fence := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationFenced, r.Status.ClusterUID)
+		connection := &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: former}}
+		Expect(hub.Patch(ctx, connection, client.RawPatch("application/merge-patch+json", fence))).To(Succeed())
+		Eventually(r.latest).WithContext(ctx).WithTimeout(time.Minute).Should(HaveField("Status.ClusterName", Not(Equal(former))))
+		r.target = there
+		pod, log := r.started(ctx)
+		log.Print("two")
+		Eventually(f.text).WithContext(ctx).Should(Equal("one\ntwo\n"))
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal("one\ntwo\n"))
+	}, NodeTimeout(4*time.Minute))
 })
 
 // prefixed are the lines of a Pod in a log of several.
