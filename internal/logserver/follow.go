@@ -78,6 +78,9 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 		return false, err
 	}
 	v := newView(run, r.timing)
+	if run.sameJob(r.run) { // else the request was there before any of its Pods
+		v.began = podsOf(run, pods)
+	}
 	v.setPods(pods)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -89,6 +89,30 @@ func TestFollowing(t *testing.T) {
 			step()
 			f.finish(p)
 		}, want: "one\nthe last words\ntwo\n"},
+		"a container that was started again before its start was seen": {play: func(_ *testing.T, f *fake, step func()) {
+			p := f.addPod("a")
+			f.publish(p, corev1.PodPending)
+			step()
+			f.start(p)
+			f.print(p, "one")
+			f.exit(p)
+			later(time.Millisecond)
+			f.start(p)
+			f.print(p, "two")
+			f.publish(p, corev1.PodRunning)
+			step()
+			f.finish(p)
+		}, want: "one\ntwo\n"},
+		"a container that was started again before the request": {play: func(_ *testing.T, f *fake, step func()) {
+			p := play(f, func() {}, "one")
+			f.exit(p)
+			later(time.Millisecond)
+			f.start(p)
+			f.print(p, "two")
+			f.publish(p, corev1.PodRunning)
+			step()
+			f.finish(p)
+		}, want: "two\n"},
 		"a Pod that comes after": {play: func(_ *testing.T, f *fake, step func()) {
 			p := play(f, step, "one")
 			f.exit(p)

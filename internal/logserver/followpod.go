@@ -24,7 +24,7 @@ type podFollower struct {
 	buffer bytes.Buffer // what the cursor lets pass
 	cursor logcursor.Cursor
 	to     *podWriter
-	asked  bool  // the log was asked for
+	asked  bool  // the log was asked for, or has yet to begin
 	first  bool  // nothing of it has come
 	none   bool  // what came is the kubelet's excuse
 	count  int32 // how often the container had been started again then
@@ -48,7 +48,7 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 	}
 	f := &podFollower{
 		reading: r, target: target, view: v, pod: pod, container: container,
-		to: r.out.of(pod.Name, r.query.allPods),
+		to: r.out.of(pod.Name, r.query.allPods), asked: !v.isLate(pod.UID, container),
 	}
 	f.cursor.Output, f.cursor.Timestamps = &f.buffer, r.query.timestamps
 	for {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // timing are the waits of requests that follow; package tests shorten them.
@@ -25,8 +26,10 @@ var defaultTiming = timing{patience: time.Minute, pause: time.Second, recheck: 3
 
 // view is what is known, while a request follows, of one Job of the run.
 type view struct {
-	run     Run
-	timing  timing
+	run    Run
+	timing timing
+	began  []*corev1.Pod // those that there were when the request came
+
 	mu      sync.Mutex
 	pods    []*corev1.Pod // the oldest first
 	synced  bool          // pods is known
@@ -46,6 +49,17 @@ type state struct {
 
 func newView(run Run, timing timing) *view {
 	return &view{run: run, timing: timing, next: make(chan struct{})}
+}
+
+// isLate tells whether a container had begun before the request came. Of such a one the log
+// before its last restart is not wanted, of any other it is.
+func (v *view) isLate(uid types.UID, container string) bool {
+	for _, pod := range v.began {
+		if pod.UID == uid {
+			return hasLog(statusOf(pod, container))
+		}
+	}
+	return false
 }
 
 func (v *view) now() state {
