@@ -134,12 +134,18 @@ Ready. In your shell:
   kubectl get clusterconnections
   kubectl apply -f config/samples/pooledjob-succeeds.yaml
   kubectl get pooledjobs -A --watch
+  kubectl pooledjob run hello -n team-a --cluster target-1 --image busybox:1.37 -- echo hello
 
 The targets' kubeconfigs are %s and
 target-2.kubeconfig beside it, the manager's log is manager.log.
 "make down" stops it all.
-`, s.path("hub.kubeconfig"), filepath.Dir(kubectlPath(filepath.Dir(s.dir))), s.path("target-1.kubeconfig"))
+`, s.path("hub.kubeconfig"), programPaths(filepath.Dir(s.dir)), s.path("target-1.kubeconfig"))
 	return nil
+}
+
+// programPaths are the folders of the plugin and of kubectl, as PATH has them.
+func programPaths(root string) string {
+	return filepath.Join(root, "bin") + ":" + filepath.Dir(kubectlPath(root))
 }
 
 // startServer starts this program again, as a process that outlives it.
