@@ -27,6 +27,7 @@ type podFollower struct {
 	asked  bool  // the log was asked for, or has yet to begin
 	first  bool  // nothing of it has come
 	none   bool  // what came is the kubelet's excuse
+	more   bool  // something was passed on of what came
 	count  int32 // how often the container had been started again then
 }
 
@@ -94,8 +95,10 @@ func (f *podFollower) find(now state) (*corev1.Pod, bool) {
 func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, over bool) error {
 	if f.asked && status.RestartCount > f.count {
 		// What the container before wrote last may not have been read.
-		if _, err := f.read(ctx, true); err != nil {
-			return err
+		for f.more = true; f.more; {
+			if _, err := f.read(ctx, true); err != nil {
+				return err
+			}
 		}
 		f.cursor.Restarted()
 	}
@@ -105,6 +108,8 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 		return err
 	}
 	switch {
+	case over && result == ended && f.more:
+		return nil // an API server ends its answer in order, too, when it loses the kubelet
 	case result == gone, over && result != broken:
 		return errDone
 	case result == ended, result == notStarted && status.State.Terminated != nil:
@@ -141,6 +146,7 @@ func (f *podFollower) await(ctx context.Context, read corev1.ContainerStatus) er
 
 // read reads the log, from where it was read to, until it ends or breaks.
 func (f *podFollower) read(ctx context.Context, previous bool) (outcome, error) {
+	f.more = false
 	options := f.options(previous)
 	options.Follow = !previous && statusOf(f.pod, f.container).State.Terminated == nil
 	log, err := f.target.Log(ctx, f.pod.Namespace, f.pod.Name, options)
@@ -194,6 +200,7 @@ func (f *podFollower) Write(p []byte) (int, error) {
 	if f.buffer.Len() == 0 {
 		return len(p), nil
 	}
+	f.more = true
 	_, err := f.to.Write(f.buffer.Bytes())
 	return len(p), err
 }
