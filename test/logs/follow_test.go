@@ -141,6 +141,40 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal("one\ntwo\nthree\nfour\n"))
 	})
 
+	It("has all of a container that has ended, although the kubelet is lost midway", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		pod, log := r.started(ctx)
+		release := writeSlowly(log, "one")
+		r.end(ctx, pod, 0)
+		Eventually(r.latest).WithContext(ctx).Should(haveEnded(v1alpha1.PooledJobSucceeded))
+		f := followAs(ctx, editor, r, "")
+		Eventually(f.text).WithContext(ctx).ShouldNot(BeEmpty())
+		log.Break() // of which the API server of the target says nothing
+		release()
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal(strings.Repeat("one\n", slowLines)))
+	})
+
+	It("has all of a container that was started again, although the kubelet is lost midway", func(ctx context.Context) {
+		r := submit(ctx, 1)
+		pod, log := r.started(ctx)
+		f := followAs(ctx, editor, r, "")
+		Eventually(log.Open).WithContext(ctx).Should(Equal(1))
+		log.Refuse(http.StatusInternalServerError, "not now")
+		log.Break()
+		release := writeSlowly(log, "one")
+		r.restart(ctx, pod)
+		log.Print("two")
+		log.Refuse(0, "")
+		Eventually(f.text).WithContext(ctx).ShouldNot(BeEmpty())
+		log.Break()
+		release()
+		Eventually(f.text).WithContext(ctx).Should(Equal(strings.Repeat("one\n", slowLines) + "two\n"))
+		r.end(ctx, pod, 0)
+		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
+		Expect(f.text()).To(Equal(strings.Repeat("one\n", slowLines) + "two\n"))
+	})
+
 	It("goes on with the Pod that replaces one that failed", func(ctx context.Context) {
 		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.Template.Spec.BackoffLimit = new(int32(1)) })
 		first, log := r.started(ctx)
@@ -273,6 +307,22 @@ var _ = Describe("Following a run that is moved to another cluster", func() {
 		Expect(f.text()).To(Equal("one\ntwo\n"))
 	}, NodeTimeout(4*time.Minute))
 })
+
+// slowLines is how many lines writeSlowly writes.
+const slowLines = 20000
+
+// writeSlowly has a container have written lines, of which the kubelet finds the second
+// half only after release.
+func writeSlowly(log *fakekubelet.Log, line string) (release func()) {
+	held := make(chan struct{})
+	log.Generate(time.Now().Add(-time.Minute), slowLines, func(i int) string {
+		if i == slowLines/2 {
+			<-held
+		}
+		return line
+	})
+	return func() { close(held) }
+}
 
 // prefixed are the lines of a Pod in a log of several.
 func prefixed(text, pod string) string {

@@ -18,8 +18,12 @@ import (
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
-// soon is how fast an error must come.
-const soon = 5 * time.Second
+const (
+	// soon is how fast an error must come.
+	soon = 5 * time.Second
+	// hung is how long a cluster may say nothing: that of one request, --target-request-timeout.
+	hung = 35 * time.Second
+)
 
 var _ = Describe("Reading a log", func() {
 	Context("of a run with two Pods of three containers", Ordered, func() {
@@ -182,6 +186,20 @@ var _ = Describe("A log that cannot be had", func() {
 		DeferCleanup(func(ctx context.Context) { Expect(env.WaitConnected(ctx)).To(Succeed()) })
 		DeferCleanup(env.Targets[1].StartProgram, localcluster.APIServer)
 		refused(ctx, r, `the cluster of ClusterConnection "target-2" cannot be reached`)
+	}, NodeTimeout(2*time.Minute))
+
+	It("because the cluster hangs", func(ctx context.Context) {
+		r := submit(ctx, 2)
+		_, log := r.started(ctx)
+		log.Print("one")
+		Expect(readAs(ctx, editor, r, "")).To(haveLog("one\n"))
+		Expect(env.Targets[1].PauseProgram(localcluster.APIServer)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(env.WaitConnected(ctx)).To(Succeed()) })
+		DeferCleanup(env.Targets[1].ResumeProgram, localcluster.APIServer)
+		began := time.Now()
+		Expect(readAs(ctx, editor, r, "")).To(beRefused(http.StatusServiceUnavailable, `the cluster of ClusterConnection "target-2" cannot be reached`))
+		AddReportEntry(fmt.Sprintf("a cluster that hangs is given up after %s", time.Since(began).Round(time.Second)))
+		Expect(time.Since(began)).To(BeNumerically("<", hung))
 	}, NodeTimeout(2*time.Minute))
 
 	It("because the identity on the cluster lacks the right", func(ctx context.Context) {
