@@ -55,7 +55,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	kubelet = fakekubelet.Start()
 	DeferCleanup(kubelet.Stop)
 	env, err = localenv.Start(ctx, localenv.Options{
-		Logs: true,
+		Logs:    true,
 		Targets: 2, Dir: dir, NoManager: true, Progress: GinkgoWriter,
 		TargetFlags: map[string]string{"kubelet-preferred-address-types": "Hostname"},
 	})
