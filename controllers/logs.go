@@ -102,8 +102,12 @@ func (l *Logs) Watch(namespace, name string) (changed <-chan struct{}, stop func
 // Run implements logserver.Backend.
 func (l *Logs) Run(ctx context.Context, namespace, name string) (logserver.Run, error) {
 	job := &v1alpha1.PooledJob{}
-	if err := l.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, job); err != nil {
+	err := l.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, job)
+	switch {
+	case apierrors.IsNotFound(err):
 		return logserver.Run{}, err
+	case err != nil:
+		return logserver.Run{}, apierrors.NewServiceUnavailable(fmt.Sprintf("the manager cannot read PooledJob %q: %v", name, err))
 	}
 	run := logserver.Run{
 		UID: string(job.UID), Connection: job.Status.ClusterName, ClusterUID: job.Status.ClusterUID,
@@ -135,17 +139,9 @@ func stateOf(job *v1alpha1.PooledJob) string {
 
 // Open implements logserver.Backend.
 func (l *Logs) Open(ctx context.Context, run logserver.Run) (logserver.Target, error) {
-	connection := &v1alpha1.ClusterConnection{}
-	if err := l.hub.Get(ctx, client.ObjectKey{Name: run.Connection}, connection); err != nil {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q, where the run is, cannot be read: %v", run.Connection, err))
+	target := &logsTarget{logs: l, run: run}
+	if _, err := target.stream(ctx); err != nil {
+		return nil, err
 	}
-	identity, _, err := readKubeconfig(ctx, l.hub, l.namespace, connection)
-	if err != nil {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q has no kubeconfig that can be used: %v", run.Connection, err))
-	}
-	stream, err := l.streams.Open(identityOf(identity), run.ClusterUID) //nolint:contextcheck // the connection outlives the request
-	if err != nil {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q: %v", run.Connection, err))
-	}
-	return stream, nil
+	return target, nil
 }

@@ -23,7 +23,8 @@ import (
 	"github.com/pooledjob/pooledjob/internal/servingcert"
 )
 
-// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=create;update
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=create
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,resourceNames=pooledjob-logs-tls,verbs=update
 // +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,resourceNames=v1alpha1.stream.pooledjob.io,verbs=get;patch
 
 const (
@@ -37,7 +38,7 @@ const (
 
 	// certificateCheck is how often certificate and APIService are looked at;
 	// certificateRetry is the wait after a failure.
-	certificateCheck = 10 * time.Minute
+	certificateCheck = 30 * time.Second
 	certificateRetry = 5 * time.Second
 )
 

@@ -44,6 +44,9 @@ func (id Identity) hash() string {
 	return "sha256:" + hex.EncodeToString(digest.Sum(nil))
 }
 
+// Equal tells whether two identities are the same, byte by byte.
+func (id Identity) Equal(other Identity) bool { return id.hash() == other.hash() }
+
 // String names the server only.
 func (id Identity) String() string { return id.Server }
 

@@ -27,6 +27,9 @@ const (
 	streamBuffer = 128 << 10
 	// streamIdle is how long a connection for streams stays open after its last use.
 	streamIdle = time.Minute
+	// streamGrace is how long what is under way may take in a connection that its server
+	// wants to end: a log may come for as long as its Pod runs.
+	streamGrace = 30 * 24 * time.Hour
 )
 
 // Streams are connections for answers without an end, such as logs. They are apart
@@ -124,7 +127,7 @@ func (c *Stream) Close() {
 			c.since = time.Now()
 			time.AfterFunc(s.idle, s.closeIdle)
 		}
-		go c.transport.wire.tidy(0)
+		go c.transport.wire.tidy(streamGrace)
 	})
 }
 
@@ -188,9 +191,48 @@ func (c *Stream) Pods(ctx context.Context, namespace, key string) ([]*corev1.Pod
 	}
 	pods := make([]*corev1.Pod, 0, len(list.Items))
 	for i := range list.Items {
-		pods = append(pods, &list.Items[i])
+		pods = append(pods, podForLogs(&list.Items[i]))
 	}
 	return pods, nil
+}
+
+// podForLogs is what of a Pod tells whether there is a log: each follower holds its own.
+func podForLogs(pod *corev1.Pod) *corev1.Pod {
+	slim := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			CreationTimestamp: pod.CreationTimestamp, OwnerReferences: pod.OwnerReferences, Annotations: pod.Annotations,
+		},
+		Spec: corev1.PodSpec{Containers: namesOf(pod.Spec.Containers), InitContainers: namesOf(pod.Spec.InitContainers)},
+		Status: corev1.PodStatus{
+			Phase: pod.Status.Phase, ContainerStatuses: statesOf(pod.Status.ContainerStatuses),
+			InitContainerStatuses:      statesOf(pod.Status.InitContainerStatuses),
+			EphemeralContainerStatuses: statesOf(pod.Status.EphemeralContainerStatuses),
+		},
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		common := corev1.EphemeralContainerCommon{Name: pod.Spec.EphemeralContainers[i].Name}
+		slim.Spec.EphemeralContainers = append(slim.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: common})
+	}
+	return slim
+}
+
+func namesOf(containers []corev1.Container) []corev1.Container {
+	names := make([]corev1.Container, 0, len(containers))
+	for i := range containers {
+		names = append(names, corev1.Container{Name: containers[i].Name})
+	}
+	return names
+}
+
+func statesOf(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
+	states := make([]corev1.ContainerStatus, 0, len(statuses))
+	for i := range statuses {
+		states = append(states, corev1.ContainerStatus{
+			Name: statuses[i].Name, State: statuses[i].State, RestartCount: statuses[i].RestartCount,
+		})
+	}
+	return states
 }
 
 // WatchPods calls changed with the Pods of the run of that key, at first and after each
@@ -208,6 +250,12 @@ func (c *Stream) WatchPods(ctx context.Context, namespace, key string, changed f
 		},
 	}
 	informer := cache.NewSharedIndexInformer(listWatch, &corev1.Pod{}, 0, cache.Indexers{})
+	slim := func(obj any) (any, error) {
+		if pod, ok := obj.(*corev1.Pod); ok {
+			return podForLogs(pod), nil
+		}
+		return obj, nil
+	}
 	told := func() {
 		if !informer.HasSynced() {
 			return
@@ -222,6 +270,7 @@ func (c *Stream) WatchPods(ctx context.Context, namespace, key string, changed f
 		changed(list)
 	}
 	err := errors.Join(
+		informer.SetTransform(slim),
 		informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { failed(c.clean(err)) }),
 		second(informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(any) { told() },

@@ -9,7 +9,8 @@
 // were there. It knows the line by its time and by how many lines before it had the same.
 //
 // A time that is later than all times before ends the skipping: that line was rotated
-// away, or this is the log of a later container.
+// away, or this is the log of a later container. That is an error, ErrGap, unless it is
+// allowed.
 //
 // A line without a time, after ones that had it, is not the container's: kubelets write
 // their own errors there. It is left out. A log whose lines never have a time, because
@@ -18,9 +19,15 @@ package logcursor
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"time"
 )
+
+// ErrGap is the error of a Write in a go that has not the last line that was passed on, but
+// later ones: between them something may be missing. Nothing of them is passed on. Another
+// go may be about the container before; with AllowGap they are taken as they are.
+var ErrGap = errors.New("the last line that is known is not there any more")
 
 // maxStamp is the length of the longest timestamp, with nanoseconds and an offset.
 const maxStamp = len("2006-01-02T15:04:05.999999999+07:00")
@@ -32,6 +39,8 @@ type Cursor struct {
 	Output io.Writer
 	// Timestamps leaves the time in front of each line.
 	Timestamps bool
+	// AllowGap takes later lines for what follows the last one.
+	AllowGap bool
 
 	// The last line that was passed on, over all goes.
 	last    time.Time
@@ -119,6 +128,9 @@ func (c *Cursor) begin() error {
 	if c.skipping && !at.After(c.latest) {
 		c.skip(at)
 		return nil
+	}
+	if c.skipping && !c.AllowGap {
+		return ErrGap
 	}
 	c.skipping = false
 	if !c.ended && !c.last.IsZero() { // the rest of the line before is gone

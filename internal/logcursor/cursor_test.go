@@ -114,7 +114,7 @@ func TestOddLogs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			c := &Cursor{Output: &out, Timestamps: test.timestamps}
+			c := &Cursor{Output: &out, Timestamps: test.timestamps, AllowGap: true}
 			for _, text := range test.goes {
 				c.Resume()
 				if _, err := c.Write([]byte(text)); err != nil {
@@ -125,5 +125,28 @@ func TestOddLogs(t *testing.T) {
 				t.Errorf("got %q, want %q", out.String(), test.want)
 			}
 		})
+	}
+}
+
+func TestAGapIsToldAndNothingAfterItIsTaken(t *testing.T) {
+	at := func(s int) time.Time { return time.Date(2026, 1, 2, 3, 4, s, 5, time.UTC) }
+	var out bytes.Buffer
+	c := &Cursor{Output: &out}
+	for _, go1 := range []struct {
+		text  string
+		allow bool
+		err   error
+		want  string
+	}{
+		{text: line{at(1), "one"}.String(), want: "one\n"},
+		{text: line{at(3), "three"}.String(), err: ErrGap, want: "one\n"},
+		{text: line{at(1), "one"}.String() + line{at(2), "two"}.String(), want: "one\ntwo\n"},
+		{text: line{at(3), "three"}.String(), allow: true, want: "one\ntwo\nthree\n"},
+	} {
+		c.AllowGap = go1.allow
+		c.Resume()
+		if _, err := c.Write([]byte(go1.text)); err != go1.err || out.String() != go1.want { //nolint:errorlint // it is returned as it is
+			t.Errorf("got %q, %v, want %q, %v", out.String(), err, go1.want, go1.err)
+		}
 	}
 }

@@ -2,9 +2,12 @@ package logserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -14,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 )
 
 // The ConfigMap in which every hub says by which certificate and headers its API server
@@ -29,6 +33,7 @@ const (
 	denyTTL       = 10 * time.Second
 	tokenTTL      = 10 * time.Second
 	reviewTimeout = 10 * time.Second
+	loadRetry     = time.Second
 )
 
 // reviewBackoff is for reviews that the hub did not answer.
@@ -65,7 +70,7 @@ func newDelegation(hub kubernetes.Interface) (*delegation, error) {
 		AllowedClientNames:  headerrequest.StringSliceProviderFunc(d.own.AllowedClientNames),
 	}
 	d.authenticator, _, err = authenticatorfactory.DelegatingAuthenticatorConfig{
-		TokenAccessReviewClient:  hub.AuthenticationV1(),
+		TokenAccessReviewClient:  quietReviews{hub.AuthenticationV1()},
 		TokenAccessReviewTimeout: reviewTimeout,
 		WebhookRetryBackoff:      reviewBackoff(),
 		CacheTTL:                 tokenTTL,
@@ -86,8 +91,43 @@ func newDelegation(hub kubernetes.Interface) (*delegation, error) {
 	return d, nil
 }
 
+// load reads the ConfigMap, and returns when that has worked once: before it nobody that
+// comes through the hub would be known.
+func (d *delegation) load(ctx context.Context, log logr.Logger) {
+	for said := false; ctx.Err() == nil; pause(ctx, loadRetry) {
+		err := errors.Join(d.ca.RunOnce(ctx), d.own.RunOnce(ctx))
+		if err == nil {
+			return
+		}
+		if !said {
+			said = true
+			log.Info("The log API cannot be served yet", "reason", err.Error())
+		}
+	}
+}
+
 // run follows changes of the ConfigMap until ctx is done.
 func (d *delegation) run(ctx context.Context) {
 	go d.ca.Run(ctx, 1)
 	d.own.Run(ctx, 1)
+}
+
+// quietReviews asks for reviews of tokens without a logger: client-go would log them, from
+// level 8 on.
+type quietReviews struct {
+	authenticationclient.AuthenticationV1Interface
+}
+
+// TokenReviews implements AuthenticationV1Interface.
+func (q quietReviews) TokenReviews() authenticationclient.TokenReviewInterface {
+	return quietTokenReviews{q.AuthenticationV1Interface.TokenReviews()}
+}
+
+type quietTokenReviews struct {
+	authenticationclient.TokenReviewInterface
+}
+
+// Create implements TokenReviewInterface.
+func (q quietTokenReviews) Create(ctx context.Context, review *authenticationv1.TokenReview, options metav1.CreateOptions) (*authenticationv1.TokenReview, error) {
+	return q.TokenReviewInterface.Create(logr.NewContext(ctx, logr.Discard()), review, options)
 }

@@ -1,6 +1,7 @@
 package logserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type fake struct {
 	changed chan struct{} // closed at each change
 	broken  int           // counts what breaks all streams
 	down    error         // what the target answers
+	logDown error         // what it answers to who asks for a log
+	hubDown error         // what the hub answers
+	unknown bool          // the kubelet does not know its Pods yet
 	opened  int           // streams that are open
 	asked   []corev1.PodLogOptions
 }
@@ -125,7 +129,7 @@ func (f *fake) Run(context.Context, string, string) (Run, error) {
 	if f.gone {
 		return Run{}, apierrors.NewNotFound(schema.GroupResource{Resource: "pooledjobs"}, "x")
 	}
-	return f.run, nil
+	return f.run, f.hubDown
 }
 
 // Watch implements Backend.
@@ -196,8 +200,11 @@ func (f *fake) Log(ctx context.Context, _, name string, options *corev1.PodLogOp
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, *options)
-	if f.down != nil {
-		return nil, f.down
+	if err := cmp.Or(f.down, f.logDown); err != nil {
+		return nil, err
+	}
+	if f.unknown {
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name)
 	}
 	i := slices.IndexFunc(f.pods, func(p *fakePod) bool { return p.object.Name == name && !p.deleted })
 	if i < 0 {
@@ -214,7 +221,11 @@ func (f *fake) Log(ctx context.Context, _, name string, options *corev1.PodLogOp
 		return io.NopCloser(strings.NewReader("failed to try resolving symlinks in path \"/var/log/pods/a\": lstat: no such file or directory")), nil
 	}
 	f.opened++
-	return &fakeLog{ctx: ctx, fake: f, instance: f.pods[i].instances[n], options: options, broken: f.broken}, nil
+	first := 0
+	if options.TailLines != nil {
+		first = max(0, len(f.pods[i].instances[n].lines)-int(*options.TailLines))
+	}
+	return &fakeLog{next: first, ctx: ctx, fake: f, instance: f.pods[i].instances[n], options: options, broken: f.broken}, nil
 }
 
 // requests is how many logs were asked for.
@@ -317,7 +328,7 @@ func (f *fake) get(parameters string) *client {
 		values[name] = append(values[name], value)
 	}
 	c := &client{response: httptest.NewRecorder(), done: make(chan struct{})}
-	q, err := parseQuery(values)
+	q, err := parseQuery(values, time.Now())
 	if err != nil {
 		c.err = err
 		close(c.done)
@@ -325,7 +336,7 @@ func (f *fake) get(parameters string) *client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel, c.out = cancel, newOutput(c.response, q.limitBytes)
-	r := &reading{backend: f, namespace: "hub-ns", name: "x", query: q, run: f.run, out: c.out, timing: defaultTiming}
+	r := &reading{backend: f, namespace: "hub-ns", name: "x", query: q, run: f.run, out: c.out, timing: defaultTiming, enter: newLimits(9, 9).enterConnection}
 	go func() {
 		defer close(c.done)
 		if q.follow {

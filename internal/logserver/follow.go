@@ -11,8 +11,8 @@ import (
 )
 
 // podsAtOnce bounds how many Pods of one request are read at a time with allPods; others
-// wait for their turn, the oldest first.
-const podsAtOnce = 20
+// wait for their turn, the oldest first. kubectl, too, takes no more at once.
+const podsAtOnce = 5
 
 // follow sends the log until the run has ended and everything is read.
 func (r *reading) follow(ctx context.Context) error {
@@ -38,11 +38,17 @@ func (r *reading) follow(ctx context.Context) error {
 
 // dispatched waits until the run has a Job, or has ended without one.
 func (r *reading) dispatched(ctx context.Context, changed <-chan struct{}) (Run, error) {
+	hub := patience{limit: r.timing.patience}
 	for {
 		run, err := r.backend.Run(ctx, r.namespace, r.name)
+		if err != nil && r.out.begun && !apierrors.IsNotFound(err) && !hub.failed() {
+			pause(ctx, r.timing.pause)
+			continue
+		}
 		if err != nil {
 			return run, err
 		}
+		hub.works()
 		if run.UID != r.run.UID {
 			return run, notFound(r.name, "PooledJob \""+r.name+"\" was deleted; another one has its name")
 		}
@@ -62,30 +68,35 @@ func (r *reading) dispatched(ctx context.Context, changed <-chan struct{}) (Run,
 
 // followJob follows one Job of the run; moved tells that the run has another one now.
 func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{}) (moved bool, err error) {
+	leave, err := r.enter(run.Connection)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
 	target, err := r.backend.Open(ctx, run)
 	if err != nil {
 		return false, err
 	}
 	defer target.Close()
-	pods, err := target.Pods(ctx, run.Namespace, run.UID) // whose error can still be told
+	pods, err := r.firstPods(ctx, target, run)
 	if err != nil {
-		return false, targetError(run, err)
-	}
-	if err := r.checkChoice(run, podsOf(run, pods)); err != nil {
 		return false, err
 	}
-	if err := r.out.begin(); err != nil {
+	if err := r.checkChoice(run, podsOf(run, pods)); err != nil {
 		return false, err
 	}
 	v := newView(run, r.timing)
 	if run.sameJob(r.run) { // else the request was there before any of its Pods
 		v.began = podsOf(run, pods)
 	}
-	v.setPods(pods)
+	v.setRead(pods, 0)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running sync.WaitGroup
-	running.Go(func() { target.WatchPods(ctx, run.Namespace, run.UID, v.setPods, v.failed) })
+	running.Go(func() {
+		target.WatchPods(ctx, run.Namespace, run.UID, v.setPods, func(error) { v.doubted() })
+	})
+	running.Go(func() { r.refresh(ctx, target, v) })
 	running.Go(func() {
 		moved = r.watchRun(ctx, run, target, v, changed)
 		if moved {
@@ -99,6 +110,46 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 		return true, nil
 	}
 	return false, err
+}
+
+// firstPods reads the Pods. An error is told at once as long as it can be told.
+func (r *reading) firstPods(ctx context.Context, target Target, run Run) ([]*corev1.Pod, error) {
+	patience := patience{limit: r.timing.patience}
+	for {
+		pods, err := target.Pods(ctx, run.Namespace, run.UID)
+		if err == nil {
+			return pods, nil
+		}
+		if !r.out.begun || ctx.Err() != nil || patience.failed() {
+			return nil, targetError(run, err)
+		}
+		pause(ctx, r.timing.pause)
+	}
+}
+
+// refresh reads the Pods whenever there is doubt about what the watch has told.
+func (r *reading) refresh(ctx context.Context, target Target, v *view) {
+	for {
+		select {
+		case <-v.doubt:
+		case <-ctx.Done():
+			return
+		}
+		patience := patience{limit: r.timing.patience}
+		for ctx.Err() == nil {
+			told := v.toldSoFar()
+			pods, err := target.Pods(ctx, v.run.Namespace, v.run.UID)
+			if err == nil {
+				v.setRead(pods, told)
+				break
+			}
+			if patience.failed() {
+				v.giveUp(targetError(v.run, err))
+				return
+			}
+			pause(ctx, r.timing.pause)
+		}
+	}
 }
 
 // checkChoice refuses what cannot be right, as long as an error can be told.
@@ -120,12 +171,16 @@ func (r *reading) checkChoice(run Run, pods []*corev1.Pod) error {
 // watchRun tells the view when the run has ended, and returns when it has or when it has
 // another Job.
 func (r *reading) watchRun(ctx context.Context, followed Run, target Target, v *view, changed <-chan struct{}) (moved bool) {
+	patience := patience{limit: r.timing.patience}
 	for ctx.Err() == nil {
 		run, err := r.backend.Run(ctx, r.namespace, r.name)
 		gone := apierrors.IsNotFound(err) || (err == nil && run.UID != followed.UID)
 		switch {
 		case err != nil && !gone:
-			v.failed(err)
+			if patience.failed() {
+				v.giveUp(err)
+				return false
+			}
 			pause(ctx, r.timing.pause)
 			continue
 		case !gone && !run.sameJob(followed):
@@ -136,10 +191,14 @@ func (r *reading) watchRun(ctx context.Context, followed Run, target Target, v *
 				v.end(pods)
 				return false
 			}
-			v.failed(err)
+			if patience.failed() {
+				v.giveUp(targetError(followed, err))
+				return false
+			}
 			pause(ctx, r.timing.pause)
 			continue
 		}
+		patience.works()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -173,6 +232,11 @@ func (r *reading) followPods(ctx context.Context, target Target, v *view) error 
 		now := v.now()
 		if now.err != nil {
 			return now.err
+		}
+		if len(now.pods) == 0 {
+			if err := f.out.begin(); err != nil {
+				return err
+			}
 		}
 		waiting := f.begin(ctx, now.pods)
 		if f.active == 0 && waiting == 0 && f.isComplete(now) {

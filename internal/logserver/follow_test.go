@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // running is a world with one Pod that runs.
@@ -193,12 +195,73 @@ func TestFollowing(t *testing.T) {
 			f.do(func() { p.instances[0].lost = true })
 			f.exit(p)
 			f.publish(p, corev1.PodRunning)
-			later(time.Minute)
-			if n := f.requests(); n > 10 {
+			later(2 * time.Minute)
+			if n := f.requests(); n > 25 {
 				t.Errorf("asked %d times", n)
 			}
 			f.finish(p)
+		}, want: "one\n(the node of Pod p0 does not give the log of container main)"},
+		"a kubelet that knows its Pods a little later": {play: func(_ *testing.T, f *fake, step func()) {
+			p := play(f, step, "one")
+			f.do(func() { f.unknown, f.broken = true, f.broken+1 })
+			f.print(p, "two")
+			later(20 * time.Second)
+			f.do(func() { f.unknown = false })
+			later(20 * time.Second)
+			f.finish(p)
+		}, want: "one\ntwo\n"},
+		"a container that is started again while the target is away": {play: func(_ *testing.T, f *fake, step func()) {
+			p := play(f, step, "one")
+			f.do(func() { f.down, f.broken = errors.New("no route"), f.broken+1 })
+			f.print(p, "the last words")
+			f.exit(p)
+			later(time.Second)
+			f.start(p)
+			f.print(p, "two")
+			later(20 * time.Second)
+			f.do(func() { f.down = nil }) // and the status still tells of the container before
+			later(20 * time.Second)
+			f.publish(p, corev1.PodRunning)
+			step()
+			f.finish(p)
+		}, want: "one\nthe last words\ntwo\n"},
+		"two short troubles, hours apart": {play: func(_ *testing.T, f *fake, step func()) {
+			p := play(f, step, "one")
+			for range 3 {
+				f.do(func() { f.hubDown = errors.New("hub is away") })
+				later(5 * time.Second)
+				f.do(func() { f.hubDown = nil })
+				later(5 * time.Hour)
+			}
+			f.print(p, "two")
+			f.finish(p)
+		}, want: "one\ntwo\n"},
+		"a hub that is away for a moment while the run waits": {play: func(_ *testing.T, f *fake, step func()) {
+			f.do(func() { f.run.JobUID = "" })
+			step()
+			f.do(func() { f.hubDown, f.down, f.run.JobUID = errors.New("hub is away"), errors.New("no route"), jobUID })
+			later(20 * time.Second)
+			f.do(func() { f.hubDown = nil })
+			later(20 * time.Second)
+			f.do(func() { f.down = nil })
+			f.finish(play(f, step, "one"))
 		}, want: "one\n"},
+		"a right that is missing": {play: func(_ *testing.T, f *fake, step func()) {
+			f.do(func() {
+				f.logDown = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "p0", errors.New("no"))
+			})
+			play(f, step, "one")
+		}, want: `(the identity of ClusterConnection "target" lacks a right on its cluster, see config/target/role.yaml: pods "p0" is forbidden: no)`},
+		"the last lines, of what is still to come": {parameters: "tailLines=1", play: func(_ *testing.T, f *fake, step func()) {
+			f.addPod("p0")
+			step()
+			p := f.pods[0]
+			f.start(p)
+			f.print(p, "one", "two")
+			f.publish(p, corev1.PodRunning)
+			step()
+			f.finish(p)
+		}, want: "one\ntwo\n"},
 		"a run that ends before its Pod starts": {play: func(_ *testing.T, f *fake, step func()) {
 			p := f.addPod("a")
 			f.publish(p, corev1.PodPending)

@@ -21,24 +21,31 @@ type podFollower struct {
 	pod       *corev1.Pod // as it was found
 	container string
 
-	buffer bytes.Buffer // what the cursor lets pass
-	cursor logcursor.Cursor
-	to     *podWriter
-	asked  bool  // the log was asked for, or has yet to begin
-	first  bool  // nothing of it has come
-	none   bool  // what came is the kubelet's excuse
-	more   bool  // something was passed on of what came
-	count  int32 // how often the container had been started again then
+	buffer   bytes.Buffer // what the cursor lets pass
+	cursor   logcursor.Cursor
+	to       *podWriter
+	patience patience // with the log
+
+	asked    bool  // the log was asked for, or has yet to begin
+	count    int32 // how often the container had been started again then
+	complete bool  // it had ended then, and was read to its end
+	passed   bool  // what the container before had written was read
+	late     bool  // the container had begun before the request came
+
+	first bool // nothing of the stream has come
+	none  bool // what came is the kubelet's excuse
+	more  bool // something was passed on
 }
 
-// The outcomes of reading a log.
+// outcome is that of reading a log.
 type outcome int
 
 const (
-	ended      outcome = iota // the container ended, as far as the log tells
+	ended      outcome = iota // to its end, as far as the answer tells
 	broken                    // there is more
-	notStarted                // there is no log yet
-	gone                      // nor will there be
+	notThere                  // it cannot be had: not yet, or not now
+	gone                      // nor ever again: the Pod is gone
+	interlaced                // something between what was read and what came is missing
 )
 
 // followPod returns when nothing more can come from the Pod.
@@ -47,9 +54,10 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 	if err != nil {
 		return err
 	}
+	late := v.isLate(pod.UID, container)
 	f := &podFollower{
 		reading: r, target: target, view: v, pod: pod, container: container,
-		to: r.out.of(pod.Name, r.query.allPods), asked: !v.isLate(pod.UID, container),
+		to: r.out.of(pod.Name, r.query.allPods), asked: !late, late: late, patience: patience{limit: r.timing.patience},
 	}
 	f.cursor.Output, f.cursor.Timestamps = &f.buffer, r.query.timestamps
 	for {
@@ -61,10 +69,12 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 		status := statusOf(pod, container)
 		over := now.ended || !there || isOver(pod)
 		switch {
-		case !hasLog(status) && over:
+		case over && (!hasLog(status) || (f.complete && status.RestartCount == f.count)):
 			return f.to.end()
 		case !hasLog(status):
-			err = now.wait(ctx, 0)
+			if err = f.out.begin(); err == nil {
+				err = now.wait(ctx, 0)
+			}
 		default:
 			err = f.step(ctx, status, over)
 		}
@@ -94,34 +104,60 @@ func (f *podFollower) find(now state) (*corev1.Pod, bool) {
 // step reads on, and then waits until there is reason to read again.
 func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, over bool) error {
 	if f.asked && status.RestartCount > f.count {
-		// What the container before wrote last may not have been read.
-		for f.more = true; f.more; {
-			if _, err := f.read(ctx, true); err != nil {
-				return err
-			}
+		if ok, err := f.readPrevious(ctx); !ok {
+			return err
 		}
-		f.cursor.Restarted()
 	}
-	f.asked, f.count = true, status.RestartCount
-	result, err := f.read(ctx, false)
-	if err != nil {
-		return err
-	}
+	f.asked, f.count, f.complete = true, status.RestartCount, false
+	f.cursor.AllowGap, f.passed = f.passed, false
+	hasEnded := over || status.State.Terminated != nil
+	result, err := f.read(ctx, f.options(status.State.Terminated == nil, false))
 	switch {
-	case over && result == ended && f.more:
-		return nil // an API server ends its answer in order, too, when it loses the kubelet
-	case result == gone, over && result != broken:
+	case err != nil:
+		return err
+	case result == gone:
 		return errDone
-	case result == ended, result == notStarted && status.State.Terminated != nil:
+	case result == interlaced:
+		_, err := f.readPrevious(ctx)
+		return err
+	case result == ended && hasEnded && f.more:
+		return nil // an API server ends its answer in order, too, when it loses the kubelet
+	case result == ended:
+		f.complete = hasEnded
 		return f.await(ctx, status)
+	case result == notThere && f.patience.failed():
+		return unavailable("the node of Pod %s does not give the log of container %s", f.pod.Name, f.container)
+	case result == notThere:
+		pause(ctx, f.timing.recheck)
+		return ctx.Err()
 	}
+	f.view.doubted()
 	pause(ctx, f.timing.pause)
 	return ctx.Err()
 }
 
-// await waits until the container was started again, or the Pod has ended, or the run.
-// A container that runs although its log has ended is looked at again soon: its status
-// comes late.
+// readPrevious reads on in the log of the container before the last restart, if it is still
+// there: what that one wrote last may not have been read. ok tells that it is done.
+func (f *podFollower) readPrevious(ctx context.Context) (ok bool, err error) {
+	f.cursor.AllowGap = true
+	for f.more = true; f.more; {
+		result, err := f.read(ctx, f.options(false, true))
+		if err != nil {
+			return false, err
+		}
+		if result == broken {
+			pause(ctx, f.timing.pause)
+			return false, ctx.Err()
+		}
+	}
+	f.cursor.Restarted()
+	f.passed = true
+	return true, nil
+}
+
+// await waits until the container was started again, or has ended, or the Pod has, or the
+// run. A container that runs although its log has ended is looked at again soon: its
+// status comes late.
 func (f *podFollower) await(ctx context.Context, read corev1.ContainerStatus) error {
 	for {
 		now := f.view.now()
@@ -131,50 +167,76 @@ func (f *podFollower) await(ctx context.Context, read corev1.ContainerStatus) er
 		pod, there := f.find(now)
 		status := statusOf(pod, f.container)
 		switch {
-		case status.RestartCount > read.RestartCount && hasLog(status), now.ended, !there, isOver(pod):
-			return nil // if only to make sure that nothing came after the end
+		case status.RestartCount > read.RestartCount && hasLog(status), now.ended, !there, isOver(pod),
+			status.State.Terminated != nil && !f.complete:
+			return nil
+		case status.State.Running != nil:
+			return now.wait(ctx, f.timing.recheck)
 		}
-		if status.State.Running == nil {
-			if err := now.wait(ctx, 0); err != nil {
-				return err
-			}
-			continue
+		if err := now.wait(ctx, 0); err != nil {
+			return err
 		}
-		return now.wait(ctx, f.timing.recheck)
 	}
 }
 
 // read reads the log, from where it was read to, until it ends or breaks.
-func (f *podFollower) read(ctx context.Context, previous bool) (outcome, error) {
+func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (outcome, error) {
 	f.more = false
-	options := f.options(previous)
-	options.Follow = !previous && statusOf(f.pod, f.container).State.Terminated == nil
 	log, err := f.target.Log(ctx, f.pod.Namespace, f.pod.Name, options)
 	switch {
-	case previous && err != nil:
-		return gone, ctx.Err() // it need not be there
+	case err == nil:
+	case apierrors.IsForbidden(err):
+		return broken, targetError(f.view.run, err)
 	case apierrors.IsBadRequest(err):
-		return notStarted, nil
+		return notThere, ctx.Err()
 	case apierrors.IsNotFound(err):
-		return gone, nil
-	case err != nil:
-		f.view.failed(err)
-		return broken, ctx.Err()
+		return f.notFound(ctx, err)
+	default:
+		return broken, errors.Join(f.failed(err), ctx.Err())
 	}
 	defer log.Close()
-	f.view.works()
+	if err := f.out.begin(); err != nil {
+		return broken, err
+	}
 	f.cursor.Resume()
 	f.none, f.first = false, true
 	readErr, writeErr := pass(f, log)
 	switch {
 	case f.none:
-		return notStarted, ctx.Err()
+		return notThere, ctx.Err()
+	case errors.Is(writeErr, logcursor.ErrGap):
+		return interlaced, nil
 	case writeErr != nil:
 		return broken, writeErr
-	case readErr != nil:
+	}
+	f.patience.works()
+	if readErr != nil {
 		return broken, ctx.Err()
 	}
 	return ended, nil
+}
+
+// notFound makes sure that a Pod is gone that was not found: a kubelet that has just
+// started does not know its Pods, and a proxy knows none.
+func (f *podFollower) notFound(ctx context.Context, notFound error) (outcome, error) {
+	pods, err := f.target.Pods(ctx, f.view.run.Namespace, f.view.run.UID)
+	if err != nil {
+		return broken, errors.Join(f.failed(err), ctx.Err())
+	}
+	for _, pod := range pods {
+		if pod.UID == f.pod.UID {
+			return broken, errors.Join(f.failed(notFound), ctx.Err())
+		}
+	}
+	return gone, nil
+}
+
+// failed returns the error with which to give up, if the log has failed for long enough.
+func (f *podFollower) failed(err error) error {
+	if f.patience.failed() {
+		return targetError(f.view.run, err)
+	}
+	return nil
 }
 
 // excuses are what kubelets answer instead of a log that is not there, as if it were one.
@@ -206,12 +268,15 @@ func (f *podFollower) Write(p []byte) (int, error) {
 }
 
 // options ask for everything at first that the client wants, and then from where the
-// log was read to.
-func (f *podFollower) options(previous bool) *corev1.PodLogOptions {
+// log was read to. The last lines only are wanted of what there was before the request.
+func (f *podFollower) options(follow, previous bool) *corev1.PodLogOptions {
 	options := f.query.podLogOptions(f.container)
-	options.Timestamps, options.Previous = true, previous
+	options.Timestamps, options.Follow, options.Previous = true, follow, previous
+	if !f.late {
+		options.TailLines = nil
+	}
 	if since, ok := f.cursor.Since(); ok {
-		options.TailLines, options.SinceSeconds = nil, nil
+		options.TailLines = nil
 		options.SinceTime = &metav1.Time{Time: since}
 	}
 	return options

@@ -11,24 +11,30 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// maxSince bounds sinceSeconds: a century.
+const maxSince = 100 * 365 * 24 * 60 * 60
+
 // query is what a client asks for. The parameters are those of Pod logs, and pod and
 // allPods.
 type query struct {
 	container, pod                        string
 	follow, previous, timestamps, allPods bool
-	tailLines, limitBytes, sinceSeconds   *int64
+	tailLines, limitBytes                 *int64
 	sinceTime                             *metav1.Time
 }
 
 // parseQuery reads the parameters. One that is unknown is refused: a slip would else
 // give another log than the one that was meant.
-func parseQuery(values url.Values) (query, error) {
+func parseQuery(values url.Values, now time.Time) (query, error) {
 	var q query
+	if values.Has("sinceTime") && values.Has("sinceSeconds") {
+		return q, badQuery("sinceTime and sinceSeconds exclude each other; leave one of them out")
+	}
 	for name, given := range values {
 		if len(given) != 1 {
 			return q, badQuery("%s is given %d times; give it once", name, len(given))
 		}
-		if err := q.set(name, given[0]); err != nil {
+		if err := q.set(name, given[0], now); err != nil {
 			return q, err
 		}
 	}
@@ -36,7 +42,7 @@ func parseQuery(values url.Values) (query, error) {
 	return q, err
 }
 
-func (q *query) set(name, value string) error {
+func (q *query) set(name, value string, now time.Time) error {
 	switch name {
 	case "container":
 		q.container = value
@@ -55,7 +61,12 @@ func (q *query) set(name, value string) error {
 	case "limitBytes":
 		return setNumber(&q.limitBytes, name, value, 1)
 	case "sinceSeconds":
-		return setNumber(&q.sinceSeconds, name, value, 1)
+		var seconds *int64
+		if err := setNumber(&seconds, name, value, 1); err != nil {
+			return err
+		}
+		since := now.Add(-time.Duration(min(*seconds, maxSince)) * time.Second) // the same for each Pod
+		q.sinceTime = &metav1.Time{Time: since}
 	case "sinceTime":
 		at, err := time.Parse(time.RFC3339, value)
 		if err != nil {
@@ -88,8 +99,6 @@ func (q *query) check() error {
 	switch {
 	case q.pod != "" && q.allPods:
 		return badQuery("pod and allPods exclude each other; leave one of them out")
-	case q.sinceTime != nil && q.sinceSeconds != nil:
-		return badQuery("sinceTime and sinceSeconds exclude each other; leave one of them out")
 	case q.previous && q.follow:
 		return badQuery("a previous container cannot be followed; leave out follow or previous")
 	}
@@ -104,6 +113,6 @@ func badQuery(format string, args ...any) error {
 func (q *query) podLogOptions(container string) *corev1.PodLogOptions {
 	return &corev1.PodLogOptions{
 		Container: container, Previous: q.previous, Timestamps: q.timestamps,
-		TailLines: q.tailLines, SinceSeconds: q.sinceSeconds, SinceTime: q.sinceTime,
+		TailLines: q.tailLines, SinceTime: q.sinceTime,
 	}
 }

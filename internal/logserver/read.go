@@ -13,7 +13,9 @@ type reading struct {
 	query           query
 	run             Run // as it was at the beginning
 	out             *output
-	timing          timing
+	// enter takes a place among the requests of a ClusterConnection.
+	enter  func(connection string) (leave func(), err error)
+	timing timing
 }
 
 // read sends the log as it is now.
@@ -21,6 +23,11 @@ func (r *reading) read(ctx context.Context) error {
 	if r.run.JobUID == "" {
 		return noLog(r.name, r.run)
 	}
+	leave, err := r.enter(r.run.Connection)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	target, err := r.backend.Open(ctx, r.run)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -41,8 +42,11 @@ const (
 	headerTimeout = 10 * time.Second
 	// pingAfter and pingTimeout find clients that are gone without a word.
 	pingAfter, pingTimeout = 15 * time.Second, 15 * time.Second
-	// stopTimeout is how long short requests may take to end; those that follow are
-	// broken off then.
+	// idleTimeout ends connections without requests; the hub's API server makes new ones.
+	idleTimeout = 90 * time.Second
+	// maxHeader bounds a request's header: who somebody is can take a few KiB.
+	maxHeader = 64 << 10
+	// stopTimeout is how long requests may take to break off.
 	stopTimeout = 2 * time.Second
 )
 
@@ -88,10 +92,14 @@ func New(backend Backend, options Options) (*Server, error) {
 
 // Serve answers requests until ctx is done; it closes the listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	s.delegation.load(ctx, s.options.Log)
 	go s.delegation.run(ctx)
 	server := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(logr.ToSlogHandler(s.options.Log.V(1)), slog.LevelInfo),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		TLSConfig: &tls.Config{
@@ -153,9 +161,13 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) log(w http.ResponseWriter, r *http.Request) (*output, error) {
 	ctx, namespace, name := r.Context(), r.PathValue("namespace"), r.PathValue("name")
-	query, err := parseQuery(r.URL.Query())
+	query, err := parseQuery(r.URL.Query(), time.Now())
 	if err != nil {
 		return nil, err
+	}
+	// What was authorized must be what is served, however the path is written.
+	if info, ok := request.RequestInfoFrom(ctx); !ok || info.Namespace != namespace || info.Name != name || info.Subresource != "log" {
+		return nil, badQuery("the path names no PooledJob")
 	}
 	if err := s.mayReadJob(ctx, namespace, name); err != nil {
 		return nil, err
@@ -170,14 +182,9 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	leave, err = s.limits.enterConnection(run.Connection)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
 	reading := &reading{
 		backend: s.backend, namespace: namespace, name: name, query: query, run: run,
-		out: newOutput(w, query.limitBytes), timing: s.options.timing,
+		out: newOutput(w, query.limitBytes), enter: s.limits.enterConnection, timing: s.options.timing,
 	}
 	if query.follow {
 		return reading.out, reading.follow(ctx)

@@ -30,13 +30,15 @@ type view struct {
 	timing timing
 	began  []*corev1.Pod // those that there were when the request came
 
-	mu      sync.Mutex
-	pods    []*corev1.Pod // the oldest first
-	synced  bool          // pods is known
-	ended   bool          // the run has ended, and pods are all that it had
-	err     error         // why the view is given up
-	failing time.Time     // since when the target or the hub fails
-	next    chan struct{} // closed at the next change
+	mu     sync.Mutex
+	pods   []*corev1.Pod // the oldest first
+	synced bool          // pods is known
+	told   int           // how often the watch has told of them
+	ended  bool          // the run has ended, and pods are all that it had
+	err    error         // why the view is given up
+	next   chan struct{} // closed at the next change
+
+	doubt chan struct{} // holds one element when the Pods are to be read anew
 }
 
 // state is a view at one moment; changed is closed when it is another.
@@ -48,7 +50,7 @@ type state struct {
 }
 
 func newView(run Run, timing timing) *view {
-	return &view{run: run, timing: timing, next: make(chan struct{})}
+	return &view{run: run, timing: timing, next: make(chan struct{}), doubt: make(chan struct{}, 1)}
 }
 
 // isLate tells whether a container had begun before the request came. Of such a one the log
@@ -81,11 +83,27 @@ func (v *view) change(how func()) {
 // and those that go then are not forgotten.
 func (v *view) setPods(pods []*corev1.Pod) {
 	v.change(func() {
-		v.failing = time.Time{}
+		v.told++
 		if !v.ended {
 			v.pods, v.synced = podsOf(v.run, pods), true
 		}
 	})
+}
+
+// setRead is told the Pods that were read when the watch had told of them so often; if it
+// has told of them since, it knows better.
+func (v *view) setRead(pods []*corev1.Pod, told int) {
+	v.change(func() {
+		if !v.ended && v.told == told {
+			v.pods, v.synced = podsOf(v.run, pods), true
+		}
+	})
+}
+
+func (v *view) toldSoFar() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.told
 }
 
 // end is told when the run has ended, with the Pods that there were then.
@@ -95,25 +113,32 @@ func (v *view) end(pods []*corev1.Pod) {
 	})
 }
 
-// failed is told what keeps the view from being up to date. It is given up when that
-// lasts.
-func (v *view) failed(err error) {
-	v.change(func() {
-		if v.failing.IsZero() {
-			v.failing = time.Now()
-		}
-		if time.Since(v.failing) >= v.timing.patience {
-			v.err = targetError(v.run, err)
-		}
-	})
+// giveUp ends the request with an error.
+func (v *view) giveUp(err error) { v.change(func() { v.err = err }) }
+
+// doubted has the Pods read anew: the watch may know less by now.
+func (v *view) doubted() {
+	select {
+	case v.doubt <- struct{}{}:
+	default:
+	}
 }
 
-// works is told when the target has answered.
-func (v *view) works() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.failing = time.Time{}
+// patience is how long something has failed without a break.
+type patience struct {
+	limit time.Duration
+	since time.Time
 }
+
+// failed tells whether patience has run out.
+func (p *patience) failed() bool {
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	return time.Since(p.since) >= p.limit
+}
+
+func (p *patience) works() { p.since = time.Time{} }
 
 // wait blocks until the view has changed, or d has passed if it is not 0.
 func (s state) wait(ctx context.Context, d time.Duration) error {
