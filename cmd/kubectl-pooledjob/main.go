@@ -44,7 +44,7 @@ func arguments(args []string) []string {
 
 // execute runs one command line and returns the exit code.
 func execute(ctx context.Context, streams genericiooptions.IOStreams, args []string) int {
-	root := newRoot(streams)
+	root := newRoot(streams) //nolint:contextcheck // commands get their context when they are executed
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var exit exitCode

@@ -79,7 +79,7 @@ var _ = Describe("run", func() {
 		}
 	})
 
-	It("leaves at the second signal, and finds the run again", func() {
+	It("leaves at the second signal, and finds the run again", func(ctx context.Context) {
 		By("having a run that cannot end: its cluster is not there")
 		name := uniqueName("left")
 		args := []string{"run", name, "--image", "busybox", "--cluster", "nowhere", "-n", team}
@@ -89,12 +89,18 @@ var _ = Describe("run", func() {
 		Eventually(session.Kill()).Should(gexec.Exit())
 		session = plug(developer, args...)
 		Eventually(session.Err.Contents).Should(ContainSubstring("found again"))
-		By("leaving it")
+		By("leaving it, while nobody stops the run")
+		Expect(env.KillManager()).To(Succeed())
 		session.Terminate()
 		Eventually(session.Err.Contents).Should(ContainSubstring("stopping it"))
+		Eventually(func(g Gomega) { g.Expect(jobNamed(ctx, name)(g).Spec.Cancel).To(HaveValue(BeTrue())) }).Should(Succeed())
+		Consistently(session).WithTimeout(time.Second).ShouldNot(gexec.Exit())
 		session.Terminate()
 		Eventually(session).Should(gexec.Exit(128 + int(syscall.SIGTERM)))
-	})
+		Expect(stderr(session)).To(ContainSubstring("left alone; `kubectl pooledjob wait " + name))
+		Expect(env.StartManager(ctx)).To(Succeed())
+		Eventually(jobNamed(ctx, name)).Should(havePhase(v1alpha1.PooledJobFailed))
+	}, NodeTimeout(2*time.Minute))
 
 	It("refuses a name that is taken, with the way out", func() {
 		name := uniqueName("taken")
