@@ -25,16 +25,16 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 		const lines, size = 320_000, 64
 		job := submit(ctx, realJob(target, "talks", fmt.Sprintf("-lines=%d", lines), fmt.Sprintf("-line-bytes=%d", size), "-exit=0"))
 		followed := readLog(ctx, job, "follow", "true")
-		Expect(len(followed)).To(Equal(lines * size))
 		Eventually(latest(job)).WithContext(ctx).Should(endWith(0))
 
 		began := time.Now()
 		own := logOf(ctx, job)
 		direct := time.Since(began)
-		Expect(followed == own).To(BeTrue(), "it differs from the Pod's own log at byte %d of %d", differAt(followed, own), len(own))
+		Expect(own).To(HaveLen(lines * size))
+		Expect(differAt(followed, own)).To(Equal(same), "it differs from the Pod's own log at this byte of %d", len(own))
 		for _, how := range []string{"false", "true"} {
 			began = time.Now()
-			Expect(readLog(ctx, job, "follow", how) == own).To(BeTrue())
+			Expect(differAt(readLog(ctx, job, "follow", how), own)).To(Equal(same))
 			AddReportEntry("throughput", fmt.Sprintf("20 MB with follow=%s through the hub in %s, from the target itself in %s", how, time.Since(began), direct))
 		}
 	})
@@ -71,7 +71,7 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 		Eventually(latest(job)).WithContext(ctx).Should(endWith(0))
 		after := readLog(ctx, job)
 		Expect(strings.Count(before, "\n")).To(Equal(2000))
-		Expect(followed == before+after).To(BeTrue(), "%d bytes were followed, the containers wrote %d and %d", len(followed), len(before), len(after))
+		Expect(differAt(followed, before+after)).To(Equal(same), "%d bytes were followed, the containers wrote %d and %d", len(followed), len(before), len(after))
 	})
 
 	It("goes on in the next Pod, when the first has failed", func(ctx context.Context) {
@@ -129,12 +129,18 @@ func readLog(ctx context.Context, job *v1alpha1.PooledJob, parameters ...string)
 	return log.String()
 }
 
-// differAt is the first place at which two texts differ.
+// same is differAt of two equal texts.
+const same = -1
+
+// differAt is the first place at which two texts differ; they may be too long to be shown.
 func differAt(a, b string) int {
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
 			return i
 		}
+	}
+	if len(a) == len(b) {
+		return same
 	}
 	return min(len(a), len(b))
 }
