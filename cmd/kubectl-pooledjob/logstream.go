@@ -208,7 +208,7 @@ func newPlace(out io.Writer, options *logOptions) place {
 	if options.allPods {
 		return &podLogs{output: out, timestamps: options.timestamps, pods: map[string]*logcursor.Cursor{}}
 	}
-	return &oneLog{logcursor.Cursor{Output: out, Timestamps: options.timestamps}}
+	return &oneLog{logcursor.Cursor{Output: out, Timestamps: options.timestamps, AllowGap: true}}
 }
 
 // reporter says that something was written.

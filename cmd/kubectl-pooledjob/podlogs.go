@@ -74,7 +74,7 @@ func (l *podLogs) complete(line []byte) error {
 	prefix := string(line[:i+2])
 	cursor := l.pods[prefix]
 	if cursor == nil {
-		cursor = &logcursor.Cursor{Output: &prefixer{output: l.output, prefix: prefix}, Timestamps: l.timestamps}
+		cursor = &logcursor.Cursor{Output: &prefixer{output: l.output, prefix: prefix}, Timestamps: l.timestamps, AllowGap: true}
 		l.pods[prefix] = cursor
 	}
 	_, err := cursor.Write(line[i+2:])
