@@ -185,7 +185,7 @@ func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (
 	log, err := f.target.Log(ctx, f.pod.Namespace, f.pod.Name, options)
 	switch {
 	case err == nil:
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err) && !f.out.hasBegun(): // else it may be an API server that begins
 		return broken, targetError(f.view.run, err)
 	case apierrors.IsBadRequest(err):
 		return notThere, ctx.Err()

@@ -42,6 +42,13 @@ func (o *output) begin() error {
 	return o.header()
 }
 
+// hasBegun tells whether the header was sent.
+func (o *output) hasBegun() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.begun
+}
+
 func (o *output) header() error {
 	if o.begun {
 		return nil
