@@ -143,5 +143,12 @@ func (l *Logs) Open(ctx context.Context, run logserver.Run) (logserver.Target, e
 	if _, err := target.stream(ctx); err != nil {
 		return nil, err
 	}
+	connection := &v1alpha1.ClusterConnection{}
+	if err := l.hub.Get(ctx, client.ObjectKey{Name: run.Connection}, connection); err == nil &&
+		meta.IsStatusConditionFalse(connection.Status.Conditions, v1alpha1.ConditionReachable) {
+		// The leader knows by its probes what it would take us long to find out.
+		target.Close()
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("the cluster of ClusterConnection %q is not reachable; its conditions say why", run.Connection))
+	}
 	return target, nil
 }

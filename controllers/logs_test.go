@@ -190,6 +190,13 @@ var _ = Describe("The log API's way to a cluster", func() {
 			return err
 		}
 		Eventually(list).WithContext(ctx).Should(MatchError(ContainSubstring("powerless")))
+		open, err := logs.Open(ctx, run)
+		Expect(err).NotTo(HaveOccurred())
+		defer open.Close()
+		watching, cancel := context.WithCancel(ctx)
+		defer cancel()
+		shown := make(chan []*corev1.Pod, 100)
+		go open.WatchPods(watching, w.name, w.name, func(pods []*corev1.Pod) { shown <- pods }, func(error) {})
 
 		kubeconfig, err = targetCluster.Kubeconfig()
 		Expect(err).NotTo(HaveOccurred())
@@ -198,5 +205,25 @@ var _ = Describe("The log API's way to a cluster", func() {
 		secret.Data["kubeconfig"] = kubeconfig
 		Expect(hub.Update(ctx, secret)).To(Succeed())
 		Eventually(list).WithContext(ctx).Should(Succeed())
+		Expect(open.Pods(ctx, w.name, w.name)).To(BeEmpty(), "who was there before uses it too")
+		Eventually(shown).WithContext(ctx).WithTimeout(time.Minute).Should(Receive(BeEmpty()), "and so does the watch, when it is tried again")
+	})
+
+	It("is not tried while the manager knows that there is none", func(ctx context.Context) {
+		logs := startLogs()
+		w, tap := throughTap(ctx)
+		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target), Namespace: w.name}
+		open := func() error {
+			way, err := logs.Open(ctx, run)
+			if err == nil {
+				way.Close()
+			}
+			return err
+		}
+		Eventually(open).WithContext(ctx).Should(Succeed())
+		w.goesAway(ctx, tap)
+		Eventually(open).WithContext(ctx).Should(And(MatchError(apierrors.IsServiceUnavailable, "503"), MatchError(ContainSubstring("is not reachable"))))
+		w.comesBack(ctx, tap)
+		Eventually(open).WithContext(ctx).Should(Succeed())
 	})
 })

@@ -73,15 +73,11 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 		return false, err
 	}
 	defer leave()
-	target, err := r.backend.Open(ctx, run)
+	target, pods, err := r.reach(ctx, run)
 	if err != nil {
 		return false, err
 	}
 	defer target.Close()
-	pods, err := r.firstPods(ctx, target, run)
-	if err != nil {
-		return false, err
-	}
 	if err := r.checkChoice(run, podsOf(run, pods)); err != nil {
 		return false, err
 	}
@@ -112,19 +108,33 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 	return false, err
 }
 
-// firstPods reads the Pods. An error is told at once as long as it can be told.
-func (r *reading) firstPods(ctx context.Context, target Target, run Run) ([]*corev1.Pod, error) {
+// reach opens the target and reads the Pods. An error is told at once as long as it can be
+// told.
+func (r *reading) reach(ctx context.Context, run Run) (Target, []*corev1.Pod, error) {
 	patience := patience{limit: r.timing.patience}
 	for {
-		pods, err := target.Pods(ctx, run.Namespace, run.UID)
+		target, pods, err := r.tryReach(ctx, run)
 		if err == nil {
-			return pods, nil
+			return target, pods, nil
 		}
 		if !r.out.begun || ctx.Err() != nil || patience.failed() {
-			return nil, targetError(run, err)
+			return nil, nil, err
 		}
 		pause(ctx, r.timing.pause)
 	}
+}
+
+func (r *reading) tryReach(ctx context.Context, run Run) (Target, []*corev1.Pod, error) {
+	target, err := r.backend.Open(ctx, run)
+	if err != nil {
+		return nil, nil, err
+	}
+	pods, err := target.Pods(ctx, run.Namespace, run.UID)
+	if err != nil {
+		target.Close()
+		return nil, nil, targetError(run, err)
+	}
+	return target, pods, nil
 }
 
 // refresh reads the Pods whenever there is doubt about what the watch has told.
