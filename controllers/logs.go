@@ -140,14 +140,13 @@ func stateOf(job *v1alpha1.PooledJob) string {
 // Open implements logserver.Backend.
 func (l *Logs) Open(ctx context.Context, run logserver.Run) (logserver.Target, error) {
 	target := &logsTarget{logs: l, run: run}
-	if _, err := target.stream(ctx); err != nil {
+	if _, err := target.identityNow(ctx); err != nil {
 		return nil, err
 	}
 	connection := &v1alpha1.ClusterConnection{}
 	if err := l.hub.Get(ctx, client.ObjectKey{Name: run.Connection}, connection); err == nil &&
 		meta.IsStatusConditionFalse(connection.Status.Conditions, v1alpha1.ConditionReachable) {
 		// The leader knows by its probes what it would take us long to find out.
-		target.Close()
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("the cluster of ClusterConnection %q is not reachable; its conditions say why", run.Connection))
 	}
 	return target, nil

@@ -205,7 +205,7 @@ func podForLogs(pod *corev1.Pod) *corev1.Pod {
 		},
 		Spec: corev1.PodSpec{Containers: namesOf(pod.Spec.Containers), InitContainers: namesOf(pod.Spec.InitContainers)},
 		Status: corev1.PodStatus{
-			Phase: pod.Status.Phase, ContainerStatuses: statesOf(pod.Status.ContainerStatuses),
+			Phase: pod.Status.Phase, Reason: pod.Status.Reason, ContainerStatuses: statesOf(pod.Status.ContainerStatuses),
 			InitContainerStatuses:      statesOf(pod.Status.InitContainerStatuses),
 			EphemeralContainerStatuses: statesOf(pod.Status.EphemeralContainerStatuses),
 		},

@@ -113,7 +113,7 @@ func (f *fake) publish(p *fakePod, phase corev1.PodPhase) {
 		case n == 0:
 			status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
 		case p.instances[n-1].ended:
-			status.State.Terminated, status.RestartCount = &corev1.ContainerStateTerminated{}, int32(n-1)
+			status.State.Terminated, status.RestartCount = &corev1.ContainerStateTerminated{FinishedAt: metav1.Now()}, int32(n-1)
 		default:
 			status.State.Running, status.RestartCount = &corev1.ContainerStateRunning{}, int32(n-1)
 		}

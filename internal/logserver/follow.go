@@ -111,7 +111,8 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 // reach opens the target and reads the Pods. An error is told at once as long as it can be
 // told.
 func (r *reading) reach(ctx context.Context, run Run) (Target, []*corev1.Pod, error) {
-	patience := patience{limit: r.timing.patience}
+	// It takes the manager up to a minute to notice that a cluster is back.
+	patience := patience{limit: 2 * r.timing.patience}
 	for {
 		target, pods, err := r.tryReach(ctx, run)
 		if err == nil {
@@ -248,7 +249,7 @@ func (r *reading) followPods(ctx context.Context, target Target, v *view) error 
 				return err
 			}
 		}
-		waiting := f.begin(ctx, now.pods)
+		waiting := f.begin(ctx, now)
 		if f.active == 0 && waiting == 0 && f.isComplete(now) {
 			return nil
 		}
@@ -266,18 +267,21 @@ func (r *reading) followPods(ctx context.Context, target Target, v *view) error 
 }
 
 // begin begins to read Pods, the oldest first. It returns how many wait for their turn.
-func (f *podsFollower) begin(ctx context.Context, pods []*corev1.Pod) (waiting int) {
+func (f *podsFollower) begin(ctx context.Context, now state) (waiting int) {
+	pods := now.pods
 	atOnce := 1
 	if f.query.allPods {
 		atOnce = podsAtOnce
 	}
 	if len(f.begun) == 0 && len(pods) > 0 && !f.query.allPods && f.query.pod == "" {
 		for _, older := range pods[:len(pods)-1] {
-			f.begun[older.UID] = true // the newest is meant, and those after it
+			// The newest is meant, and those after it; or who goes on, from where that was.
+			f.begun[older.UID] = f.query.sinceTime == nil || !endedSince(older, f.query.sinceTime.Time)
 		}
 	}
 	for _, pod := range pods {
 		switch {
+		case f.query.allPods && !now.ended && !isOver(pod) && !f.mayHaveLog(pod): // others may need its turn
 		case f.begun[pod.UID] || (f.query.pod != "" && pod.Name != f.query.pod):
 		case f.active == atOnce:
 			waiting++
@@ -288,6 +292,12 @@ func (f *podsFollower) begin(ctx context.Context, pods []*corev1.Pod) (waiting i
 		}
 	}
 	return waiting
+}
+
+// mayHaveLog tells whether there is something to read of a Pod, or to say.
+func (f *podsFollower) mayHaveLog(pod *corev1.Pod) bool {
+	container, err := containerOf(pod, f.query.container)
+	return err != nil || hasLog(statusOf(pod, container))
 }
 
 // isComplete tells whether no further Pod can come that is to be read.

@@ -200,7 +200,7 @@ func TestFollowing(t *testing.T) {
 				t.Errorf("asked %d times", n)
 			}
 			f.finish(p)
-		}, want: "one\n(the node of Pod p0 does not give the log of container main)"},
+		}, want: "one\n(the node of Pod p0 does not give the log of container main: failed to try resolving symlinks in path \"/var/log/pods/a\": lstat: no such file or directory)"},
 		"a kubelet that knows its Pods a little later": {play: func(_ *testing.T, f *fake, step func()) {
 			p := play(f, step, "one")
 			f.do(func() { f.unknown, f.broken = true, f.broken+1 })
@@ -246,6 +246,48 @@ func TestFollowing(t *testing.T) {
 			f.do(func() { f.down = nil })
 			f.finish(play(f, step, "one"))
 		}, want: "one\n"},
+		"a Pod that is deleted before it was read to its end": {play: func(_ *testing.T, f *fake, step func()) {
+			p := play(f, step, "one")
+			f.do(func() { f.down, f.broken = errors.New("no route"), f.broken+1 })
+			f.print(p, "two")
+			later(10 * time.Second)
+			f.do(func() { f.down, p.deleted = nil, true })
+			later(10 * time.Second)
+			f.end()
+		}, want: "one\n(Pod p0 was deleted before its log was read to the end)"},
+		"all, of which one has no log any more": {parameters: "allPods=true", play: func(_ *testing.T, f *fake, step func()) {
+			f.do(func() { f.run.JobUID = "" })
+			p := play(f, func() {}, "evicted")
+			f.do(func() { p.instances[0].lost = true })
+			f.exit(p)
+			f.publish(p, corev1.PodFailed)
+			q := play(f, func() {}, "one")
+			f.do(func() { f.run.JobUID = jobUID })
+			step()
+			later(3 * time.Minute)
+			f.print(q, "two")
+			f.finish(q)
+		}, want: "[p1] one\n[p1] two\n"},
+		"all, although others wait for a node": {parameters: "allPods=true", play: func(_ *testing.T, f *fake, step func()) {
+			f.do(func() { f.run.JobUID = "" })
+			for i := range podsAtOnce {
+				f.publish(f.addPod(fmt.Sprint("pending", i)), corev1.PodPending)
+			}
+			f.do(func() { f.run.JobUID = jobUID })
+			p := play(f, step, "one")
+			later(time.Minute)
+			f.finish(p)
+		}, want: fmt.Sprintf("[p%d] one\n", podsAtOnce)},
+		"who goes on, over a Pod that has ended since": {parameters: "sinceTime=2000-01-01T00:00:01Z", play: func(_ *testing.T, f *fake, step func()) {
+			f.do(func() { f.run.JobUID = "" })
+			p := play(f, func() {}, "the last words")
+			f.exit(p)
+			f.publish(p, corev1.PodFailed)
+			q := play(f, func() {}, "one")
+			f.do(func() { f.run.JobUID = jobUID })
+			step()
+			f.finish(q)
+		}, want: "the last words\none\n"},
 		"a right that is missing": {play: func(_ *testing.T, f *fake, step func()) {
 			f.do(func() {
 				f.logDown = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "p0", errors.New("no"))

@@ -31,6 +31,11 @@ type podFollower struct {
 	complete bool  // it had ended then, and was read to its end
 	passed   bool  // what the container before had written was read
 	late     bool  // the container had begun before the request came
+	owed     bool  // the last stream broke: there is more
+	any      bool  // something was ever passed on
+	instance int32 // how often the container had been started again whose log is read; -1: not known
+	lineOf   int32 // the same of the last line that was passed on
+	words    error // of the target, why there is no log
 
 	first bool // nothing of the stream has come
 	none  bool // what came is the kubelet's excuse
@@ -57,7 +62,7 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 	late := v.isLate(pod.UID, container)
 	f := &podFollower{
 		reading: r, target: target, view: v, pod: pod, container: container,
-		to: r.out.of(pod.Name, r.query.allPods), asked: !late, late: late, patience: patience{limit: r.timing.patience},
+		to: r.out.of(pod.Name, r.query.allPods, r.query.timestamps), asked: !late, late: late, patience: patience{limit: r.timing.patience},
 	}
 	f.cursor.Output, f.cursor.Timestamps = &f.buffer, r.query.timestamps
 	for {
@@ -87,6 +92,12 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 	}
 }
 
+// errShort is why a log is not taken for complete.
+var errShort = errors.New("the answer ended before the last line that is known")
+
+// maxWords bounds what is told of a kubelet's excuse.
+const maxWords = 300
+
 // errDone tells that a Pod is read.
 var errDone = errors.New("done")
 
@@ -110,11 +121,14 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 	}
 	f.asked, f.count, f.complete = true, status.RestartCount, false
 	f.cursor.AllowGap, f.passed = f.passed, false
+	f.instance = f.count
 	hasEnded := over || status.State.Terminated != nil
 	result, err := f.read(ctx, f.options(status.State.Terminated == nil, false))
 	switch {
 	case err != nil:
 		return err
+	case result == gone && f.owed:
+		return unavailable("Pod %s was deleted before its log was read to the end", f.pod.Name)
 	case result == gone:
 		return errDone
 	case result == interlaced:
@@ -126,7 +140,10 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 		f.complete = hasEnded
 		return f.await(ctx, status)
 	case result == notThere && f.patience.failed():
-		return unavailable("the node of Pod %s does not give the log of container %s", f.pod.Name, f.container)
+		if f.query.allPods && over && !f.any {
+			return errDone // what its node has removed shall not keep others from being read
+		}
+		return unavailable("the node of Pod %s does not give the log of container %s: %v", f.pod.Name, f.container, f.words)
 	case result == notThere:
 		pause(ctx, f.timing.recheck)
 		return ctx.Err()
@@ -139,7 +156,7 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 // readPrevious reads on in the log of the container before the last restart, if it is still
 // there: what that one wrote last may not have been read. ok tells that it is done.
 func (f *podFollower) readPrevious(ctx context.Context) (ok bool, err error) {
-	f.cursor.AllowGap = true
+	f.cursor.AllowGap, f.instance = true, -1
 	for f.more = true; f.more; {
 		result, err := f.read(ctx, f.options(false, true))
 		if err != nil {
@@ -188,6 +205,7 @@ func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (
 	case apierrors.IsForbidden(err) && !f.out.hasBegun(): // else it may be an API server that begins
 		return broken, targetError(f.view.run, err)
 	case apierrors.IsBadRequest(err):
+		f.words = err
 		return notThere, ctx.Err()
 	case apierrors.IsNotFound(err):
 		return f.notFound(ctx, err)
@@ -195,8 +213,10 @@ func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (
 		return broken, errors.Join(f.failed(err), ctx.Err())
 	}
 	defer log.Close()
-	if err := f.out.begin(); err != nil {
-		return broken, err
+	if options.Follow { // else there is something at once, or an excuse
+		if err := f.out.begin(); err != nil {
+			return broken, err
+		}
 	}
 	f.cursor.Resume()
 	f.none, f.first = false, true
@@ -208,6 +228,14 @@ func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (
 		return interlaced, nil
 	case writeErr != nil:
 		return broken, writeErr
+	}
+	f.owed = readErr != nil
+	switch {
+	case readErr != nil && !options.Follow && !f.more: // who gives nothing does not work
+		return broken, errors.Join(f.failed(readErr), ctx.Err())
+	case readErr == nil && !options.Follow && !options.Previous && f.lineOf == f.instance && !f.cursor.Reached():
+		f.words = errShort
+		return notThere, ctx.Err()
 	}
 	f.patience.works()
 	if readErr != nil {
@@ -251,6 +279,9 @@ func isExcuse(log []byte) bool {
 func (f *podFollower) Write(p []byte) (int, error) {
 	if f.first {
 		f.first, f.none = false, isExcuse(p)
+		if f.none {
+			f.words = errors.New(string(p[:min(len(p), maxWords)]))
+		}
 	}
 	if f.none {
 		return len(p), nil
@@ -262,7 +293,7 @@ func (f *podFollower) Write(p []byte) (int, error) {
 	if f.buffer.Len() == 0 {
 		return len(p), nil
 	}
-	f.more = true
+	f.more, f.any, f.lineOf = true, true, f.instance
 	_, err := f.to.Write(f.buffer.Bytes())
 	return len(p), err
 }

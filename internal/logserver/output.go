@@ -96,11 +96,12 @@ type podWriter struct {
 	out    *output
 	pod    string
 	prefix string // in front of each line; whole lines only, then
+	stamps bool   // each line begins with a time
 	line   []byte
 }
 
-func (o *output) of(pod string, prefixed bool) *podWriter {
-	w := &podWriter{out: o, pod: pod}
+func (o *output) of(pod string, prefixed, stamps bool) *podWriter {
+	w := &podWriter{out: o, pod: pod, stamps: stamps}
 	if prefixed {
 		w.prefix = fmt.Sprintf("[%s] ", pod)
 	}
@@ -116,17 +117,27 @@ func (w *podWriter) Write(p []byte) (int, error) {
 	var whole []byte
 	for {
 		i := bytes.IndexByte(w.line, '\n')
-		if i < 0 {
-			break
+		switch {
+		case i < 0 && len(w.line) <= maxLine:
+			return len(p), w.out.write(w.pod, whole)
+		case i < 0 || i > maxLine: // the same for each who asks, whatever comes in one piece
+			piece := w.line[:maxLine]
+			w.line = append(bytes.Clone(w.stamp()), w.line[maxLine:]...)
+			whole = append(append(append(whole, w.prefix...), piece...), '\n')
+		default:
+			whole = append(append(whole, w.prefix...), w.line[:i+1]...)
+			w.line = w.line[i+1:]
 		}
-		whole = append(append(whole, w.prefix...), w.line[:i+1]...)
-		w.line = w.line[i+1:]
 	}
-	if len(w.line) > maxLine {
-		whole = append(append(append(whole, w.prefix...), w.line...), '\n')
-		w.line = nil
+}
+
+// stamp is the time of the line with the blank after it, which each of its pieces gets: one
+// without would not be known for the container's.
+func (w *podWriter) stamp() []byte {
+	if !w.stamps {
+		return nil
 	}
-	return len(p), w.out.write(w.pod, whole)
+	return w.line[:bytes.IndexByte(w.line, ' ')+1]
 }
 
 // end passes on a last line without an end.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -82,6 +83,13 @@ func statusOf(pod *corev1.Pod, container string) corev1.ContainerStatus {
 // hasLog tells whether a container runs, or did.
 func hasLog(status corev1.ContainerStatus) bool {
 	return status.State.Running != nil || status.State.Terminated != nil || status.RestartCount > 0
+}
+
+// endedSince tells whether a Pod is over and one of its containers ended after a time.
+func endedSince(pod *corev1.Pod, since time.Time) bool {
+	return isOver(pod) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Terminated != nil && !s.State.Terminated.FinishedAt.Time.Before(since)
+	})
 }
 
 func isOver(pod *corev1.Pod) bool {

@@ -2,6 +2,7 @@ package logserver
 
 import (
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -75,6 +76,9 @@ func (r *reading) readPod(ctx context.Context, target Target, pod *corev1.Pod) e
 		if r.query.allPods {
 			return nil
 		}
+		if isOver(pod) {
+			return notFound(r.name, fmt.Sprintf("container %s of Pod %s never started: the Pod is %s (%s)", container, pod.Name, pod.Status.Phase, pod.Status.Reason))
+		}
 		return waiting(pod, container)
 	}
 	options := r.query.podLogOptions(container)
@@ -89,7 +93,7 @@ func (r *reading) readPod(ctx context.Context, target Target, pod *corev1.Pod) e
 	if err := r.out.begin(); err != nil {
 		return err
 	}
-	to := r.out.of(pod.Name, r.query.allPods)
+	to := r.out.of(pod.Name, r.query.allPods, r.query.timestamps)
 	readErr, writeErr := pass(to, log)
 	if readErr != nil {
 		return targetError(r.run, readErr)

@@ -143,12 +143,22 @@ func TestLongLinesOfSeveralPodsAreCut(t *testing.T) {
 		long := strings.Repeat("x", maxLine+7)
 		p := play(f, func() {}, long, "short")
 		f.finish(p)
+		cut := f.get("allPods=true&timestamps=true").body()
+		stamp := cut[len("[p0] ") : strings.Index(cut, "Z ")+2]
+		for line := range strings.Lines(cut) {
+			if !strings.HasPrefix(line, "[p0] "+stamp) {
+				t.Errorf("a piece of a line has no time, and so could not be told from a kubelet's words: %.60q", line)
+			}
+		}
+		if strings.ReplaceAll(strings.ReplaceAll(cut, "[p0] "+stamp, ""), "\n", "") != long+"short" {
+			t.Error("with timestamps something is lost or doubled")
+		}
 		got := f.get("allPods=true").body()
 		if strings.ReplaceAll(strings.ReplaceAll(got, "[p0] ", ""), "\n", "") != long+"short" {
 			t.Error("something is lost or doubled")
 		}
 		for line := range strings.Lines(got) {
-			if len(line) > maxLine+40<<10 {
+			if len(line) > maxLine+len("[p0] \n") {
 				t.Errorf("a line has %d bytes", len(line))
 			}
 		}
