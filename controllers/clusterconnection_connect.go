@@ -33,7 +33,7 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 	}
 	if reason != "" {
 		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}))
-		r.renewals.forget(connection.Name)
+		r.renewals.drop(connection.Name)
 	}
 	status, ok := r.Connections.Status(connection.Name)
 	switch {

@@ -68,7 +68,7 @@ var _ = Describe("A credential that expires", func() {
 			haveFive(all(yes)),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", expires))))
 		eventually(ctx, late).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated))
-		Expect(readyOf(versions())).To(Equal([]string{yes, "False/CredentialsExpired", yes}))
+		Eventually(func() []string { return readyOf(versions()) }).Should(Equal([]string{yes, "False/CredentialsExpired", yes}))
 		for _, reason := range []string{v1alpha1.ReasonExpiringSoon, v1alpha1.ReasonCredentialsExpired} {
 			Eventually(w.eventsOf(reason)).WithContext(ctx).Should(HaveLen(1))
 		}

@@ -63,7 +63,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
 		w.expectIdle(ctx)
-		Expect(readyOf(versions())).To(Equal([]string{"True/Idle", yes, "True/Idle"}))
+		Eventually(func() []string { return readyOf(versions()) }).Should(Equal([]string{"True/Idle", yes, "True/Idle"}))
 	})
 
 	It("is opened for the clean-up of a finished PooledJob, and closed again", func(ctx context.Context) {

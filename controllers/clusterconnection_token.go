@@ -14,7 +14,6 @@ import (
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -106,7 +105,7 @@ func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1a
 	}
 	account, err := source.account()
 	if err != nil {
-		r.renewals.forget(connection.Name)
+		r.renewals.drop(connection.Name)
 		return &renewal{failure: "The credential cannot be renewed: " + err.Error() + "."}
 	}
 	memory := r.renewals.of(connection, source.identity)
@@ -147,14 +146,17 @@ func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection
 	if err == nil {
 		err = r.writeToken(ctx, source, token)
 	}
+	idle := connection.Spec.IdleTimeoutSeconds
 	switch {
 	case err == nil:
 		logf.FromContext(ctx).Info("Renewed the token", "connection", connection.Name, "expires", fresh.ExpiresAt)
 		return memory.succeeded(r.Now(), fresh.Life()/10)
-	case apierrors.IsConflict(err):
-		return memory.succeeded(r.Now(), minRenewalPause) // theirs is there
+	case errors.Is(err, errTheirs):
+		return memory.succeeded(r.Now(), minRenewalPause)
+	case idle != nil && *idle > 0: // to look opens it, and tells of that each time
+		return memory.failed(r.Now(), err, account.Life()/20)
 	default:
-		return memory.failed(r.Now(), err)
+		return memory.failed(r.Now(), err, 0)
 	}
 }
 
@@ -191,11 +193,12 @@ func (r *ClusterConnectionReconciler) requestToken(ctx context.Context, lease *c
 var (
 	errOtherAccount = errors.New("the target answered with a token that is not one of the same ServiceAccount; see what answers in its place")
 	errSkewed       = errors.New("the target gives tokens whose end has passed by the manager's clock; set the clocks of both")
+	errTheirs       = errors.New("somebody else has changed the Secret")
 	errImmutable    = errors.New("the Secret is immutable; create it anew without that")
 )
 
-// writeToken puts a token into the Secret that the other one was read from. It is a
-// conflict if the Secret was changed since, or is gone.
+// writeToken puts a token into the Secret that the other one was read from. The error is
+// errTheirs if the Secret was changed since, or is gone.
 func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source kubeconfigSource, token string) error {
 	data, err := kubeconfig.ReplaceToken(source.secret.Data[source.key], token)
 	if err != nil {
@@ -206,10 +209,10 @@ func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source kub
 	// client-go logs what it sends, at a high level, if the context has a logger.
 	err = r.Hub.Patch(logr.NewContext(ctx, logr.Discard()), changed, lockedPatch(source.secret))
 	switch {
-	case err == nil || apierrors.IsConflict(err):
-		return err
-	case apierrors.IsNotFound(err):
-		return apierrors.NewConflict(corev1.Resource("secrets"), source.secret.Name, errors.New("it is gone"))
+	case err == nil:
+		return nil
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		return errTheirs
 	}
 	// The words of whoever refuses it may quote what is refused.
 	return fmt.Errorf("the hub does not take the new token into Secret %s (%s); look at the manager's Role and at the hub's admission policies",
@@ -240,8 +243,10 @@ type renewalMemory struct {
 	waking bool
 }
 
-func (m *renewalMemory) failed(now time.Time, err error) time.Duration {
-	pause := min(minRenewalPause<<min(m.failures, 10), maxRenewalPause)
+// failed notes what went wrong, and returns when to try again: later and later, and not
+// before least has passed.
+func (m *renewalMemory) failed(now time.Time, err error, least time.Duration) time.Duration {
+	pause := max(min(minRenewalPause<<min(m.failures, 10), maxRenewalPause), least)
 	m.failures++
 	m.failure, m.retry = "The token was not renewed: "+err.Error()+". It is tried again.", now.Add(pause)
 	return pause
@@ -296,6 +301,16 @@ func (r *renewals) set(name string, memory renewalMemory) {
 		r.byName = map[string]renewalMemory{}
 	}
 	r.byName[name] = memory
+}
+
+// drop forgets all but until when nothing is asked for: the Secret may be there again, as
+// it was, in a moment.
+func (r *renewals) drop(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if memory, ok := r.byName[name]; ok {
+		r.byName[name] = renewalMemory{rest: memory.rest}
+	}
 }
 
 func (r *renewals) forget(name string) {

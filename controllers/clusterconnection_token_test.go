@@ -560,7 +560,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		}).Should(Succeed())
 		Expect(w.tokenNow(ctx)).To(Equal(another))
 		err = reconciler.writeToken(ctx, kubeconfigSource{secret: secret, key: "kubeconfig"}, token)
-		Expect(apierrors.IsConflict(err)).To(BeTrue(), "what was read is old: %v", err)
+		Expect(err).To(MatchError(errTheirs), "what was read is old")
 	})
 })
 
@@ -618,14 +618,17 @@ func TestRenewalIsDueInTheSixthTenthOfALife(t *testing.T) {
 func TestRenewalIsTriedAgainEverLater(t *testing.T) {
 	memory := &renewalMemory{}
 	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
-		if got := memory.failed(decisionTime, errTarget); got != want*time.Minute || !memory.retry.Equal(decisionTime.Add(got)) {
+		if got := memory.failed(decisionTime, errTarget, 0); got != want*time.Minute || !memory.retry.Equal(decisionTime.Add(got)) {
 			t.Errorf("after failure %d again in %s, at %s", i+1, got, memory.retry)
 		}
 	}
 	for range 100 {
-		if got := memory.failed(decisionTime, errTarget); got != maxRenewalPause {
+		if got := memory.failed(decisionTime, errTarget, 0); got != maxRenewalPause {
 			t.Fatalf("again in %s", got)
 		}
+	}
+	if got := memory.failed(decisionTime, errTarget, time.Hour); got != time.Hour {
+		t.Errorf("again in %s, and not before an hour has passed", got)
 	}
 	for life, want := range map[time.Duration]time.Duration{0: time.Minute, 5 * time.Minute: 5 * time.Minute, time.Hour: 10 * time.Minute} {
 		if got := memory.succeeded(decisionTime, life); got != want || memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(decisionTime.Add(want)) {
@@ -640,7 +643,7 @@ func TestRenewalFailureIsForgottenWithItsToken(t *testing.T) {
 	one, two := kubeconfig.Identity{Token: "one"}, kubeconfig.Identity{Token: "two"}
 	memory := all.of(c, one)
 	memory.succeeded(decisionTime, time.Minute)
-	memory.failed(decisionTime, errTarget)
+	memory.failed(decisionTime, errTarget, 0)
 	all.set(c.Name, memory)
 	if kept := all.of(c, one); kept != memory {
 		t.Errorf("got %+v, want %+v", kept, memory)
@@ -651,6 +654,10 @@ func TestRenewalFailureIsForgottenWithItsToken(t *testing.T) {
 	c.Generation++
 	if other := all.of(c, one); other.failure != "" || !other.retry.IsZero() {
 		t.Errorf("of another spec: %+v", other)
+	}
+	all.drop(c.Name)
+	if kept := all.of(c, two); !kept.rest.Equal(memory.rest) || kept.failure != "" {
+		t.Errorf("of a Secret that is gone: %+v", kept)
 	}
 	all.forget(c.Name)
 	if kept := all.of(c, one); !kept.rest.IsZero() {
