@@ -33,7 +33,8 @@
 //	not started ── the container runs, or ran ──▶ reading
 //	not started ── the Pod or the run has ended ──▶ done
 //	reading ── the stream breaks ──▶ reading, from there on
-//	reading ── the log ends ──▶ read
+//	reading ── it breaks, and the Pod is gone ──▶ the response is broken off
+//	reading ── the log ends, and asked again it has nothing more ──▶ read
 //	read ── the container was started again ──▶ reading
 //	read ── the Pod has ended or is gone, or the run has ended ──▶ done
 //
