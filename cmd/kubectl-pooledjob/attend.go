@@ -22,6 +22,8 @@ const (
 	logPatience = 30 * time.Second
 	// noLogPatience is the same for a log of which nothing has come yet.
 	noLogPatience = 10 * time.Second
+	// cancelPatience is how long a second signal waits for what the first one asked.
+	cancelPatience = 5 * time.Second
 )
 
 // errLeft is when a second signal has us leave the run.
@@ -115,11 +117,31 @@ func (a *attendant) heedSignals(ctx context.Context, leave context.CancelCauseFu
 		a.mu.Unlock()
 	}
 	a.progress.note("stopping it; interrupt again to leave before it has ended")
-	go a.cancel(ctx)
+	// What a first signal asks for is not taken back by a second.
+	asking, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		a.cancel(asking)
+	}()
 	select {
 	case <-ctx.Done():
 	case <-a.signals:
+		a.awaitAsked(ctx, asked)
 		leave(errLeft)
+	}
+}
+
+// awaitAsked waits a little until the run was asked to stop, and says so if it was not.
+func (a *attendant) awaitAsked(ctx context.Context, asked <-chan struct{}) {
+	timer := time.NewTimer(cancelPatience)
+	defer timer.Stop()
+	select {
+	case <-asked:
+	case <-ctx.Done():
+	case <-timer.C:
+		a.progress.note("the hub does not answer, and it may run on; stop it with `kubectl pooledjob cancel %s -n %s`", a.key.Name, a.key.Namespace)
 	}
 }
 

@@ -79,6 +79,17 @@ var _ = Describe("run", func() {
 		}
 	})
 
+	It("stops the run also when the second signal follows without a pause", func(ctx context.Context) {
+		name := uniqueName("hurried")
+		session := plug(developer, inTeam(runArgs(name, behaviour(3600, 0))...)...)
+		Eventually(session.Err.Contents).Should(ContainSubstring("runs on"))
+		session.Interrupt().Terminate()
+		Eventually(session).Should(gexec.Exit())
+		Expect(session.ExitCode()).NotTo(BeZero())
+		Eventually(jobNamed(ctx, name)).Should(havePhase(v1alpha1.PooledJobFailed))
+		Expect(jobNamed(ctx, name)(Default).Spec.Cancel).To(HaveValue(BeTrue()))
+	})
+
 	It("leaves at the second signal, and finds the run again", func(ctx context.Context) {
 		By("having a run that cannot end: its cluster is not there")
 		name := uniqueName("left")

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// scriptedHub answers requests about one run as a spec says.
+type scriptedHub struct {
+	mu      sync.Mutex
+	job     *v1alpha1.PooledJob
+	patched string                                            // the last patch that was taken
+	log     func(w http.ResponseWriter)                       // nil: there is no log API
+	trouble func(w http.ResponseWriter, r *http.Request) bool // true: it has answered
+	changed chan struct{}
+}
+
+func (h *scriptedHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/apis/stream.") {
+		if h.log == nil {
+			http.NotFound(w, r)
+			return
+		}
+		h.log(w)
+		return
+	}
+	if h.trouble != nil && h.trouble(w, r) {
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Query().Get("watch") != "" {
+		_ = http.NewResponseController(w).Flush()
+		h.mu.Lock()
+		changed := h.changed
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+		}
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.Method == http.MethodPatch {
+		data, _ := io.ReadAll(r.Body)
+		h.patched = string(data)
+	}
+	_ = json.NewEncoder(w).Encode(h.job)
+}
+
+// becomes changes the run, and ends the watches, so that it is read again.
+func (h *scriptedHub) becomes(change func(*v1alpha1.PooledJob)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change(h.job)
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// start serves a hub with a run that has not ended.
+func (h *scriptedHub) start(t *testing.T) *cluster {
+	t.Helper()
+	g := NewWithT(t)
+	h.changed = make(chan struct{})
+	h.job = &v1alpha1.PooledJob{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "PooledJob"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "j", UID: types.UID("u1"), ResourceVersion: "1"},
+		Status:     v1alpha1.PooledJobStatus{Phase: v1alpha1.PooledJobRunning, ClusterName: "c"},
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	scheme := runtime.NewScheme()
+	g.Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
+	config := &rest.Config{Host: server.URL, QPS: -1}
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper()})
+	g.Expect(err).NotTo(HaveOccurred())
+	return &cluster{WithWatch: c, config: config}
+}
+
+func attendantOf(hub *cluster, signals ...os.Signal) *attendant {
+	caught := make(chan os.Signal, 2)
+	for _, s := range signals {
+		caught <- s
+	}
+	key := client.ObjectKey{Namespace: "n", Name: "j"}
+	return &attendant{hub: hub, key: key, progress: newProgress(io.Discard, "n/j"), out: io.Discard, signals: caught}
+}
+
+func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	// A hub that is far away.
+	h := &scriptedHub{trouble: func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPatch {
+			return false
+		}
+		select {
+		case <-r.Context().Done():
+			return true
+		case <-time.After(300 * time.Millisecond):
+			return false
+		}
+	}}
+	err := attendantOf(h.start(t), syscall.SIGINT, syscall.SIGTERM).attend(t.Context())
+	g.Expect(err).To(Equal(exitCode(exitSignal + int(syscall.SIGINT))))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g.Expect(h.patched).To(ContainSubstring(`"cancel":true`))
+}
