@@ -26,8 +26,10 @@ func exitOf(job *v1alpha1.PooledJob) error {
 	if job.Status.Phase == v1alpha1.PooledJobSucceeded {
 		return nil
 	}
-	// A Job can fail although the container that speaks for it ended with 0.
-	if code := job.Status.Result.ExitCode; code != nil && *code != 0 {
+	// A Job can fail although the container that speaks for it ended with 0. A shell
+	// sees the low byte only: what would look like another code, or like success, is
+	// not passed on.
+	if code := job.Status.Result.ExitCode; code != nil && *code >= 1 && *code <= 255 {
 		return exitCode(*code)
 	}
 	return exitCode(exitOwnError)
