@@ -9,6 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
 // explained is an error that says what to do already.
@@ -52,12 +54,19 @@ func explainStatus(err error, status metav1.Status) error {
 		return advise(err, "%v; ask who runs the cluster for that right (on a hub the role edit has what runs need, view what reading needs)", err)
 	case isNoAPI(err):
 		return advise(err, "the cluster does not know PooledJobs (%v): install PooledJob there, or name the hub by --context", err)
-	case apierrors.IsNotFound(err) && status.Details != nil && strings.HasPrefix(status.Details.Kind, "pooledjob"):
+	case isNotFoundOf(err, status, "pooledjob"):
 		return advise(err, "there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", status.Details.Name)
-	case apierrors.IsNotFound(err) && status.Details != nil && strings.HasPrefix(status.Details.Kind, "clusterconnection"):
+	case isNotFoundOf(err, status, "clusterconnection"):
 		return advise(err, "there is no ClusterConnection %q; see `kubectl pooledjob clusters`", status.Details.Name)
 	}
 	return err
+}
+
+// isNotFoundOf tells whether one of our objects does not exist. The log API has 404s of
+// its own, about Pods and containers of runs that do exist; they speak for themselves.
+func isNotFoundOf(err error, status metav1.Status, kind string) bool {
+	return apierrors.IsNotFound(err) && status.Details != nil &&
+		status.Details.Group == v1alpha1.GroupVersion.Group && strings.HasPrefix(status.Details.Kind, kind)
 }
 
 // isNoAPI tells the 404 to a resource that the server does not have from the one to

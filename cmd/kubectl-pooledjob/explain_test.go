@@ -1,0 +1,22 @@
+package main
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+func TestOnlyTheHubSaysThatThereIsNoPooledJob(t *testing.T) {
+	g := NewWithT(t)
+	of := func(group string) error {
+		err := apierrors.NewNotFound(schema.GroupResource{Group: group, Resource: "pooledjobs"}, "j")
+		err.ErrStatus.Message = "the Pods of PooledJob j are gone"
+		return err
+	}
+	g.Expect(explain(of(v1alpha1.GroupVersion.Group))).To(MatchError(ContainSubstring(`there is no PooledJob "j"`)))
+	g.Expect(explain(of(logGroup.Group))).To(MatchError("the Pods of PooledJob j are gone"))
+}
