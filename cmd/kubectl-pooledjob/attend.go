@@ -41,10 +41,12 @@ type attendant struct {
 	mu        sync.Mutex
 	interrupt os.Signal // the first signal, if one came
 
-	begun   atomic.Bool // some of the log has come
-	last    atomic.Pointer[v1alpha1.PooledJob]
-	logged  chan struct{} // closed when the log has been read
-	reading chan struct{} // something was read
+	begun    atomic.Bool // some of the log has come
+	last     atomic.Pointer[v1alpha1.PooledJob]
+	logged   chan struct{} // closed when the log has been read
+	writing  atomic.Bool   // what was read is being written
+	reading  chan struct{} // something was read and written
+	patience time.Duration // how long the log may stand still; logPatience unless set
 }
 
 // catchSignals has signals asked about instead of ending us. It must be called before
@@ -175,7 +177,7 @@ func (a *attendant) log(ctx context.Context) {
 					a.progress.note("the log cannot be had at the moment (%v); still trying", explainLog(err))
 				}
 			},
-			progressed: a.read,
+			progressed: a.read, written: a.written,
 		}
 		err = f.follow(ctx, a.progress.outputTo(a.out))
 	}
@@ -195,8 +197,15 @@ func (a *attendant) neverRan() bool {
 	return job != nil && finished(job) && job.Status.JobRef.UID == ""
 }
 
+// read is called before something is written, and written after it. As long as nobody
+// reads what we write, the log does not stand still: we do.
 func (a *attendant) read() {
 	a.begun.Store(true)
+	a.writing.Store(true)
+}
+
+func (a *attendant) written() {
+	a.writing.Store(false)
 	select {
 	case a.reading <- struct{}{}:
 	default:
@@ -205,9 +214,13 @@ func (a *attendant) read() {
 
 // awaitLog waits for the rest of the log, for as long as it comes.
 func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
-	patience := noLogPatience
+	going := a.patience
+	if going == 0 {
+		going = logPatience
+	}
+	patience := min(noLogPatience, going)
 	if a.begun.Load() {
-		patience = logPatience
+		patience = going
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -218,8 +231,12 @@ func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-a.reading:
-			timer.Reset(logPatience)
+			timer.Reset(going)
 		case <-timer.C:
+			if a.writing.Load() {
+				timer.Reset(going)
+				continue
+			}
 			stop()
 			a.progress.note("the end of the log cannot be shown: %v", a.whyNoLog(ctx))
 			return nil

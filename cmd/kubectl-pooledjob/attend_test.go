@@ -124,3 +124,34 @@ func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {
 	defer h.mu.Unlock()
 	g.Expect(h.patched).To(ContainSubstring(`"cancel":true`))
 }
+
+// slowOutput is an output that is read only after a while.
+type slowOutput struct {
+	strings.Builder
+	read <-chan struct{}
+}
+
+func (o *slowOutput) Write(data []byte) (int, error) {
+	<-o.read
+	return o.Builder.Write(data)
+}
+
+func TestAnOutputThatNobodyReadsYetIsNoSilence(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	h := &scriptedHub{log: func(w http.ResponseWriter) {
+		for _, line := range []string{line1, line3} {
+			_, _ = io.WriteString(w, line)
+			_ = http.NewResponseController(w).Flush()
+		}
+	}}
+	a := attendantOf(h.start(t))
+	h.becomes(func(job *v1alpha1.PooledJob) { job.Status.Phase = v1alpha1.PooledJobSucceeded })
+	a.patience = 50 * time.Millisecond
+	read := make(chan struct{})
+	time.AfterFunc(10*a.patience, func() { close(read) })
+	out := &slowOutput{read: read}
+	a.out = out
+	g.Expect(a.attend(t.Context())).To(Succeed())
+	g.Expect(out.String()).To(Equal("one\nthree\n"))
+}

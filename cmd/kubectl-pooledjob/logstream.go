@@ -112,8 +112,9 @@ type follower struct {
 	patient bool
 	// broken, if not nil, is told of the error when several attempts have failed.
 	broken func(error)
-	// progressed, if not nil, is called when something was read.
-	progressed func()
+	// progressed, if not nil, is called when something was read, and written when it
+	// was passed on.
+	progressed, written func()
 
 	begun    bool
 	failures int // in a row
@@ -186,7 +187,7 @@ func (f *follower) stream(ctx context.Context, log place) (int64, error) {
 	}
 	defer body.Close()
 	f.begun = true
-	return io.Copy(&reporter{log, f.progressed}, body)
+	return io.Copy(&reporter{log, f.progressed, f.written}, body)
 }
 
 // place is where a log was read to.
@@ -211,15 +212,18 @@ func newPlace(out io.Writer, options *logOptions) place {
 	return &oneLog{logcursor.Cursor{Output: out, Timestamps: options.timestamps, AllowGap: true}}
 }
 
-// reporter says that something was written.
+// reporter says when something is written, and when it is.
 type reporter struct {
 	io.Writer
-	report func()
+	before, after func()
 }
 
 func (r *reporter) Write(data []byte) (int, error) {
-	if r.report != nil {
-		r.report()
+	if r.before != nil {
+		r.before()
+	}
+	if r.after != nil {
+		defer r.after()
 	}
 	return r.Writer.Write(data)
 }
