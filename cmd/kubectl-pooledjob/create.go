@@ -111,7 +111,23 @@ func createOrFind(ctx context.Context, hub *cluster, wanted *v1alpha1.PooledJob,
 	if err := hub.Get(ctx, client.ObjectKeyFromObject(wanted), existing); err != nil {
 		return nil, "", err
 	}
-	return existing, "found again", mayRejoin(existing, wanted)
+	same, err := asStored(ctx, hub, existing, wanted)
+	if err != nil {
+		return nil, "", err
+	}
+	return existing, "found again", mayRejoin(existing, same)
+}
+
+// asStored is what is wanted as the API server would store it: it fills in defaults, which
+// make no other run of the same manifest.
+func asStored(ctx context.Context, hub *cluster, existing, wanted *v1alpha1.PooledJob) (*v1alpha1.PooledJob, error) {
+	if difference, err := specDifference(existing, wanted); err != nil || difference == "" {
+		return wanted, err
+	}
+	stored := wanted.DeepCopy()
+	stored.Name, stored.GenerateName = "", "rejoin-" // not taken
+	err := hub.Create(ctx, stored, client.DryRunAll, client.FieldOwner(fieldOwner), client.FieldValidation(metav1.FieldValidationStrict))
+	return stored, err
 }
 
 // mayRejoin tells whether an existing run is the one that is wanted; if not, what to do.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -124,6 +125,26 @@ var _ = Describe("run", func() {
 		session = dev(runArgs(name, behaviour(0.2, 0))...)
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(ContainSubstring("is taken by a run with another spec.template: take another name, or delete"))
+	})
+
+	It("finds a run again whose manifest the hub has filled in", func() {
+		manifest := `apiVersion: pooledjob.io/v1alpha1
+kind: PooledJob
+metadata: {name: filled-in}
+spec:
+  clusterName: nowhere
+  template: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: busybox, ports: [{containerPort: 80}]}]}}}}
+`
+		for _, done := range []string{"created", "found again"} {
+			session := plugWithInput(manifest, developer, "run", "-f", "-", "-n", team, "--detach").Wait(time.Minute)
+			Expect(session).To(gexec.Exit(0))
+			Expect(stdout(session)).To(Equal("pooledjob.pooledjob.io/filled-in " + done + "\n"))
+		}
+		other := strings.Replace(manifest, "containerPort: 80", "containerPort: 81", 1)
+		session := plugWithInput(other, developer, "run", "-f", "-", "-n", team, "--detach").Wait(time.Minute)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("is taken by a run with another spec.template"))
+		Expect(dev("cancel", "filled-in")).To(gexec.Exit(0))
 	})
 
 	It("creates what a file says, under another name if it is told one", func(ctx context.Context) {
