@@ -149,12 +149,12 @@ func (a *attendant) awaitAsked(ctx context.Context, asked <-chan struct{}) {
 
 func (a *attendant) cancel(ctx context.Context) {
 	backoff := retries()
-	for {
+	for attempt := 1; ; attempt++ {
 		_, err := cancelRun(ctx, a.hub, a.key, nil)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if !mayPass(err) {
+		if !mayPass(err) && (!isRefusal(err) || attempt >= lastRefusals) {
 			a.progress.note("it cannot be stopped: %v", explain(err))
 			return
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -8,11 +9,13 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -41,7 +44,10 @@ func (h *scriptedHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.log(w)
 		return
 	}
-	if h.trouble != nil && h.trouble(w, r) {
+	h.mu.Lock()
+	trouble := h.trouble
+	h.mu.Unlock()
+	if trouble != nil && trouble(w, r) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -154,4 +160,53 @@ func TestAnOutputThatNobodyReadsYetIsNoSilence(t *testing.T) {
 	a.out = out
 	g.Expect(a.attend(t.Context())).To(Succeed())
 	g.Expect(out.String()).To(Equal("one\nthree\n"))
+}
+
+// refuse answers the first so many requests with 403.
+func refuse(times int32) func(http.ResponseWriter, *http.Request) bool {
+	var left atomic.Int32
+	left.Store(times)
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		if left.Add(-1) < 0 {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, status(http.StatusForbidden, "Forbidden").body)
+		return true
+	}
+}
+
+func TestARefusalForAMomentEndsNothing(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *v1alpha1.PooledJob, 9)
+	watch := func(ctx context.Context, hub *cluster) error {
+		w := &watcher{hub: hub, key: client.ObjectKey{Namespace: "n", Name: "j"}}
+		return w.follow(ctx, func(job *v1alpha1.PooledJob) bool { seen <- job; return finished(job) })
+	}
+	g := NewWithT(t)
+	h := &scriptedHub{}
+	hub := h.start(t)
+	ended := make(chan error, 1)
+	go func() { ended <- watch(t.Context(), hub) }()
+	g.Eventually(seen).Should(Receive())
+	h.mu.Lock()
+	h.trouble = refuse(2)
+	h.mu.Unlock()
+	h.becomes(func(job *v1alpha1.PooledJob) { job.Status.Phase = v1alpha1.PooledJobSucceeded })
+	g.Eventually(ended, "10s").Should(Receive(BeNil()))
+	h.mu.Lock()
+	h.trouble = refuse(100)
+	h.mu.Unlock()
+	g.Expect(apierrors.IsForbidden(watch(t.Context(), hub))).To(BeTrue(), "who was never let in is told at once")
+}
+
+func TestACancelIsAskedForAgainAfterARefusal(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	h := &scriptedHub{trouble: refuse(2)}
+	attendantOf(h.start(t)).cancel(t.Context())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g.Expect(h.patched).To(ContainSubstring(`"cancel":true`))
 }

@@ -100,6 +100,10 @@ func TestFollower(t *testing.T) {
 		"not there at first, for one who waits": {
 			answers: []answer{status(404, "NotFound"), {body: line1}}, patient: true, want: "one\n",
 		},
+		"not permitted for a moment, after it has begun": {
+			answers: []answer{{body: line1, breaks: true}, status(403, "Forbidden"), status(401, "Unauthorized"), {body: line1 + line3}},
+			want:    "one\nthree\n",
+		},
 		"not permitted":             {answers: []answer{status(403, "Forbidden")}, patient: true, err: "no"},
 		"no such API":               {answers: []answer{{code: 404, body: "404 page not found"}}, patient: true, err: "could not find"},
 		"never again after the end": {answers: []answer{{body: line1, breaks: true}, status(500, "InternalError")}, want: "one\n", err: "no"},

@@ -165,6 +165,8 @@ func (f *follower) final(ctx context.Context, err error) bool {
 	case apierrors.IsUnauthorized(err):
 		// A manager that has just started may not know yet whom the hub vouches for.
 		return f.failures >= lastFailures
+	case apierrors.IsForbidden(err) && f.begun:
+		return f.failures >= lastFailures
 	case !mayPass(err) && (!f.patient || !apierrors.IsNotFound(err)):
 		return true
 	}

@@ -47,6 +47,14 @@ func mayPass(err error) bool {
 	return code == 429 || code >= 500 || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
+// isRefusal tells of an answer that a hub also gives for a moment: while a token is
+// renewed, or an API server that has just started does not know the roles yet. To one who
+// was let in before it is not the last word.
+func isRefusal(err error) bool { return apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) }
+
+// lastRefusals is how many refusals in a row are the last word.
+const lastRefusals = 6
+
 // unlessItPasses is an error that ends a wait; nil for one that may go away.
 func unlessItPasses(err error) error {
 	if err != nil && mayPass(err) {
@@ -62,12 +70,14 @@ type watcher struct {
 	key client.ObjectKey
 	// lost, if not nil, is told once when the hub does not answer, with the error.
 	lost func(error)
-
+	// uid is that of the run; that of the first one seen, when it is left out.
 	uid types.UID
+
+	refused int // in a row
 }
 
-// follow calls see with each state until see returns true. Only the first request
-// must succeed.
+// follow calls see with each state until see returns true. Only the first request must
+// succeed, and not even that when the UID is known.
 func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool) error {
 	backoff := retries()
 	told := false
@@ -80,7 +90,7 @@ func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool
 			return context.Cause(ctx)
 		case err == nil: // the watch has expired
 			backoff, told = retries(), false
-		case w.uid == "" || !mayPass(err):
+		case w.uid == "" || !w.bears(err):
 			return err
 		case w.lost != nil && !told:
 			told = true
@@ -90,6 +100,15 @@ func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool
 			return err
 		}
 	}
+}
+
+// bears tells whether to try again after an error.
+func (w *watcher) bears(err error) bool {
+	if !isRefusal(err) {
+		return mayPass(err)
+	}
+	w.refused++
+	return w.refused < lastRefusals
 }
 
 // once reads the PooledJob and watches it for as long as the server lets us.
@@ -108,6 +127,7 @@ func (w *watcher) once(ctx context.Context, see func(*v1alpha1.PooledJob) bool) 
 		return false, err
 	}
 	defer events.Stop()
+	w.refused = 0
 	for event := range events.ResultChan() {
 		if event.Type == watch.Error {
 			return false, apierrors.FromObject(event.Object)
