@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -34,6 +35,7 @@ var errLeft = errors.New("left by a second signal")
 type attendant struct {
 	hub      *cluster
 	key      client.ObjectKey
+	uid      types.UID // of the run; another run of its name is not ours
 	progress *progress
 	out      io.Writer
 	signals  <-chan os.Signal
@@ -68,7 +70,7 @@ func (a *attendant) attend(ctx context.Context) error {
 	defer stopLog()
 	go a.log(logContext)
 
-	w := &watcher{hub: a.hub, key: a.key, lost: func(err error) {
+	w := &watcher{hub: a.hub, key: a.key, uid: a.uid, lost: func(err error) {
 		a.progress.note("the hub does not answer (%v); the run goes on, still trying", err)
 	}}
 	if err := w.follow(ctx, a.see); err != nil {
@@ -150,7 +152,7 @@ func (a *attendant) awaitAsked(ctx context.Context, asked <-chan struct{}) {
 func (a *attendant) cancel(ctx context.Context) {
 	backoff := retries()
 	for attempt := 1; ; attempt++ {
-		_, err := cancelRun(ctx, a.hub, a.key, nil)
+		_, err := cancelRun(ctx, a.hub, a.key, a.uid, nil)
 		if err == nil || ctx.Err() != nil {
 			return
 		}

@@ -106,7 +106,7 @@ func attendantOf(hub *cluster, signals ...os.Signal) *attendant {
 		caught <- s
 	}
 	key := client.ObjectKey{Namespace: "n", Name: "j"}
-	return &attendant{hub: hub, key: key, progress: newProgress(io.Discard, "n/j"), out: io.Discard, signals: caught}
+	return &attendant{hub: hub, key: key, uid: "u1", progress: newProgress(io.Discard, "n/j"), out: io.Discard, signals: caught}
 }
 
 func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {
@@ -209,4 +209,17 @@ func TestACancelIsAskedForAgainAfterARefusal(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	g.Expect(h.patched).To(ContainSubstring(`"cancel":true`))
+}
+
+func TestAnotherRunOfTheSameNameIsNotTakenForOurs(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	h := &scriptedHub{}
+	a := attendantOf(h.start(t), syscall.SIGTERM)
+	h.becomes(func(job *v1alpha1.PooledJob) { job.UID, job.Status.Phase = "u2", v1alpha1.PooledJobSucceeded })
+	g.Expect(a.attend(t.Context())).To(MatchError(errDeleted{a.key}))
+	a.cancel(t.Context())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g.Expect(h.patched).To(BeEmpty())
 }

@@ -50,39 +50,45 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 	if err != nil {
 		return err
 	}
-	var asked []client.ObjectKey
+	var asked []*v1alpha1.PooledJob
 	for _, name := range names {
 		key := client.ObjectKey{Namespace: namespace, Name: name}
-		before, err := cancelRun(ctx, hub, key, &options.dryRun)
+		before, err := cancelRun(ctx, hub, key, "", &options.dryRun)
 		if err != nil {
 			return err
 		}
 		if finished(before) {
-			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, endOf(before))
+			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, printable(endOf(before)))
 			continue
 		}
-		asked = append(asked, key)
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s cancelled%s\n", name, options.dryRun.suffix())
+		asked = append(asked, before)
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s asked to stop%s\n", name, options.dryRun.suffix())
 	}
 	if !options.wait || options.dryRun.on() {
 		return nil
 	}
 	ctx, stop := bounded(ctx, options.timeout)
 	defer stop()
-	for _, key := range asked {
-		if _, err := p.await(ctx, hub, key, options.timeout); err != nil {
+	for _, job := range asked {
+		job, err := p.await(ctx, hub, client.ObjectKeyFromObject(job), job.UID, options.timeout)
+		if err != nil {
 			return err
 		}
+		// It may have ended by itself before it was stopped.
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", job.Name, printable(endOf(job)))
 	}
 	return nil
 }
 
 // cancelRun asks the operator to stop a run that has not ended, and returns the run as
-// it was then.
-func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, dry *dryRun) (*v1alpha1.PooledJob, error) {
+// it was then. Another run of its name, if a UID is given, is left alone.
+func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, dry *dryRun) (*v1alpha1.PooledJob, error) {
 	job := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, job); err != nil {
 		return nil, err
+	}
+	if uid != "" && job.UID != uid {
+		return nil, errDeleted{key}
 	}
 	if finished(job) || (dry != nil && *dry == dryRunClient) {
 		return job, nil

@@ -76,7 +76,7 @@ var _ = Describe("cancel", func() {
 
 		session = dev("cancel", name)
 		Expect(session).To(gexec.Exit(0))
-		Expect(stdout(session)).To(ContainSubstring(name + " cancelled\n"))
+		Expect(stdout(session)).To(And(ContainSubstring(name+" asked to stop\n"), MatchRegexp(name+" failed.*Cancelled")))
 		Expect(jobNamed(ctx, name)(Default)).To(havePhase(v1alpha1.PooledJobFailed))
 	})
 })

@@ -137,7 +137,7 @@ func (p *plugin) start(ctx context.Context, hub *cluster, job *v1alpha1.PooledJo
 		return p.print(options.output, job, done, &options.dryRun)
 	}
 	key := client.ObjectKeyFromObject(job)
-	a := &attendant{hub: hub, key: key, progress: newProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals}
+	a := &attendant{hub: hub, key: key, uid: job.UID, progress: newProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals}
 	a.progress.show(done)
 	return a.attend(ctx)
 }

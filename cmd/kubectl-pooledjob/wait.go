@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -46,7 +47,7 @@ func (p *plugin) wait(ctx context.Context, names []string, timeout time.Duration
 	defer stop()
 	var exit error
 	for _, name := range names {
-		job, err := p.await(ctx, hub, client.ObjectKey{Namespace: namespace, Name: name}, timeout)
+		job, err := p.await(ctx, hub, client.ObjectKey{Namespace: namespace, Name: name}, "", timeout)
 		if err != nil {
 			return err
 		}
@@ -66,12 +67,13 @@ func (p *plugin) wait(ctx context.Context, names []string, timeout time.Duration
 	return exit
 }
 
-// await shows how a run goes until it has ended.
-func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, timeout time.Duration) (*v1alpha1.PooledJob, error) {
+// await shows how a run goes until it has ended. Without a UID it is the one that has the
+// name now.
+func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, timeout time.Duration) (*v1alpha1.PooledJob, error) {
 	shown := newProgress(p.ErrOut, nameOf(key))
 	defer shown.close()
 	var last *v1alpha1.PooledJob
-	w := &watcher{hub: hub, key: key, lost: func(err error) { shown.note("the hub does not answer (%v); still trying", err) }}
+	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.note("the hub does not answer (%v); still trying", err) }}
 	err := w.follow(ctx, func(job *v1alpha1.PooledJob) bool {
 		last = job
 		if !finished(job) {
