@@ -223,3 +223,25 @@ func TestAnotherRunOfTheSameNameIsNotTakenForOurs(t *testing.T) {
 	defer h.mu.Unlock()
 	g.Expect(h.patched).To(BeEmpty())
 }
+
+func TestARunThatIsGoneHasEnded(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	h := &scriptedHub{}
+	hub, key := h.start(t), client.ObjectKey{Namespace: "n", Name: "j"}
+	g.Expect(ended(t.Context(), hub, key, "u1")).To(BeFalse())
+	g.Expect(ended(t.Context(), hub, key, "u0")).To(BeTrue(), "another run has its name")
+	h.mu.Lock()
+	h.trouble = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, status(http.StatusNotFound, "NotFound").body)
+		return true
+	}
+	h.mu.Unlock()
+	g.Expect(ended(t.Context(), hub, key, "u1")).To(BeTrue())
+	h.mu.Lock()
+	h.trouble = func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }
+	h.mu.Unlock()
+	g.Expect(ended(t.Context(), hub, key, "u1")).To(BeFalse(), "that is no answer of the hub's")
+}

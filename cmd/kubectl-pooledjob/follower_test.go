@@ -129,6 +129,9 @@ func TestFollower(t *testing.T) {
 			g.Expect(out.String()).To(Equal(c.want))
 			for i, query := range queries() {
 				g.Expect(query.Get("follow") + query.Get("timestamps")).To(Equal("truetrue"))
+				if c.options.allPods {
+					g.Expect(query).NotTo(HaveKey("sinceTime"), "another Pod may be behind")
+				}
 				if i > 0 && query.Get("sinceTime") != "" {
 					g.Expect(query.Get("sinceTime")).To(Equal("2026-03-04T05:06:06Z"))
 					g.Expect(query).NotTo(HaveKey("tailLines"))

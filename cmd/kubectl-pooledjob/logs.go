@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -66,6 +68,11 @@ func (p *plugin) logs(ctx context.Context, name string, options *logOptions) err
 }
 
 func (p *plugin) followLog(ctx context.Context, hub *cluster, key client.ObjectKey, open logSource, options *logOptions) error {
+	// The run that is followed; unknown, if it cannot be had now, and then any.
+	followed := &v1alpha1.PooledJob{}
+	if err := hub.Get(ctx, key, followed); err != nil {
+		followed.UID = ""
+	}
 	f := &follower{
 		open: open, options: *options,
 		broken: func(err error) { p.say("the log cannot be had at the moment (%v); still trying", err) },
@@ -73,11 +80,19 @@ func (p *plugin) followLog(ctx context.Context, hub *cluster, key client.ObjectK
 			if options.pod != "" { // it may end before the run does
 				return true
 			}
-			job := &v1alpha1.PooledJob{}
-			return hub.Get(ctx, key, job) == nil && finished(job)
+			return ended(ctx, hub, key, followed.UID)
 		},
 	}
 	return f.follow(ctx, p.Out)
+}
+
+// ended tells whether a run has: one that is not there any more has, too.
+func ended(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID) bool {
+	job := &v1alpha1.PooledJob{}
+	if err := hub.Get(ctx, key, job); err != nil {
+		return apierrors.IsNotFound(err) && !isNoAPI(err)
+	}
+	return finished(job) || (uid != "" && job.UID != uid)
 }
 
 // exactlyOne is for commands that take one name.

@@ -116,6 +116,7 @@ type follower struct {
 	// was passed on.
 	progressed, written func()
 
+	started  time.Time
 	begun    bool
 	failures int // in a row
 }
@@ -124,6 +125,7 @@ type follower struct {
 var errLimit = errors.New("the limit is reached")
 
 func (f *follower) follow(ctx context.Context, out io.Writer) error {
+	f.started = time.Now()
 	limited := &limitWriter{out: out, left: f.options.limit}
 	log := newPlace(limited, &f.options)
 	backoff := retries()
@@ -179,9 +181,7 @@ func (f *follower) stream(ctx context.Context, log place) (int64, error) {
 	query.Set("timestamps", "true")
 	query.Del("limitBytes") // it would count the bytes of the timestamps
 	if since, ok := log.Since(); ok {
-		query.Del("tailLines")
-		query.Del("sinceSeconds")
-		query.Set("sinceTime", since.Format(time.RFC3339))
+		f.resume(query, since)
 	}
 	body, err := f.open(ctx, query)
 	if err != nil {
@@ -190,6 +190,21 @@ func (f *follower) stream(ctx context.Context, log place) (int64, error) {
 	defer body.Close()
 	f.begun = true
 	return io.Copy(&reporter{log, f.progressed, f.written}, body)
+}
+
+// resume asks for what follows. Of several Pods one may be behind all others, or may have
+// come while nobody listened: all of their logs are asked for again, from where they
+// began, and what is known is skipped.
+func (f *follower) resume(query url.Values, since time.Time) {
+	query.Del("tailLines")
+	switch {
+	case !f.options.allPods:
+		query.Del("sinceSeconds")
+		query.Set("sinceTime", since.Format(time.RFC3339))
+	case f.options.since > 0: // counted from the first request
+		query.Del("sinceSeconds")
+		query.Set("sinceTime", f.started.Add(-f.options.since).UTC().Format(time.RFC3339))
+	}
 }
 
 // place is where a log was read to.
