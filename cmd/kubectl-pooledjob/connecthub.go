@@ -165,7 +165,7 @@ func isReadyUntil(connection *v1alpha1.ClusterConnection, expiry time.Time) bool
 	ready := meta.FindStatusCondition(connection.Status.Conditions, v1alpha1.ConditionReady)
 	at := connection.Status.CredentialsExpireAt
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.Reason != v1alpha1.ReasonLastKubeconfig &&
-		at != nil && !at.Time.Before(expiry.Truncate(time.Second))
+		at != nil && at.Unix() == expiry.Unix()
 }
 
 // onLoopback is a likely cause.
