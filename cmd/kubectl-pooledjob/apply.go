@@ -9,10 +9,38 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
+
+// strict has a server refuse a field that it does not know, as older CRDs do, instead of
+// leaving it out.
+const strict = client.FieldValidation(metav1.FieldValidationStrict)
+
+// try has a server check an object, and changes nothing.
+func (p *plugin) try(ctx context.Context, l *link, c *cluster, wanted client.Object) error {
+	existing, ok := wanted.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("%T is no object", wanted)
+	}
+	err := c.Get(ctx, client.ObjectKeyFromObject(wanted), existing)
+	switch {
+	case apierrors.IsNotFound(err):
+		if existing, ok = wanted.DeepCopyObject().(client.Object); !ok {
+			break
+		}
+		err = c.Create(ctx, existing, client.FieldOwner(fieldOwner), strict, client.DryRunAll)
+	case err == nil:
+		take(existing, wanted)
+		err = c.Update(ctx, existing, client.FieldOwner(fieldOwner), strict, client.DryRunAll)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), explain(err))
+	}
+	return nil
+}
 
 // checkOurs refuses objects that are there and were not made for this connection. It
 // comes before anything is changed.
@@ -45,7 +73,7 @@ func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.O
 	err := c.Get(ctx, client.ObjectKeyFromObject(wanted), existing)
 	switch {
 	case apierrors.IsNotFound(err):
-		done, err = "created", c.Create(ctx, wanted, client.FieldOwner(fieldOwner))
+		done, err = "created", c.Create(ctx, wanted, client.FieldOwner(fieldOwner), strict)
 	case err != nil:
 	case !l.made(existing):
 		return p.checkOurs(ctx, l, c, []client.Object{wanted})
@@ -53,7 +81,7 @@ func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.O
 		before := existing.DeepCopyObject()
 		take(existing, wanted)
 		if !equality.Semantic.DeepEqual(before, existing) {
-			done, err = "configured", c.Update(ctx, existing, client.FieldOwner(fieldOwner))
+			done, err = "configured", c.Update(ctx, existing, client.FieldOwner(fieldOwner), strict)
 		}
 	}
 	if err != nil {

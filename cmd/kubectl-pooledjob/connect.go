@@ -178,6 +178,12 @@ func (p *plugin) checkBoth(ctx context.Context, l *link, onTarget []client.Objec
 	if err := p.checkOurs(ctx, l, l.hub, []client.Object{secret, connection}); err != nil {
 		return fmt.Errorf("on the hub %w", err)
 	}
+	// The target is changed first: the hub must not refuse its part after that.
+	for _, obj := range []client.Object{secret, connection} {
+		if err := p.try(ctx, l, l.hub, obj); err != nil {
+			return fmt.Errorf("the hub: %w", err)
+		}
+	}
 	return nil
 }
 

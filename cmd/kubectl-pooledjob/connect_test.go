@@ -256,6 +256,7 @@ var _ = Describe("connect", func() {
 		Entry("no target", "--hub-only leaves that cluster", "disconnect", "a"),
 		Entry("an unknown context", `context "nowhere" does not exist`, "connect", "a", "--context", "nowhere"),
 		Entry("a long name", "at most 63 characters", "connect", strings.Repeat("a", 64), "--context", "hub"),
+		Entry("a name with capitals", "lower case letters", "connect", "Prod", "--context", "hub"),
 		Entry("no manager", "start the manager there first", "connect", "a", "--context", "hub", "--manager-namespace", "default"),
 		Entry("--to alone", "--to needs --allow", "connect", "a", "--context", "hub", "--to", "b"),
 		Entry("a short life", "--token-lifetime is 1m0s", "connect", "a", "--context", "hub", "--token-lifetime", "1m"),

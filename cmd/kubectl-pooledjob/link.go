@@ -56,8 +56,8 @@ type link struct {
 
 // link connects to both clusters. A target is not needed when none was named.
 func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*link, error) {
-	// The name becomes a label's value on the target.
-	if errs := validation.IsValidLabelValue(name); len(errs) > 0 || name == "" {
+	// It is an object's name on the hub, and becomes a label's value on the target.
+	if errs := append(validation.IsValidLabelValue(name), validation.IsDNS1123Subdomain(name)...); len(errs) > 0 {
 		return nil, fmt.Errorf("%q cannot be the name of a connection made here: it must have at most 63 characters, lower case letters, digits, '-' and '.'", name)
 	}
 	if err := refuseFlags(cmd); err != nil {
