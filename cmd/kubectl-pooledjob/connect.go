@@ -37,8 +37,8 @@ func newConnect(p *plugin) *cobra.Command {
 			"makes the ClusterConnection NAME. The manager renews the token by itself. Then it waits until the\n" +
 			"connection is Ready, and says what is wrong if it is not.\n\n" +
 			"It may be run again, with other flags or with the same: what is there is brought up to date, with a new\n" +
-			"token. --namespaces, --allow, --labels and --token-lifetime stay as they are when they are left out then. An\n" +
-			"object that was not made here is refused, and never changed.",
+			"token. --namespaces, --allow, --labels, --token-lifetime, --server and --service-account-namespace stay as\n" +
+			"they are when they are left out then; --server '' is the address in your kubeconfig again. An object that was not made here is refused, and never changed.",
 		Example: "  # Connect the cluster of the context prod, for the hub namespaces team-a and team-b\n" +
 			"  kubectl pooledjob connect prod-eu --context prod --allow team-a,team-b\n\n" +
 			"  # With rights in two namespaces of the target only, both open to team-a\n" +
@@ -48,7 +48,7 @@ func newConnect(p *plugin) *cobra.Command {
 		Args: exactlyOne("a name for the connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options.given = map[string]bool{}
-			for _, flag := range []string{"namespaces", "allow", "token-lifetime"} {
+			for _, flag := range []string{"namespaces", "allow", "token-lifetime", "server"} {
 				options.given[flag] = cmd.Flags().Changed(flag)
 			}
 			return p.connectTarget(cmd, args[0], options)
@@ -100,6 +100,11 @@ func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connect
 		return err
 	}
 	onTarget := l.targetObjects(connection.Spec.Namespaces)
+	if !options.given["server"] {
+		if options.server, err = l.knownServer(ctx); err != nil {
+			return fmt.Errorf("the hub: %w", err)
+		}
+	}
 	credential, err := l.targetAddress(options.server)
 	if err != nil {
 		return err

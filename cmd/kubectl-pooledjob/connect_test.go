@@ -224,14 +224,26 @@ var _ = Describe("connect", func() {
 			`(?m)^clusterconnection.pooledjob.io/%s created on the hub \(client dry run\)$`, name))
 	})
 
-	It("says what is wrong when the connection does not become Ready", func() {
+	It("says what is wrong when the connection does not become Ready", func(ctx context.Context) {
 		name := uniqueName("unreachable")
 		tidy(name)
-		session := connectAs("connect", name, "--server", "https://127.0.0.1:1", "--timeout", "5s")
+		session := connectAs("connect", name, "--server", "https://127.0.0.1:1", "--timeout", "5s",
+			"--service-account-namespace", "elsewhere")
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(ContainSubstring("Nobody may use " + name + " yet"))
 		Expect(stderr(session)).To(MatchRegexp(`error: %s is not Ready after 5s: Unreachable: .*the address is that of this machine`, name))
 		Expect(stdout(admin("clusters", name))).To(MatchRegexp(`(?m)^%s +Unreachable +0 +0 +0 .*connection refused`, name))
+
+		By("running it again without the flags: they stay")
+		Expect(connectAs("connect", name, "--timeout", "0")).To(gexec.Exit(0))
+		Expect(string(secretOf(ctx, name).Data["kubeconfig"])).To(ContainSubstring("server: https://127.0.0.1:1\n"))
+		user, _ := accountOf(ctx, name)
+		Expect(user).To(HavePrefix("system:serviceaccount:elsewhere:"))
+		session = connectAs("connect", name, "--service-account-namespace", "third")
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("is in namespace elsewhere of the target: leave --service-account-namespace out"))
+		By("taking the address back")
+		Expect(connectAs("connect", name, "--server", "", "--service-account-namespace", "elsewhere", "--timeout", "30s")).To(gexec.Exit(0))
 	})
 
 	It("does not take one cluster for another", func(ctx context.Context) {

@@ -11,6 +11,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -57,6 +58,23 @@ func (l *link) targetAddress(server string) (*credential, error) {
 		return nil, fmt.Errorf("the hub could not use this address of the target: %w; give another by --server", err)
 	}
 	return c, nil
+}
+
+// knownServer is the address of the target that the hub has already; "" if it has none.
+func (l *link) knownServer(ctx context.Context) (string, error) {
+	secret := &corev1.Secret{}
+	err := l.hub.Get(ctx, client.ObjectKey{Namespace: l.managerNamespace, Name: l.name}, secret)
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", explain(err)
+	}
+	config, err := clientcmd.Load(secret.Data[kubeconfigKey])
+	if err != nil || !l.made(secret) || config.Clusters["target"] == nil {
+		return "", nil //nolint:nilerr // what cannot be read is written anew
+	}
+	return config.Clusters["target"].Server, nil
 }
 
 // kubeconfig is the file for the hub.

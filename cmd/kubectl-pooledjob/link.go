@@ -83,7 +83,27 @@ func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*l
 	if err := l.readHubID(cmd.Context()); err != nil {
 		return nil, err
 	}
-	return l, nil
+	if l.target == nil {
+		return l, nil
+	}
+	return l, l.settleAccount(cmd.Context(), cmd.Flags().Changed("service-account-namespace"))
+}
+
+// settleAccount keeps the ServiceAccount where it is.
+func (l *link) settleAccount(ctx context.Context, given bool) error {
+	accounts := &corev1.ServiceAccountList{}
+	if err := l.target.List(ctx, accounts, client.MatchingLabels(l.labels())); err != nil {
+		return fmt.Errorf("the target: %w", explain(err))
+	}
+	if len(accounts.Items) == 0 {
+		return nil
+	}
+	is := accounts.Items[0].Namespace
+	if given && is != l.accountNamespace {
+		return fmt.Errorf("the ServiceAccount of %s is in namespace %s of the target: leave --service-account-namespace out, or disconnect it first", l.name, is)
+	}
+	l.accountNamespace = is
+	return nil
 }
 
 func (p *plugin) flagsFor(kubeconfig, context string) *genericclioptions.ConfigFlags {
