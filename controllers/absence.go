@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -256,10 +257,29 @@ func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
 // if they were taken off, and records what the target said of it.
 func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, error) {
 	if !jobspec.Owns(r.HubID, r.job, job.Labels) {
+		if letGo, err := r.letGoLive(ctx); letGo || err != nil {
+			return informerGrace, err
+		}
 		err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
 		if err != nil {
 			return 0, &targetError{"putting the labels back on the remote Job", err}
 		}
 	}
 	return informerGrace, r.observe(ctx, job)
+}
+
+// letGoLive asks the hub's API server whether the run's Job is to be let go: then it has
+// lost its labels by the manager's own hand, perhaps that of another leader, and what the
+// cache says is old. A label that is taken off after this is safe from us, for the patch is
+// about the Job as it was read before.
+func (r *run) letGoLive(ctx context.Context) (bool, error) {
+	job := &v1alpha1.PooledJob{}
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(r.job), job)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading whether the remote Job is to be let go: %w", err)
+	}
+	return job.UID != r.job.UID || (!job.DeletionTimestamp.IsZero() && job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan), nil
 }

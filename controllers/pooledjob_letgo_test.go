@@ -2,6 +2,10 @@ package controllers
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -56,6 +60,26 @@ func takeAway(ctx context.Context, remote *batchv1.Job) {
 }
 
 var _ = Describe("deletionPolicy Orphan", func() {
+	It("does not put a label back that another leader has taken off", func(ctx context.Context) {
+		w, t := throughTap(ctx)
+		job, remote, _ := w.running(ctx, orphaning)
+		var once sync.Once
+		deleteMeanwhile := func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+			if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/"+remote.Name) {
+				once.Do(func() { Expect(hub.Delete(ctx, job)).To(Succeed()) })
+			}
+			return false
+		}
+		t.before.Store(&deleteMeanwhile)
+		t.forget()
+		takeOff := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{%q:null}}}`, v1alpha1.LabelHub))
+		Expect(target.Patch(ctx, remote, takeOff)).To(Succeed())
+		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
+		Expect(t.writes()).NotTo(ContainElement(ContainSubstring(fmt.Sprintf("%q:%q", v1alpha1.LabelHub, operator.hubID))))
+		Expect(target.Get(ctx, client.ObjectKeyFromObject(remote), remote)).To(Succeed())
+		Expect(remote.Labels).NotTo(HaveKey(v1alpha1.LabelHub))
+	})
+
 	It("takes the hub's labels off the Job, and leaves all else of it, and its Pods", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, labelled, orphaning, suspendedFromTheStart)

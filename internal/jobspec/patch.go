@@ -14,13 +14,21 @@ import (
 // UID: the API server refuses a change of it.
 
 // LabelPatch puts our labels back on a Job that has lost them. What spec.suspend last
-// asked for is lost with them: if it ever asked, it is taken to have got what is there.
+// asked for is lost with them: if it ever asked, it is taken to have got what is there. It
+// is about the Job as it was read.
 func LabelPatch(hubID string, job *v1alpha1.PooledJob, remote *batchv1.Job) []byte {
 	labels := map[string]any{v1alpha1.LabelHub: hubID, v1alpha1.LabelUID: job.UID}
 	if job.Spec.Suspend != nil && remote.Spec.Suspend != nil {
 		labels[v1alpha1.LabelSuspend] = strconv.FormatBool(*remote.Spec.Suspend)
 	}
-	return patch(remote.UID, labels, nil)
+	return lockedPatch(remote, labels)
+}
+
+// lockedPatch changes labels of a Job as it was read, and of no later one.
+func lockedPatch(remote *batchv1.Job, labels map[string]any) []byte {
+	return encode(map[string]any{"metadata": map[string]any{
+		"uid": remote.UID, "resourceVersion": remote.ResourceVersion, "labels": labels,
+	}})
 }
 
 // OrphanPatch takes the hub's label off a Job, so that it is nobody's. The run's stays:
@@ -62,6 +70,10 @@ func patch(uid types.UID, labels, spec map[string]any) []byte {
 	if spec != nil {
 		document["spec"] = spec
 	}
+	return encode(document)
+}
+
+func encode(document map[string]any) []byte {
 	data, err := json.Marshal(document)
 	if err != nil {
 		panic(err) // strings, numbers and truth values always marshal

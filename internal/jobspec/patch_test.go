@@ -21,16 +21,16 @@ func TestPatchesSayNoMoreThanTheyMust(t *testing.T) {
 	asking := job.DeepCopy()
 	asking.Spec.Suspend = ptr(false)
 	remoteWith := func(suspend *bool) *batchv1.Job {
-		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "u"}, Spec: batchv1.JobSpec{Suspend: suspend}}
+		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "u", ResourceVersion: "7"}, Spec: batchv1.JobSpec{Suspend: suspend}}
 	}
 	tests := map[string]struct {
 		got  []byte
 		want string
 	}{
-		"labels": {LabelPatch("hub-1", job, remoteWith(nil)), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"uid":"u"}}`},
-		"labels of a Job that is held by somebody": {LabelPatch("hub-1", job, remoteWith(ptr(true))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"uid":"u"}}`},
-		"labels of a Job that we held":             {LabelPatch("hub-1", asking, remoteWith(ptr(true))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/suspend":"true","pooledjob.io/uid":"run"},"uid":"u"}}`},
-		"labels of a Job that we let go on":        {LabelPatch("hub-1", asking, remoteWith(ptr(false))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/suspend":"false","pooledjob.io/uid":"run"},"uid":"u"}}`},
+		"labels": {LabelPatch("hub-1", job, remoteWith(nil)), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"resourceVersion":"7","uid":"u"}}`},
+		"labels of a Job that is held by somebody": {LabelPatch("hub-1", job, remoteWith(ptr(true))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/uid":"run"},"resourceVersion":"7","uid":"u"}}`},
+		"labels of a Job that we held":             {LabelPatch("hub-1", asking, remoteWith(ptr(true))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/suspend":"true","pooledjob.io/uid":"run"},"resourceVersion":"7","uid":"u"}}`},
+		"labels of a Job that we let go on":        {LabelPatch("hub-1", asking, remoteWith(ptr(false))), `{"metadata":{"labels":{"pooledjob.io/hub":"hub-1","pooledjob.io/suspend":"false","pooledjob.io/uid":"run"},"resourceVersion":"7","uid":"u"}}`},
 		"orphan":                                   {OrphanPatch("u"), `{"metadata":{"labels":{"pooledjob.io/hub":null,"pooledjob.io/suspend":null},"uid":"u"}}`},
 		"suspend":                                  {SuspendPatch("u", true), `{"metadata":{"labels":{"pooledjob.io/suspend":"true"},"uid":"u"},"spec":{"suspend":true}}`},
 		"resume":                                   {SuspendPatch("u", false), `{"metadata":{"labels":{"pooledjob.io/suspend":"false"},"uid":"u"},"spec":{"suspend":false}}`},
@@ -60,6 +60,7 @@ func TestPatchesHoldForOneUID(t *testing.T) {
 			}
 			delete(document["metadata"], "uid")
 			delete(document["metadata"], "labels")
+			delete(document["metadata"], "resourceVersion")
 			if len(document["metadata"]) > 0 || len(document["spec"]) > 1 {
 				return false
 			}
