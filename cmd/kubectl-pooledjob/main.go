@@ -54,6 +54,6 @@ func execute(ctx context.Context, streams genericiooptions.IOStreams, args []str
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	fmt.Fprintf(streams.ErrOut, "error: %s\n", oneLine(explain(err).Error()))
+	fmt.Fprintf(streams.ErrOut, "error: %s\n", printable(explain(err).Error()))
 	return exitOwnError
 }

@@ -122,7 +122,7 @@ func mapper() meta.RESTMapper {
 
 // say writes a line for people.
 func (p *plugin) say(format string, args ...any) {
-	fmt.Fprintln(p.ErrOut, oneLine(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(p.ErrOut, printable(fmt.Sprintf(format, args...)))
 }
 
 // bounded is a context that ends after the timeout; 0 is no bound.
