@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -32,6 +33,9 @@ func (o *jobOptions) build(namespace, name string) (*v1alpha1.PooledJob, error) 
 	if o.image == "" {
 		return nil, errors.New("give --image IMAGE, or a PooledJob's manifest with -f FILE")
 	}
+	if err := o.checkTimes(); err != nil {
+		return nil, err
+	}
 	labels, labelsErr := keyValues("--labels", o.labels)
 	annotations, annotationsErr := keyValues("--annotations", o.annotations)
 	container, containerErr := o.container()
@@ -51,6 +55,19 @@ func (o *jobOptions) build(namespace, name string) (*v1alpha1.PooledJob, error) 
 		},
 	}}
 	return &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}, Spec: spec}, nil
+}
+
+// checkTimes refuses what the API would round or cut: its times are whole seconds.
+func (o *jobOptions) checkTimes() error {
+	for _, flag := range []struct {
+		name  string
+		value time.Duration
+	}{{"--deadline", o.deadline}, {"--dispatch-deadline", o.dispatchDeadline}, {"--ttl", o.ttl}} {
+		if flag.value < 0 || flag.value%time.Second != 0 || flag.value > math.MaxInt32*time.Second {
+			return fmt.Errorf("%s is %s; it must be whole seconds, from 0s to %ds", flag.name, flag.value, math.MaxInt32)
+		}
+	}
+	return nil
 }
 
 // place says where to run, and for how long to keep it.
