@@ -119,6 +119,9 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 	if err != nil {
 		return err
 	}
+	if job.Name == "" && !options.detach && !options.dryRun.on() {
+		return errors.New("the file has no metadata.name, and what cannot be found again cannot be followed safely: give a NAME, or --detach")
+	}
 	return p.start(ctx, hub, job, &options.startOptions)
 }
 

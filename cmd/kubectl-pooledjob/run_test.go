@@ -163,6 +163,14 @@ spec:
 		Expect(session).To(gexec.Exit(0))
 		Expect(jobNamed(ctx, name)(Default)).To(havePhase(v1alpha1.PooledJobSucceeded))
 
+		nameless := strings.Replace(manifest, "name: in-file", "generateName: in-file-", 1)
+		session = plugWithInput(nameless, developer, "run", "-f", "-", "-n", team).Wait(time.Minute)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("give a NAME, or --detach"))
+		session = plugWithInput(nameless, developer, "run", "-f", "-", "-n", team, "--detach", "-o", "name").Wait(time.Minute)
+		Expect(session).To(gexec.Exit(0))
+		Expect(stdout(session)).To(HavePrefix("pooledjob.pooledjob.io/in-file-"))
+
 		session = plugWithInput(manifest+"  clusterNam: x\n", developer, "run", "-f", "-", "-n", team).Wait(time.Minute)
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(ContainSubstring(`unknown field "spec.clusterNam"`))
@@ -183,6 +191,9 @@ spec:
 		Entry("the dashes before a command", "give one NAME, and the command after `--`", "run", "a", "echo", "--image", "b", "--cluster", ordinal),
 		Entry("a variable's value", `--env is "A"; it must be NAME=VALUE`, "run", "a", "--image", "b", "--cluster", ordinal, "-e", "A"),
 		Entry("a quantity", `--requests is "cpu"; it must be RESOURCE=QUANTITY`, "run", "a", "--image", "b", "--cluster", ordinal, "--requests", "cpu"),
+		Entry("a whole second", "--deadline is 500ms; it must be whole seconds", "run", "a", "--image", "b", "--cluster", ordinal, "--deadline", "500ms"),
+		Entry("a time to come", "--ttl is -1s; it must be whole seconds", "run", "a", "--image", "b", "--cluster", ordinal, "--ttl", "-1s"),
+		Entry("a time that fits", "--dispatch-deadline is 876000h0m0s; it must be", "run", "a", "--image", "b", "--cluster", ordinal, "--dispatch-deadline", "876000h"),
 		Entry("--detach", "-o needs --detach or --dry-run", "run", "a", "--image", "b", "--cluster", ordinal, "-o", "yaml"),
 		Entry("what the file should say", "--image cannot be used with -f", "run", "-f", "x.yaml", "--image", "b"),
 		Entry("a known flag", "see `kubectl pooledjob run --help`", "run", "a", "--imag", "b"),
