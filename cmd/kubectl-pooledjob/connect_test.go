@@ -125,6 +125,7 @@ var _ = Describe("connect", func() {
 		session = connectAs("disconnect", name, "--timeout", "2s")
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(MatchRegexp(`(?m)^error: ClusterConnection %s is not gone after 2s: .*%s/there-\d+. Delete them first; then run this again`, name, team))
+		Expect(stderr(session)).To(ContainSubstring(name + ": deleted; it stays until its runs have cleaned up on the target\n"))
 		Expect(hub.DeleteAllOf(ctx, &v1alpha1.PooledJob{}, client.InNamespace(team))).To(Succeed())
 		session = connectAs("disconnect", name, "--timeout", "1m")
 		Expect(session).To(gexec.Exit(0))

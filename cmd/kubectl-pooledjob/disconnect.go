@@ -109,7 +109,8 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 	defer stop()
 	shown := newProgress(p.ErrOut, l.name)
 	defer shown.close()
-	obstacle := ""
+	obstacle := "nothing is known of its manager: look whether that is up"
+	shown.note("deleted; it stays until its runs have cleaned up on the target")
 	err = wait.PollUntilContextCancel(waiting, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		now := &v1alpha1.ClusterConnection{}
 		err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, now)
