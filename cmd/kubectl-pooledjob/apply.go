@@ -20,7 +20,7 @@ import (
 const strict = client.FieldValidation(metav1.FieldValidationStrict)
 
 // try has a server check an object, and changes nothing.
-func (p *plugin) try(ctx context.Context, l *link, c *cluster, wanted client.Object) error {
+func (p *plugin) try(ctx context.Context, c *cluster, wanted client.Object) error {
 	existing, ok := wanted.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%T is no object", wanted)

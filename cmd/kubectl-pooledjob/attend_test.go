@@ -194,7 +194,7 @@ func TestARefusalForAMomentEndsNothing(t *testing.T) {
 	h.trouble = refuse(2)
 	h.mu.Unlock()
 	h.becomes(func(job *v1alpha1.PooledJob) { job.Status.Phase = v1alpha1.PooledJobSucceeded })
-	g.Eventually(ended, "10s").Should(Receive(BeNil()))
+	g.Eventually(ended, 10*time.Second).Should(Receive(BeNil()))
 	h.mu.Lock()
 	h.trouble = refuse(100)
 	h.mu.Unlock()

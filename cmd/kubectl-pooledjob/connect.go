@@ -185,7 +185,7 @@ func (p *plugin) checkBoth(ctx context.Context, l *link, onTarget []client.Objec
 	}
 	// The target is changed first: the hub must not refuse its part after that.
 	for _, obj := range []client.Object{secret, connection} {
-		if err := p.try(ctx, l, l.hub, obj); err != nil {
+		if err := p.try(ctx, l.hub, obj); err != nil {
 			return fmt.Errorf("the hub: %w", err)
 		}
 	}

@@ -86,7 +86,8 @@ func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*l
 	if l.target == nil {
 		return l, nil
 	}
-	return l, l.settleAccount(cmd.Context(), cmd.Flags().Changed("service-account-namespace"))
+	err = l.settleAccount(cmd.Context(), cmd.Flags().Changed("service-account-namespace"))
+	return l, err
 }
 
 // settleAccount keeps the ServiceAccount where it is.
