@@ -26,7 +26,8 @@ type podFollower struct {
 	to       *podWriter
 	patience patience // with the log
 
-	asked    bool  // the log was asked for, or has yet to begin
+	tried    bool  // the log was asked for
+	asked    bool  // the same, or it has yet to begin
 	count    int32 // how often the container had been started again then
 	complete bool  // it had ended then, and was read to its end
 	passed   bool  // what the container before had written was read
@@ -114,6 +115,14 @@ func (f *podFollower) find(now state) (*corev1.Pod, bool) {
 
 // step reads on, and then waits until there is reason to read again.
 func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, over bool) error {
+	if _, known := f.cursor.Since(); f.tried && !known && !over {
+		// No line would tell that this is another container's log.
+		now, err := f.statusNow(ctx)
+		if err != nil || now.RestartCount != status.RestartCount {
+			return err
+		}
+	}
+	f.tried = true
 	if f.asked && status.RestartCount > f.count {
 		if ok, err := f.readPrevious(ctx); !ok {
 			return err
@@ -151,6 +160,23 @@ func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, o
 	f.view.doubted()
 	pause(ctx, f.timing.pause)
 	return ctx.Err()
+}
+
+// statusNow reads the status of the container from the target itself.
+func (f *podFollower) statusNow(ctx context.Context) (corev1.ContainerStatus, error) {
+	told := f.view.toldSoFar()
+	pods, err := f.target.Pods(ctx, f.view.run.Namespace, f.view.run.UID)
+	if err != nil {
+		pause(ctx, f.timing.pause)
+		return corev1.ContainerStatus{}, errors.Join(f.failed(err), ctx.Err())
+	}
+	for _, pod := range pods {
+		if pod.UID == f.pod.UID {
+			f.view.setRead(pods, told)
+			return statusOf(pod, f.container), nil
+		}
+	}
+	return statusOf(f.pod, f.container), nil // it is gone, as its log will tell
 }
 
 // readPrevious reads on in the log of the container before the last restart, if it is still
