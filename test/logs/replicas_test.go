@@ -139,8 +139,8 @@ var _ = Describe("A manager", func() {
 
 	It("listens for no logs when it is not told to", func(ctx context.Context) {
 		with, without := launch(ctx), launch(ctx, "--logs-bind-address=0")
-		Expect(listening(with)).To(Equal(3), "metrics, health and logs")
-		Expect(listening(without)).To(Equal(2), "metrics and health")
+		Eventually(listening).WithArguments(with).Should(Equal(3), "metrics, health and logs")
+		Consistently(listening).WithArguments(without).Should(Equal(2), "metrics and health")
 	})
 
 	It("writes the CA to the APIService", func(ctx context.Context) {
