@@ -81,7 +81,7 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 	if err := r.checkChoice(run, podsOf(run, pods)); err != nil {
 		return false, err
 	}
-	v := newView(run, r.timing)
+	v := newView(run)
 	if run.sameJob(r.run) { // else the request was there before any of its Pods
 		v.began = podsOf(run, pods)
 	}

@@ -110,7 +110,7 @@ func (f *podFollower) find(now state) (*corev1.Pod, bool) {
 			return pod, true
 		}
 	}
-	return f.pod, !now.synced
+	return f.pod, false
 }
 
 // step reads on, and then waits until there is reason to read again.

@@ -26,31 +26,29 @@ var defaultTiming = timing{patience: time.Minute, pause: time.Second, recheck: 3
 
 // view is what is known, while a request follows, of one Job of the run.
 type view struct {
-	run    Run
-	timing timing
-	began  []*corev1.Pod // those that there were when the request came
+	run   Run
+	began []*corev1.Pod // those that there were when the request came
 
-	mu     sync.Mutex
-	pods   []*corev1.Pod // the oldest first
-	synced bool          // pods is known
-	told   int           // how often the watch has told of them
-	ended  bool          // the run has ended, and pods are all that it had
-	err    error         // why the view is given up
-	next   chan struct{} // closed at the next change
+	mu    sync.Mutex
+	pods  []*corev1.Pod // the oldest first
+	told  int           // how often the watch has told of them
+	ended bool          // the run has ended, and pods are all that it had
+	err   error         // why the view is given up
+	next  chan struct{} // closed at the next change
 
 	doubt chan struct{} // holds one element when the Pods are to be read anew
 }
 
 // state is a view at one moment; changed is closed when it is another.
 type state struct {
-	pods          []*corev1.Pod
-	synced, ended bool
-	err           error
-	changed       <-chan struct{}
+	pods    []*corev1.Pod
+	ended   bool
+	err     error
+	changed <-chan struct{}
 }
 
-func newView(run Run, timing timing) *view {
-	return &view{run: run, timing: timing, next: make(chan struct{}), doubt: make(chan struct{}, 1)}
+func newView(run Run) *view {
+	return &view{run: run, next: make(chan struct{}), doubt: make(chan struct{}, 1)}
 }
 
 // isLate tells whether a container had begun before the request came. Of such a one the log
@@ -67,7 +65,7 @@ func (v *view) isLate(uid types.UID, container string) bool {
 func (v *view) now() state {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return state{pods: v.pods, synced: v.synced, ended: v.ended, err: v.err, changed: v.next}
+	return state{pods: v.pods, ended: v.ended, err: v.err, changed: v.next}
 }
 
 // change changes the view and wakes who waits for that.
@@ -85,7 +83,7 @@ func (v *view) setPods(pods []*corev1.Pod) {
 	v.change(func() {
 		v.told++
 		if !v.ended {
-			v.pods, v.synced = podsOf(v.run, pods), true
+			v.pods = podsOf(v.run, pods)
 		}
 	})
 }
@@ -95,7 +93,7 @@ func (v *view) setPods(pods []*corev1.Pod) {
 func (v *view) setRead(pods []*corev1.Pod, told int) {
 	v.change(func() {
 		if !v.ended && v.told == told {
-			v.pods, v.synced = podsOf(v.run, pods), true
+			v.pods = podsOf(v.run, pods)
 		}
 	})
 }
@@ -109,7 +107,7 @@ func (v *view) toldSoFar() int {
 // end is told when the run has ended, with the Pods that there were then.
 func (v *view) end(pods []*corev1.Pod) {
 	v.change(func() {
-		v.pods, v.synced, v.ended = podsOf(v.run, pods), true, true
+		v.pods, v.ended = podsOf(v.run, pods), true
 	})
 }
 
