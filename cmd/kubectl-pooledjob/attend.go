@@ -173,7 +173,7 @@ func (a *attendant) log(ctx context.Context) {
 	if err == nil {
 		f := &follower{
 			open: open, options: logOptions{follow: true, tail: -1, limit: -1}, patient: true,
-			ended: func(context.Context) bool { job := a.last.Load(); return job != nil && finished(job) },
+			ended: func(context.Context) bool { return a.over() },
 			broken: func(err error) {
 				if !a.over() {
 					a.progress.note("the log cannot be had at the moment (%v); still trying", explainLog(err))
@@ -195,8 +195,7 @@ func (a *attendant) over() bool {
 
 // neverRan tells whether the run ended without a Job, so that nobody misses a log.
 func (a *attendant) neverRan() bool {
-	job := a.last.Load()
-	return job != nil && finished(job) && job.Status.JobRef.UID == ""
+	return a.over() && a.last.Load().Status.JobRef.UID == ""
 }
 
 // read is called before something is written, and written after it. As long as nobody
