@@ -104,13 +104,21 @@ var errDone = errors.New("done")
 
 // find is the Pod as it is now; as it was last when it is gone.
 func (f *podFollower) find(now state) (*corev1.Pod, bool) {
-	for _, pod := range now.pods {
-		if pod.UID == f.pod.UID {
-			f.pod = pod
-			return pod, true
-		}
+	if pod := f.among(now.pods); pod != nil {
+		f.pod = pod
+		return pod, true
 	}
 	return f.pod, false
+}
+
+// among finds the Pod; nil if it is not there.
+func (f *podFollower) among(pods []*corev1.Pod) *corev1.Pod {
+	for _, pod := range pods {
+		if pod.UID == f.pod.UID {
+			return pod
+		}
+	}
+	return nil
 }
 
 // step reads on, and then waits until there is reason to read again.
@@ -170,11 +178,9 @@ func (f *podFollower) statusNow(ctx context.Context) (corev1.ContainerStatus, er
 		pause(ctx, f.timing.pause)
 		return corev1.ContainerStatus{}, errors.Join(f.failed(err), ctx.Err())
 	}
-	for _, pod := range pods {
-		if pod.UID == f.pod.UID {
-			f.view.setRead(pods, told)
-			return statusOf(pod, f.container), nil
-		}
+	if pod := f.among(pods); pod != nil {
+		f.view.setRead(pods, told)
+		return statusOf(pod, f.container), nil
 	}
 	return statusOf(f.pod, f.container), nil // it is gone, as its log will tell
 }
@@ -277,10 +283,8 @@ func (f *podFollower) notFound(ctx context.Context, notFound error) (outcome, er
 	if err != nil {
 		return broken, errors.Join(f.failed(err), ctx.Err())
 	}
-	for _, pod := range pods {
-		if pod.UID == f.pod.UID {
-			return broken, errors.Join(f.failed(notFound), ctx.Err())
-		}
+	if f.among(pods) != nil {
+		return broken, errors.Join(f.failed(notFound), ctx.Err())
 	}
 	return gone, nil
 }
