@@ -17,6 +17,7 @@ type Log struct {
 	runs    []*run // the last is the container as it is
 	streams []*Stream
 	refusal *refusal
+	refused int           // requests so far
 	next    chan struct{} // closed at the next change
 }
 
@@ -80,6 +81,13 @@ func (l *Log) Refuse(code int, message string) {
 	})
 }
 
+// Refused is how many requests were answered as Refuse says.
+func (l *Log) Refused() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
 // Break breaks every stream off.
 func (l *Log) Break() {
 	for _, s := range l.open() {
@@ -124,8 +132,12 @@ func (l *Log) chosen(previous bool) (*run, *refusal) {
 	if previous {
 		i--
 	}
-	if i < 0 || l.refusal != nil {
+	if l.refusal != nil {
+		l.refused++
 		return nil, l.refusal
+	}
+	if i < 0 {
+		return nil, nil
 	}
 	return l.runs[i], nil
 }

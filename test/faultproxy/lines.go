@@ -71,32 +71,43 @@ func (l *lines) setSilent(silent bool) {
 	}
 }
 
-// await returns when the connection may go on, or has ended.
-func (c *line) await() {
+// await returns when the connection may go on; an error is that it has ended.
+func (c *line) await() error {
 	c.lines.mu.Lock()
 	silent := c.lines.silent
 	c.lines.mu.Unlock()
-	if silent == nil {
-		return
+	if silent != nil {
+		select {
+		case <-silent:
+		case <-c.ended:
+		}
 	}
 	select {
-	case <-silent:
-	case <-c.ended:
+	case <-c.ended: // what waited is not handed on, though the other side is not told yet
+		return net.ErrClosed
+	default:
+		return nil
 	}
 }
 
 // Read implements net.Conn. What came while the connection was silent is handed on
 // when it is no longer.
 func (c *line) Read(b []byte) (int, error) {
-	c.await()
+	if err := c.await(); err != nil {
+		return 0, err
+	}
 	n, err := c.Conn.Read(b)
-	c.await()
+	if closed := c.await(); closed != nil {
+		return 0, closed
+	}
 	return n, err
 }
 
 // Write implements net.Conn.
 func (c *line) Write(b []byte) (int, error) {
-	c.await()
+	if err := c.await(); err != nil {
+		return 0, err
+	}
 	return c.Conn.Write(b)
 }
 

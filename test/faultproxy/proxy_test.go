@@ -58,6 +58,7 @@ func TestProxy(t *testing.T) {
 		"a request can come later":                      testLater,
 		"a watch tells at once and can be ended":        testWatch,
 		"a black hole is silent until it is healed":     testBlackHole,
+		"a cut in a black hole hands nothing on":        testCutInBlackHole,
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxy, err := Start(t.Context(), "behind", cluster.Config(), token)
@@ -261,6 +262,19 @@ func testBlackHole(s *stage) {
 	s.Consistently(answered).WithTimeout(300 * time.Millisecond).ShouldNot(Receive())
 	s.proxy.Heal()
 	s.Eventually(answered).WithTimeout(patience).Should(Receive(Succeed()))
+}
+
+func testCutInBlackHole(s *stage) {
+	w, err := s.client.CoreV1().Namespaces().Watch(s.t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=unheard-of"})
+	s.Expect(err).NotTo(HaveOccurred())
+	s.proxy.BlackHole()
+	s.client = s.direct
+	s.Expect(s.create("unheard-of")).To(Succeed())
+	s.proxy.Cut()
+	s.Consistently(w.ResultChan()).WithTimeout(300 * time.Millisecond).ShouldNot(Receive())
+	s.proxy.Heal()
+	event, told := <-w.ResultChan()
+	s.Expect(told).To(BeFalse(), "%v", event)
 }
 
 func TestCalls(t *testing.T) {

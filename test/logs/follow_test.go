@@ -165,6 +165,10 @@ var _ = Describe("Following a log", func() {
 		release := writeSlowly(log, "one")
 		r.restart(ctx, pod)
 		log.Print("two")
+		// The follower learns of the restart from the Pod. A stream that opened before that would be
+		// taken for the first container's.
+		before := log.Refused()
+		Eventually(log.Refused).WithContext(ctx).Should(BeNumerically(">", before+1))
 		log.Refuse(0, "")
 		Eventually(f.text).WithContext(ctx).ShouldNot(BeEmpty())
 		log.Break()
