@@ -139,18 +139,21 @@ type PooledJobSpec struct {
 
 	// template is the Job to create, as in a CronJob. The target's API server
 	// checks it; labels and annotations of its metadata go on the Job.
+	//
+	// What is asked of it is checked when it is created. Later it cannot change, and each
+	// write of a status would pay for the walk through the Pod's many fields again.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.template cannot be changed; a new run is a new PooledJob"
-	// +kubebuilder:validation:XValidation:rule="has(self.spec)",message="spec.template.spec is required: it is the spec of a batch/v1 Job"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.ttlSecondsAfterFinished)",message="spec.template.spec.ttlSecondsAfterFinished must not be set: the Job could be collected before its result was seen; set spec.ttlSecondsAfterFinished"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.suspend)",message="spec.template.spec.suspend must not be set: set spec.suspend"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.managedBy)",message="spec.template.spec.managedBy must not be set: the target's own Job controller runs the Job"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.selector)",message="spec.template.spec.selector must not be set: the target's API server makes it"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.manualSelector)",message="spec.template.spec.manualSelector must not be set: the target's API server makes the selector"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || (has(self.spec.template.spec) && has(self.spec.template.spec.restartPolicy) && self.spec.template.spec.restartPolicy in ['Never', 'OnFailure'])",message="spec.template.spec.template.spec.restartPolicy must be Never or OnFailure"
-	// +kubebuilder:validation:XValidation:rule="!has(self.metadata) || (!has(self.metadata.name) && !has(self.metadata.namespace) && !has(self.metadata.finalizers))",message="spec.template.metadata may hold labels and annotations only: the Job's name is made, and its namespace is spec.targetNamespace"
-	// +kubebuilder:validation:XValidation:rule="!has(self.metadata) || !has(self.metadata.labels) || self.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",message="spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Job it is"
-	// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.template.metadata) || !has(self.spec.template.metadata.labels) || self.spec.template.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",message="spec.template.spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Pods they are"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || has(self.spec)",optionalOldSelf=true,message="spec.template.spec is required: it is the spec of a batch/v1 Job"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || !has(self.spec.ttlSecondsAfterFinished)",optionalOldSelf=true,message="spec.template.spec.ttlSecondsAfterFinished must not be set: the Job could be collected before its result was seen; set spec.ttlSecondsAfterFinished"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || !has(self.spec.suspend)",optionalOldSelf=true,message="spec.template.spec.suspend must not be set: set spec.suspend"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || !has(self.spec.managedBy)",optionalOldSelf=true,message="spec.template.spec.managedBy must not be set: the target's own Job controller runs the Job"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || !has(self.spec.selector)",optionalOldSelf=true,message="spec.template.spec.selector must not be set: the target's API server makes it"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || !has(self.spec.manualSelector)",optionalOldSelf=true,message="spec.template.spec.manualSelector must not be set: the target's API server makes the selector"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || (has(self.spec.template.spec) && has(self.spec.template.spec.restartPolicy) && self.spec.template.spec.restartPolicy in ['Never', 'OnFailure'])",optionalOldSelf=true,message="spec.template.spec.template.spec.restartPolicy must be Never or OnFailure"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.metadata) || (!has(self.metadata.name) && !has(self.metadata.namespace) && !has(self.metadata.finalizers))",optionalOldSelf=true,message="spec.template.metadata may hold labels and annotations only: the Job's name is made, and its namespace is spec.targetNamespace"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.metadata) || !has(self.metadata.labels) || self.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",optionalOldSelf=true,message="spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Job it is"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec) || !has(self.spec.template.metadata) || !has(self.spec.template.metadata.labels) || self.spec.template.metadata.labels.all(k, !k.startsWith('pooledjob.io/'))",optionalOldSelf=true,message="spec.template.spec.template.metadata.labels must not use pooledjob.io/: these labels mark whose Pods they are"
 	Template *batchv1.JobTemplateSpec `json:"template,omitempty"`
 }
 
