@@ -77,10 +77,10 @@ var _ = Describe("A connection that is closed", func() {
 	It("is not dialled for a call that was about to start", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
-		late := lease.session.transport.client // as a call has it that found the session alive
+		late := lease.session.transport // as a call has it that found the session alive
 		r.pool.Disconnect(target)
 		Eventually(ctx, p.open).Should(BeZero())
-		Expect(late.Discovery().RESTClient().Get().AbsPath(readyPath).Do(ctx).Error()).To(MatchError(ErrNotSent))
+		Expect(late.core.RESTClient().Get().AbsPath(readyPath).Do(ctx).Error()).To(MatchError(ErrNotSent))
 		Expect(p.dialled()).To(Equal(1))
 	})
 

@@ -86,15 +86,17 @@ type Options struct {
 	// Selector is the label selector of the objects to watch.
 	Selector string
 	// KeyLabel is the label whose value groups Jobs and Pods: the objects of
-	// one run have the same.
+	// one run have the same. Of an object's labels a Lease shows those of its domain,
+	// those that Selector asks to be equal, and of a Pod the name of its Job.
 	KeyLabel string
 	// OnState is called after the status of a connection changed, and after it
 	// was disconnected; onlyWords tells that its states are as before, and only
 	// the words for them changed. It must not block.
 	OnState func(connection string, onlyWords bool)
 	// OnChange is called after a watched object with the given value of
-	// KeyLabel changed, and when there is room again for a call on its behalf
-	// that ended with ErrBusy. It must not block.
+	// KeyLabel changed in what a Lease shows of it, and when there is room again
+	// for a call on its behalf that ended with ErrBusy. Of what was there before the
+	// connection became Ready only OnState tells. It must not block.
 	OnChange func(key string)
 	// UserAgent names this program to the targets.
 	UserAgent string

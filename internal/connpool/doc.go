@@ -1,7 +1,8 @@
 // Package connpool keeps one connection to each target cluster and identity: one
 // TCP connection, one client, and shared informers of Jobs and Pods, which hold only
 // the objects that a label selector picks and of those only the fields that a run
-// needs.
+// needs. A connection takes 11 goroutines and about 70 KiB of live heap, and a Job with
+// its Pod about 600 bytes.
 //
 // # Who is who
 //
@@ -43,6 +44,18 @@
 // tells nothing for long is made anew; when that brings nothing either, the view is
 // Stale.
 //
+// # What is watched
+//
+// An informer is a reflector of client-go and, as its store, the half of the view's that
+// is for its kind. The store keeps records, not objects: each has a name, a key, and the
+// rest packed into bytes. A Job or Pod is made of it for whoever asks, who may change it.
+// An event that changes no byte is no news: OnChange is not called.
+//
+//	TCP ──▶ net/http ──▶ guard ──▶ decoder ──▶ reflector ──▶ store ──▶ OnChange
+//
+// A guard stands in the place of a watch's body, hears what comes, and ends the watch when
+// nothing does. Between two arrows there is no timer and no queue.
+//
 // # Rotation
 //
 // An entry never changes its identity. When a member is connected with another one,
@@ -64,7 +77,7 @@
 // Pool.mu guards everything that is marked so: members, entries, and of sessions and
 // views what is not fixed or atomic. It is held for assignments only: never while
 // dialling, calling or waiting, and never while calling OnState or OnChange. The locks
-// of wire and sockets are leaves, as those inside of informers are. OnState and
+// of wire, sockets and stores are leaves. OnState and
 // OnChange come from the pool's goroutines and must not block.
 //
 // Contexts descend from the pool's, never from a caller's, and carry no logger: a

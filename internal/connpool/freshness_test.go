@@ -81,7 +81,7 @@ var _ = Describe("A watch that tells nothing", func() {
 		s := newAPIServer()
 		jobs, _ := s.feeds()
 		r := newRig(func(o *Options) {
-			o.WatchRenewal, o.WatchStaleness, o.ProbeInterval = renewal, 4*time.Second, 100*time.Millisecond
+			o.WatchRenewal, o.WatchStaleness, o.ProbeInterval = 2*time.Second, 3*time.Second, 100*time.Millisecond
 		})
 		r.connect(ctx, target, s.config("token"))
 		jobs.swallow() // one request, which is never answered; all others are

@@ -1,79 +1,92 @@
 package connpool
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
-// guardedWatch notes when a watch tells something, and ends it when it has told
-// nothing for too long: a watch whose far end is gone looks like one of which there
-// is no news. It ends as one that is too old, so that its reader, a reflector, lists
-// anew: another watch that is granted and silent would prove nothing.
-type guardedWatch struct {
-	watch.Interface
-	events chan watch.Event
-	stop   chan struct{}
-	ended  atomic.Bool
+// errSilent is how the answer to a watch ends that has told nothing for too long.
+var errSilent = errors.New("the watch has told nothing for too long")
+
+// guard notes when a watch tells something, and ends it when it has told nothing for too
+// long: a watch whose far end is gone looks like one of which there is no news. It ends with
+// an error, so that its reader, a reflector, lists anew: another watch that is granted and
+// silent would prove nothing.
+//
+// It stands in the place of the body of the answer, and so takes no goroutine and hands
+// nothing on.
+type guard struct {
+	cancel  func()        // ends the request
+	renewal time.Duration // how long it may tell nothing
+	// heard is when it last told something, Unix nanoseconds; to open one is added while
+	// the watch is.
+	heard, open *atomic.Int64
+
+	body    io.ReadCloser // nil until the watch is granted
+	silence *time.Timer
+	silent  atomic.Bool
+	closing sync.Once
 }
 
-// guard reads on from inner, and calls cancel at its end. It adds to open while the
-// watch is.
-func guard(inner watch.Interface, cancel func(), heard, open *atomic.Int64, renewal time.Duration) watch.Interface {
-	g := &guardedWatch{Interface: inner, events: make(chan watch.Event), stop: make(chan struct{})}
-	open.Add(1)
-	go func() {
-		defer open.Add(-1)
-		defer close(g.events)
-		defer cancel()
-		defer inner.Stop()
-		g.forward(heard, renewal)
-	}()
+// guardKey is the context key of the guard of a request.
+type guardKey struct{}
+
+// guarded has the answer to a request with the context be read through the guard.
+func guarded(ctx context.Context, g *guard) context.Context {
+	return context.WithValue(ctx, guardKey{}, g)
+}
+
+// guardedTripper puts guards in their place.
+type guardedTripper struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (r guardedTripper) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := r.RoundTripper.RoundTrip(request)
+	if g, ok := request.Context().Value(guardKey{}).(*guard); ok && err == nil && response.StatusCode == http.StatusOK {
+		response.Body = g.over(response.Body)
+	}
+	return response, err
+}
+
+func (g *guard) over(body io.ReadCloser) *guard {
+	g.body = body
+	g.open.Add(1)
+	g.silence = time.AfterFunc(g.renewal, func() {
+		g.silent.Store(true)
+		g.cancel()
+	})
 	return g
 }
 
-func (g *guardedWatch) forward(heard *atomic.Int64, renewal time.Duration) {
-	silence := time.NewTimer(renewal)
-	defer silence.Stop()
-	for {
-		select {
-		case event, ok := <-g.Interface.ResultChan():
-			if !ok {
-				return
-			}
-			heard.Store(time.Now().UnixNano())
-			silence.Reset(renewal)
-			if !g.hand(event) {
-				return
-			}
-		case <-silence.C:
-			expired := apierrors.NewResourceExpired("the watch has told nothing for too long").Status()
-			g.hand(watch.Event{Type: watch.Error, Object: &expired})
-			return
-		case <-g.stop:
+// Read implements io.Reader.
+func (g *guard) Read(p []byte) (int, error) {
+	n, err := g.body.Read(p)
+	if n > 0 {
+		g.heard.Store(time.Now().UnixNano())
+		g.silence.Reset(g.renewal)
+	}
+	if err != nil && g.silent.Load() {
+		err = errSilent
+	}
+	return n, err
+}
+
+// Close implements io.Closer. It ends the request, granted or not, and may be called more
+// than once.
+func (g *guard) Close() (err error) {
+	g.closing.Do(func() {
+		g.cancel()
+		if g.body == nil {
 			return
 		}
-	}
-}
-
-// hand gives an event to the reader, unless it has stopped reading.
-func (g *guardedWatch) hand(event watch.Event) bool {
-	select {
-	case g.events <- event:
-		return true
-	case <-g.stop:
-		return false
-	}
-}
-
-// ResultChan implements watch.Interface.
-func (g *guardedWatch) ResultChan() <-chan watch.Event { return g.events }
-
-// Stop implements watch.Interface. It may be called more than once.
-func (g *guardedWatch) Stop() {
-	if g.ended.CompareAndSwap(false, true) {
-		close(g.stop)
-	}
+		g.silence.Stop()
+		err = g.body.Close()
+		g.open.Add(-1)
+	})
+	return err
 }

@@ -1,111 +1,162 @@
 package connpool
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
-// guarded is a guard at work. A test in a bubble of synctest fails when a goroutine
-// of it is left.
-type guarded struct {
-	inner       *watch.FakeWatcher
-	outer       watch.Interface
+// guardedAnswer is the answer to a watch under guard. A test in a bubble of synctest
+// fails when a goroutine of it is left.
+type guardedAnswer struct {
+	far         *io.PipeWriter // the server's end
+	near        io.ReadCloser  // what the reader of the watch has
+	ctx         context.Context
 	heard, open atomic.Int64
-	cancelled   atomic.Int64
+	closed      int // how often the answer below was
 }
 
-func newGuarded() *guarded {
-	g := &guarded{inner: watch.NewFake()}
-	g.outer = guard(g.inner, func() { g.cancelled.Add(1) }, &g.heard, &g.open, time.Minute)
-	synctest.Wait()
-	return g
+// Close is that of the answer below.
+func (a *guardedAnswer) Close() error {
+	a.closed++
+	return nil
+}
+
+// roundTripper answers with a status and a body.
+type roundTripper func(*http.Request) *http.Response
+
+func (answer roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return answer(r), nil }
+
+func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
+	t.Helper()
+	a := &guardedAnswer{}
+	ctx, cancel := context.WithCancel(t.Context())
+	a.ctx = ctx
+	body, far := io.Pipe()
+	a.far = far
+	// As net/http does, the end of the request ends its answer.
+	context.AfterFunc(ctx, func() { far.CloseWithError(context.Canceled) })
+	g := &guard{cancel: cancel, renewal: time.Minute, heard: &a.heard, open: &a.open}
+	request, err := http.NewRequestWithContext(guarded(ctx, g), http.MethodGet, "https://host", http.NoBody)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	response, err := guardedTripper{roundTripper(func(*http.Request) *http.Response {
+		return &http.Response{StatusCode: status, Body: struct {
+			io.Reader
+			io.Closer
+		}{body, a}}
+	})}.RoundTrip(request) //nolint:bodyclose // each test does
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	a.near = response.Body
+	return a
+}
+
+// read reads to the end.
+func (a *guardedAnswer) read() (read *bytes.Buffer, ended chan error) {
+	read, ended = &bytes.Buffer{}, make(chan error, 1)
+	go func() {
+		_, err := io.Copy(read, a.near)
+		ended <- err
+	}()
+	return read, ended
 }
 
 // expectEnded looks whether nothing of the guard is left.
-func (gd *guarded) expectEnded(g *WithT) {
+func (a *guardedAnswer) expectEnded(g *WithT) {
+	g.Expect(a.near.Close()).To(Succeed())
+	g.Expect(a.near.Close()).To(Succeed(), "it is closed twice")
 	synctest.Wait()
-	g.Expect(gd.outer.ResultChan()).To(BeClosed())
-	g.Expect(gd.inner.IsStopped()).To(BeTrue(), "the watch below is still open")
-	g.Expect(gd.open.Load()).To(BeZero())
-	g.Expect(gd.cancelled.Load()).To(BeEquivalentTo(1), "the context of the watch is never let go")
-	gd.outer.Stop() // as a reader does that has seen the end
+	g.Expect(a.open.Load()).To(BeZero())
+	g.Expect(a.ctx.Err()).To(HaveOccurred(), "the request goes on")
+	g.Expect(a.closed).To(Equal(1))
 }
 
-func TestGuardHandsEventsOn(t *testing.T) {
+func TestGuardHearsWhatAWatchTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, gd := NewWithT(t), newGuarded()
-		g.Expect(gd.open.Load()).To(BeEquivalentTo(1))
-		g.Expect(gd.heard.Load()).To(BeZero(), "a watch that is granted and silent proves nothing")
+		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
+		g.Expect(a.open.Load()).To(BeEquivalentTo(1))
+		read, _ := a.read()
+		synctest.Wait()
+		g.Expect(a.heard.Load()).To(BeZero(), "a watch that is granted and silent proves nothing")
 		for range 3 {
 			time.Sleep(50 * time.Second) //nolint:forbidigo // the clock of the bubble
-			go gd.inner.Add(&corev1.Pod{})
-			g.Expect((<-gd.outer.ResultChan()).Type).To(Equal(watch.Added))
+			_, err := a.far.Write([]byte("event "))
+			g.Expect(err).NotTo(HaveOccurred())
 			synctest.Wait()
-			g.Expect(gd.heard.Load()).To(Equal(time.Now().UnixNano()))
+			g.Expect(a.heard.Load()).To(Equal(time.Now().UnixNano()))
 		}
-		g.Expect(gd.open.Load()).To(BeEquivalentTo(1))
-		gd.outer.Stop()
-		gd.expectEnded(g)
+		g.Expect(read.String()).To(Equal("event event event "))
+		g.Expect(a.open.Load()).To(BeEquivalentTo(1))
+		a.expectEnded(g)
 	})
 }
 
 func TestGuardEndsASilentWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, gd := NewWithT(t), newGuarded()
+		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
+		_, ended := a.read()
 		time.Sleep(30 * time.Second) //nolint:forbidigo // the clock of the bubble
-		go gd.inner.Action(watch.Bookmark, &corev1.Pod{})
-		<-gd.outer.ResultChan()
+		_, err := a.far.Write([]byte("event"))
+		g.Expect(err).NotTo(HaveOccurred())
 		last := time.Now()
-		end := <-gd.outer.ResultChan()
-		g.Expect(end.Type).To(Equal(watch.Error))
-		g.Expect(apierrors.IsResourceExpired(apierrors.FromObject(end.Object))).To(BeTrue(), "its reader must list anew")
+		g.Expect(<-ended).To(MatchError(errSilent), "its reader must list anew")
 		g.Expect(time.Since(last)).To(Equal(time.Minute), "it counts from the last event")
-		g.Expect(gd.heard.Load()).To(Equal(last.UnixNano()), "its end is no news")
-		gd.expectEnded(g)
+		g.Expect(a.heard.Load()).To(Equal(last.UnixNano()), "its end is no news")
+		a.expectEnded(g)
 	})
 }
 
 func TestGuardEndsASilentWatchThatNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, gd := NewWithT(t), newGuarded()
+		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
 		time.Sleep(2 * time.Minute) //nolint:forbidigo // the clock of the bubble
-		gd.outer.Stop()
-		gd.expectEnded(g)
-	})
-}
-
-func TestGuardEndsWithTheWatchBelow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, gd := NewWithT(t), newGuarded()
-		gd.inner.Stop()
-		gd.expectEnded(g)
-	})
-}
-
-func TestGuardCanBeStoppedTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, gd := NewWithT(t), newGuarded()
-		for range 3 {
-			go gd.outer.Stop()
-		}
-		gd.outer.Stop()
-		gd.expectEnded(g)
-	})
-}
-
-func TestGuardCanBeStoppedWhileAnEventWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, gd := NewWithT(t), newGuarded()
-		gd.inner.Add(&corev1.Pod{}) // which nobody reads
 		synctest.Wait()
-		gd.outer.Stop()
-		gd.expectEnded(g)
+		g.Expect(a.ctx.Err()).To(HaveOccurred())
+		a.expectEnded(g)
 	})
+}
+
+func TestGuardTellsHowTheWatchBelowEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, end := range []error{nil, io.ErrUnexpectedEOF, errors.New("reset")} {
+			g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
+			_, ended := a.read()
+			a.far.CloseWithError(end)
+			if end == nil {
+				g.Expect(<-ended).To(Succeed())
+			} else {
+				g.Expect(<-ended).To(MatchError(end))
+			}
+			a.expectEnded(g)
+			time.Sleep(2 * time.Minute) //nolint:forbidigo // the clock of the bubble
+			_, err := a.near.Read(make([]byte, 1))
+			g.Expect(err).NotTo(MatchError(errSilent), "its clock runs on")
+		}
+	})
+}
+
+func TestGuardIsNotOverARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusForbidden)
+		g.Expect(a.open.Load()).To(BeZero())
+		time.Sleep(2 * time.Minute) //nolint:forbidigo // the clock of the bubble
+		g.Expect(a.ctx.Err()).NotTo(HaveOccurred())
+		g.Expect(a.near.Close()).To(Succeed())
+		g.Expect(a.far.Close()).To(Succeed())
+	})
+}
+
+func TestGuardOfAWatchThatWasNotGrantedLetsGo(t *testing.T) {
+	g := NewWithT(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	never := &guard{cancel: cancel}
+	g.Expect(never.Close()).To(Succeed())
+	g.Expect(ctx.Err()).To(HaveOccurred())
 }

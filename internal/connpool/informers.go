@@ -9,7 +9,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -17,65 +16,48 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// byKey is the index of watched objects by their value of Options.KeyLabel.
-const byKey = "key"
-
 // informers are the two of a view.
 type informers struct {
 	options Options
 	ctx     context.Context // done when they have been told to end
-	jobs    cache.SharedIndexInformer
-	pods    cache.SharedIndexInformer
-	gone    *gonePods
-	trouble atomic.Pointer[error] // that a watch had last
-	// heardOfJobs and heardOfPods are when the two watches last told something,
-	// Unix nanoseconds.
-	heardOfJobs, heardOfPods atomic.Int64
+	store   *store
+	jobs    *informer
+	pods    *informer
+	failed  func(error)           // is told what keeps one from its list or watch
+	trouble atomic.Pointer[error] // that one had last
+	watches *atomic.Int64         // open ones
 }
 
 // newInformers makes the informers of a view. A right that is missing ends them, by
 // denied; any other trouble of a watch is the reflector's to mend and the probe's to
 // judge.
-func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) (*informers, error) {
-	client := v.session.transport.client
-	i := &informers{options: v.session.options, ctx: ctx}
-	i.jobs = i.informer(v, &batchv1.Job{}, client.BatchV1().RESTClient(), "jobs", &i.heardOfJobs)
-	i.pods = i.informer(v, &corev1.Pod{}, client.CoreV1().RESTClient(), "pods", &i.heardOfPods)
-	i.gone = newGonePods(i.hasJobs)
-	handlers := []struct {
-		informer cache.SharedIndexInformer
-		onDelete func(key string, obj any)
-	}{
-		{i.jobs, func(key string, _ any) { i.gone.forget(key) }},
-		{i.pods, i.gone.remember},
+func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) *informers {
+	i := &informers{
+		options: v.session.options, ctx: ctx, store: newStore(v.session.options), watches: &v.session.entry.watches,
 	}
-	onError := func(_ context.Context, _ *cache.Reflector, err error) {
+	i.failed = func(err error) {
 		v.session.unauthorized(err)
 		i.trouble.Store(&err)
 		if isForbidden(err) {
 			denied(err)
 		}
 	}
-	for _, h := range handlers {
-		if err := h.informer.SetTransform(slim); err != nil {
-			return nil, fmt.Errorf("informer: %w", err)
-		}
-		if err := h.informer.SetWatchErrorHandlerWithContext(onError); err != nil {
-			return nil, fmt.Errorf("informer: %w", err)
-		}
-		if _, err := h.informer.AddEventHandler(i.handler(h.onDelete)); err != nil {
-			return nil, fmt.Errorf("informer: %w", err)
-		}
-	}
-	return i, nil
+	transport := v.session.transport
+	i.jobs = i.informer(kindJob, &batchv1.Job{}, func() *rest.Request {
+		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
+	})
+	i.pods = i.informer(kindPod, &corev1.Pod{}, func() *rest.Request {
+		return transport.core.RESTClient().Get().Namespace(v.scope).Resource("pods")
+	})
+	return i
 }
 
 // run runs both informers until their context is done.
 func (i *informers) run() {
-	var running sync.WaitGroup
-	running.Go(func() { i.jobs.RunWithContext(i.ctx) })
-	running.Go(func() { i.pods.RunWithContext(i.ctx) })
-	running.Wait()
+	var other sync.WaitGroup
+	other.Go(i.jobs.run)
+	i.pods.run()
+	other.Wait()
 }
 
 // whyNotSynced is what is known of why the first list takes long.
@@ -87,81 +69,128 @@ func (i *informers) whyNotSynced() error {
 }
 
 // lastWords is when the more silent of the two watches told something.
-func (i *informers) lastWords() int64 { return min(i.heardOfJobs.Load(), i.heardOfPods.Load()) }
+func (i *informers) lastWords() int64 { return min(i.jobs.heard.Load(), i.pods.heard.Load()) }
 
-func (i *informers) informer(v *view, example runtime.Object, client rest.Interface, resource string, heard *atomic.Int64) cache.SharedIndexInformer {
-	plain := cache.NewFilteredListWatchFromClient(client, resource, v.scope,
-		func(o *metav1.ListOptions) { o.LabelSelector = i.options.Selector })
-	guarded := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			ctx, cancel := context.WithTimeout(ctx, i.options.SyncTimeout)
-			defer cancel()
-			list, err := plain.ListWithContext(ctx, o)
-			if err == nil {
-				heard.Store(time.Now().UnixNano())
-			}
-			return list, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return i.open(ctx, plain, o, heard, &v.session.entry.watches)
-		},
-	}
-	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(guarded, client), example, 0, cache.Indexers{byKey: i.indexByKey})
+// informer keeps the objects of one kind in a store as the target has them.
+type informer struct {
+	pair      *informers
+	kind      kind
+	ask       func() *rest.Request // for all of its objects
+	reflector *cache.Reflector
+	synced    chan struct{} // closed after the first list
+	// heard is when its watch last told something, Unix nanoseconds.
+	heard atomic.Int64
 }
 
-// open opens a watch. A request for one that is never answered would hold the
+func (i *informers) informer(k kind, example runtime.Object, ask func() *rest.Request) *informer {
+	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{})}
+	made.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
+		ListWithContextFunc: made.list, WatchFuncWithContext: made.watch,
+	}, example, made, cache.ReflectorOptions{Name: "connpool"})
+	return made
+}
+
+// run lists and watches until the context is done. What a reflector cannot go on from it
+// is made to begin anew for, after a while.
+func (i *informer) run() {
+	for failures := 0; ; failures++ {
+		begin := time.Now()
+		if err := i.reflector.ListAndWatchWithContext(i.pair.ctx); err != nil {
+			i.pair.failed(err)
+		}
+		if time.Since(begin) > i.pair.options.MaxBackoff {
+			failures = 0
+		}
+		if !sleep(i.pair.ctx, backoff(i.pair.options, failures)) {
+			return
+		}
+	}
+}
+
+func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, i.pair.options.SyncTimeout)
+	defer cancel()
+	o.LabelSelector = i.pair.options.Selector
+	list, err := i.ask().VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Get()
+	if err == nil {
+		i.heard.Store(time.Now().UnixNano())
+	}
+	return list, err
+}
+
+// watch opens a watch. A request for one that is never answered would hold the
 // reflector for ever.
-func (i *informers) open(ctx context.Context, lw *cache.ListWatch, o metav1.ListOptions, heard, open *atomic.Int64) (watch.Interface, error) {
+func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	impatient := time.AfterFunc(min(i.options.RequestTimeout, i.options.WatchRenewal), cancel)
+	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	inner, err := lw.WatchWithContext(ctx, o)
-	if err != nil {
-		cancel()
-		return nil, err
+	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches}
+	o.LabelSelector, o.Watch = i.pair.options.Selector, true
+	opened, err := i.ask().VersionedParams(&o, metav1.ParameterCodec).
+		// API servers compress a watch that begins with the list, for as long as it
+		// lives: 80 KiB here, and work with every event on both sides.
+		SetHeader("Accept-Encoding", "identity").
+		Watch(guarded(ctx, g))
+	if err != nil || g.body == nil {
+		_ = g.Close() // else it is closed by the end of the watch
 	}
-	return guard(inner, cancel, heard, open, i.options.WatchRenewal), nil
+	return opened, err
 }
 
-func (i *informers) indexByKey(obj any) ([]string, error) {
-	if key := i.key(obj); key != "" {
-		return []string{key}, nil
-	}
-	return nil, nil
+// An informer is the store of its reflector.
+var _ cache.TransformingStore = &informer{}
+
+// Transformer implements cache.TransformingStore: what a reflector gathers before it has
+// all is packed as well.
+func (i *informer) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) { return i.pair.store.record(obj) }
 }
 
-// key is an object's value of Options.KeyLabel.
-func (i *informers) key(obj any) string {
-	accessor, err := meta.Accessor(obj)
-	if err != nil {
-		return ""
+// Add implements cache.ReflectorStore.
+func (i *informer) Add(obj any) error { return i.change(i.pair.store.put, obj) }
+
+// Update implements cache.ReflectorStore.
+func (i *informer) Update(obj any) error { return i.change(i.pair.store.put, obj) }
+
+// Delete implements cache.ReflectorStore.
+func (i *informer) Delete(obj any) error { return i.change(i.pair.store.remove, obj) }
+
+func (i *informer) change(apply func(kind, *record) []string, obj any) error {
+	r, err := i.pair.store.record(obj)
+	if err == nil {
+		i.tell(apply(i.kind, r))
 	}
-	return accessor.GetLabels()[i.options.KeyLabel]
+	return err
 }
 
-func (i *informers) handler(onDelete func(key string, obj any)) cache.ResourceEventHandler {
-	notify := i.options.OnChange
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { notify(i.key(obj)) },
-		UpdateFunc: func(old, obj any) {
-			key := i.key(obj)
-			notify(key)
-			if before := i.key(old); before != key {
-				notify(before) // whose object it is no more
-			}
-		},
-		DeleteFunc: func(obj any) {
-			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = last.Obj
-			}
-			key := i.key(obj)
-			onDelete(key, obj)
-			notify(key)
-		},
+// Replace implements cache.ReflectorStore. Of the first list nothing is told: the view
+// becomes Ready after it, and that is.
+func (i *informer) Replace(list []any, _ string) error {
+	records := make([]*record, 0, len(list))
+	for _, obj := range list {
+		r, err := i.pair.store.record(obj)
+		if err != nil {
+			return err
+		}
+		records = append(records, r)
 	}
+	changed := i.pair.store.replace(i.kind, records)
+	select {
+	case <-i.synced:
+		i.tell(changed)
+	default:
+		close(i.synced)
+	}
+	return nil
 }
 
-func (i *informers) hasJobs(key string) bool {
-	jobs, err := i.jobs.GetIndexer().ByIndex(byKey, key)
-	return err == nil && len(jobs) > 0
+// Resync implements cache.ReflectorStore. It is never called for.
+func (*informer) Resync() error { return nil }
+
+func (i *informer) tell(changed []string) {
+	for _, key := range changed {
+		if key != "" {
+			i.pair.options.OnChange(key)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package connpool
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -69,56 +68,36 @@ func (l *Lease) view(namespace string) (*informers, error) {
 // Jobs are all watched Jobs, as Job has them, of the namespaces whose view is up to
 // date.
 func (l *Lease) Jobs() []*batchv1.Job {
-	var jobs []*batchv1.Job
+	var all []*batchv1.Job
 	for _, view := range l.views {
-		if view.ctx.Err() != nil {
-			continue
-		}
-		for _, obj := range view.jobs.GetIndexer().List() {
-			if job, ok := obj.(*batchv1.Job); ok {
-				jobs = append(jobs, job)
-			}
+		if view.ctx.Err() == nil {
+			all = append(all, view.store.allJobs()...)
 		}
 	}
-	return jobs
+	return all
 }
 
-// Job is the watched Job of that name, cut down to metadata, status and of its spec
-// backoffLimit, activeDeadlineSeconds and suspend; nil when the informer has none. The object is shared: do not change it.
+// Job is the watched Job of that name; nil when the view has none. It is cut down to what a
+// run needs: name, UID, deletion time, our labels, conditions, counts and times, and of its
+// spec backoffLimit, activeDeadlineSeconds and suspend. It has no resource version, so that
+// nothing can be written from it. It is the caller's own.
 func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 	view, err := l.view(namespace)
 	if err != nil {
 		return nil, err
 	}
-	obj, ok, err := view.jobs.GetIndexer().GetByKey(namespace + "/" + name)
-	if err != nil || !ok {
-		return nil, err
-	}
-	job, ok := obj.(*batchv1.Job)
-	if !ok {
-		return nil, fmt.Errorf("the informer of Jobs holds a %T", obj)
-	}
-	return job, nil
+	return view.store.job(namespace, name), nil
 }
 
-// Pods are the Pods of the run that the target has in a namespace, cut down to
-// metadata, what they wait for and how they ended. The objects are shared: do not change them.
+// Pods are the Pods of the run that the target has in a namespace, cut down to name, UID,
+// deletion time, our labels and that of the Job's name, phase, whether they are ready, what
+// they wait for and how they ended. They are the caller's own.
 func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	view, err := l.view(namespace)
 	if err != nil {
 		return nil, err
 	}
-	objects, err := view.pods.GetIndexer().ByIndex(byKey, l.key)
-	if err != nil {
-		return nil, err
-	}
-	pods := make([]*corev1.Pod, 0, len(objects))
-	for _, obj := range objects {
-		if pod, ok := obj.(*corev1.Pod); ok && pod.Namespace == namespace {
-			pods = append(pods, pod)
-		}
-	}
-	return pods, nil
+	return view.store.podsOf(l.key, namespace), nil
 }
 
 // EndedPods are Pods of the run that had ended and were deleted since, while their
@@ -128,7 +107,7 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(view.gone.of(l.key), func(pod *corev1.Pod) bool { return pod.Namespace != namespace })
+	return view.store.gonePodsOf(l.key, namespace)
 }
 
 // CreateJob creates a Job. A field that the target does not know is refused by it.
@@ -136,7 +115,7 @@ func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, 
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
 		created := &batchv1.Job{}
 		options := &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}
-		err := l.session.transport.client.BatchV1().RESTClient().Post().
+		err := l.session.transport.batch.RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
 			Body(job).Do(ctx).Into(created)
 		return theJob(created, job.Namespace, job.Name, err)
@@ -147,7 +126,7 @@ func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, 
 func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
 		job := &batchv1.Job{}
-		err := l.session.transport.client.BatchV1().RESTClient().Get().MaxRetries(0).
+		err := l.session.transport.batch.RESTClient().Get().MaxRetries(0).
 			Namespace(namespace).Resource("jobs").Name(name).Do(ctx).Into(job)
 		return theJob(job, namespace, name, err)
 	})
@@ -168,7 +147,7 @@ func theJob(job *batchv1.Job, namespace, name string, err error) (*batchv1.Job, 
 // PatchJob applies a JSON merge patch to a Job.
 func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []byte) error {
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.session.transport.client.BatchV1().RESTClient().Patch(types.MergePatchType).MaxRetries(0).
+		return struct{}{}, l.session.transport.batch.RESTClient().Patch(types.MergePatchType).MaxRetries(0).
 			Namespace(namespace).Resource("jobs").Name(name).Body(patch).Do(ctx).Error()
 	})
 	return err
@@ -183,7 +162,7 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 	}
 	foreground := metav1.DeletePropagationForeground
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.session.transport.client.BatchV1().Jobs(namespace).Delete(ctx, name,
+		return struct{}{}, l.session.transport.batch.Jobs(namespace).Delete(ctx, name,
 			metav1.DeleteOptions{PropagationPolicy: &foreground, Preconditions: preconditions})
 	})
 	return err
@@ -192,7 +171,7 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 // DeletePod deletes the Pod of that UID, with the grace period that it has.
 func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types.UID) error {
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.session.transport.client.CoreV1().Pods(namespace).Delete(ctx, name,
+		return struct{}{}, l.session.transport.core.Pods(namespace).Delete(ctx, name,
 			metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	})
 	return err
@@ -204,7 +183,7 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 	list, err := call(ctx, l, func(ctx context.Context) (*corev1.PodList, error) {
 		options, pods := l.session.options, &corev1.PodList{}
 		selected := &metav1.ListOptions{LabelSelector: options.Selector + "," + options.KeyLabel + "=" + l.key}
-		err := l.session.transport.client.CoreV1().RESTClient().Get().MaxRetries(0).
+		err := l.session.transport.core.RESTClient().Get().MaxRetries(0).
 			Namespace(namespace).Resource("pods").VersionedParams(selected, scheme.ParameterCodec).Do(ctx).Into(pods)
 		return pods, err
 	})

@@ -115,7 +115,7 @@ var _ = Describe("A lease", func() {
 		Consistently(ctx, r.inView(target, job)).WithTimeout(200 * time.Millisecond).Should(BeFalse())
 		Expect(lease.PatchJob(ctx, job.Namespace, job.Name, patch(job.UID))).To(Succeed())
 		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
-		Expect(lease.Job(job.Namespace, job.Name)).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
+		Expect(lease.GetJob(ctx, job.Namespace, job.Name)).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
 	})
 
 	It("deletes only the Pod that is meant", func(ctx context.Context) {

@@ -81,8 +81,8 @@ func (f *memberFigures) addViews(now time.Time) {
 	}
 	jobs, pods, heard := 0, 0, now.UnixNano()
 	for _, i := range f.views {
-		jobs += len(i.jobs.GetIndexer().ListKeys())
-		pods += len(i.pods.GetIndexer().ListKeys())
+		jobs += i.store.count(kindJob)
+		pods += i.store.count(kindPod)
 		heard = min(heard, i.lastWords())
 	}
 	f.add(figureObjects, float64(jobs), "jobs")

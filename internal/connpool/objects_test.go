@@ -79,6 +79,11 @@ func annotateJob(ctx context.Context, job *batchv1.Job) {
 	patchJob(ctx, job, `{"metadata":{"annotations":{"connpool.test/changed":"yes"}}}`)
 }
 
+// suspendJob changes a Job in a way that matters to its run.
+func suspendJob(ctx context.Context, job *batchv1.Job) {
+	patchJob(ctx, job, `{"spec":{"suspend":true}}`)
+}
+
 func patchJob(ctx context.Context, job *batchv1.Job, patch string) {
 	_, err := client.BatchV1().Jobs(job.Namespace).Patch(ctx, job.Name, "application/merge-patch+json", []byte(patch), metav1.PatchOptions{})
 	ExpectWithOffset(1, err).NotTo(HaveOccurred())

@@ -45,7 +45,7 @@ var _ = Describe("Two connections with one identity", func() {
 		job := r.createJob(ctx)
 		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
 		Eventually(ctx, r.inView(other, job)).Should(BeTrue())
-		annotateJob(ctx, job)
+		suspendJob(ctx, job)
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(2))
 		Consistently(ctx, r.changesOf(job.Name)).Should(Equal(2))
 		Expect(r.createThrough(ctx, target)).To(Succeed())

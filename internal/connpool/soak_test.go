@@ -265,10 +265,10 @@ func (s *soak) series() []string {
 	return slices.DeleteFunc(names(s.figures()), func(name string) bool { return strings.HasPrefix(name, "reconnects_total{") })
 }
 
-// reflectors counts the goroutines of informers that list and watch.
+// reflectors counts the informers that list and watch, by their goroutines.
 func reflectors() int {
 	stacks := make([]byte, 8<<20)
-	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*Reflector).RunWithContext(")
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*informer).run(")
 }
 
 func soakNumber(variable string, otherwise int) int {

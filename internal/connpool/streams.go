@@ -184,7 +184,7 @@ func (c *Stream) Pods(ctx context.Context, namespace, key string) ([]*corev1.Pod
 	ctx, cancel := context.WithTimeout(unlogged(ctx), c.owner.options.RequestTimeout)
 	defer cancel()
 	list := &corev1.PodList{}
-	err := c.transport.client.CoreV1().RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").
+	err := c.transport.core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").
 		VersionedParams(c.owner.selected(key, metav1.ListOptions{}), scheme.ParameterCodec).Do(ctx).Into(list)
 	if err != nil {
 		return nil, c.clean(err)
@@ -240,7 +240,7 @@ func statesOf(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
 // Neither must block.
 func (c *Stream) WatchPods(ctx context.Context, namespace, key string, changed func([]*corev1.Pod), failed func(error)) {
 	ctx = unlogged(ctx)
-	pods := c.transport.client.CoreV1().Pods(namespace)
+	pods := c.transport.core.Pods(namespace)
 	listWatch := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			return pods.List(ctx, *c.owner.selected(key, options))
@@ -295,7 +295,7 @@ func second[T any](_ T, err error) error { return err }
 // Log opens the log of a Pod. Reading it can wait for as long as the Pod writes
 // nothing; ctx ends that.
 func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
-	body, err := c.transport.client.CoreV1().RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
+	body, err := c.transport.core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
 		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(unlogged(ctx))
 	return body, c.clean(err)
 }

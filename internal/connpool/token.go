@@ -20,7 +20,7 @@ func (l *Lease) Uses(id Identity) bool { return l.session.entry.hash == id.hash(
 func (l *Lease) RequestToken(ctx context.Context, namespace, name string, spec authenticationv1.TokenRequestSpec) (string, error) {
 	token, err := call(ctx, l, func(ctx context.Context) (string, error) {
 		answer := &authenticationv1.TokenRequest{}
-		err := l.session.transport.client.CoreV1().RESTClient().Post().MaxRetries(0).
+		err := l.session.transport.core.RESTClient().Post().MaxRetries(0).
 			Namespace(namespace).Resource("serviceaccounts").Name(name).SubResource("token").
 			Body(&authenticationv1.TokenRequest{Spec: spec}).Do(ctx).Into(answer)
 		return answer.Status.Token, err

@@ -10,13 +10,16 @@ import (
 	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	batchv1client "k8s.io/client-go/kubernetes/typed/batch/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 )
 
-// transport is the client of one session and the connections under it.
+// transport are the clients of one session and the connections under them. A client of
+// every API group there is would take 30 KiB.
 type transport struct {
-	client  kubernetes.Interface
+	core    *corev1client.CoreV1Client
+	batch   *batchv1client.BatchV1Client
 	wire    *wire
 	sockets *sockets
 	token   string // not to be told to anybody
@@ -47,24 +50,33 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 			MaxReceiveBufferPerStream: o.streamBuffer,
 		},
 	}, server)
-	wrapped, err := rest.HTTPWrappersForConfig(restConfig, t.wire)
+	wrapped, err := rest.HTTPWrappersForConfig(restConfig, guardedTripper{t.wire})
 	if err != nil {
 		return nil, fmt.Errorf("authentication settings: %w", err)
 	}
-	t.client, err = kubernetes.NewForConfigAndClient(restConfig, &http.Client{
-		Transport: wrapped,
-		// A redirect would send the credential to a server nobody named.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	})
-	if err != nil {
+	if err := t.connect(restConfig, wrapped); err != nil {
 		return nil, fmt.Errorf("client settings: %w", err)
 	}
 	return t, nil
 }
 
+// connect makes the clients.
+func (t *transport) connect(restConfig *rest.Config, over http.RoundTripper) (err error) {
+	client := &http.Client{
+		Transport: over,
+		// A redirect would send the credential to a server nobody named.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if t.core, err = corev1client.NewForConfigAndClient(restConfig, client); err != nil {
+		return err
+	}
+	t.batch, err = batchv1client.NewForConfigAndClient(restConfig, client)
+	return err
+}
+
 // get asks for a path as text or JSON.
 func (t *transport) get(ctx context.Context, path string) ([]byte, error) {
-	result := t.client.Discovery().RESTClient().Get().AbsPath(path).
+	result := t.core.RESTClient().Get().AbsPath(path).
 		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
 	body, err := result.Raw()
 	if err != nil {

@@ -10,123 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	. "github.com/onsi/gomega"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 var batchJobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
-
-// fullMeta has what slim keeps and what it drops.
-func fullMeta(kept metav1.ObjectMeta) metav1.ObjectMeta {
-	kept.Annotations = map[string]string{"big": "one"}
-	kept.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "someone"}}
-	kept.OwnerReferences = []metav1.OwnerReference{{Name: "owner"}}
-	kept.Finalizers = []string{"finalizer"}
-	return kept
-}
-
-func keptMeta() metav1.ObjectMeta {
-	now := metav1.Now()
-	return metav1.ObjectMeta{
-		Namespace: "ns", Name: "name", UID: "uid", ResourceVersion: "7",
-		Labels: map[string]string{"a": "b"}, DeletionTimestamp: &now,
-	}
-}
-
-func TestSlimKeepsOfAJobWhatARunNeeds(t *testing.T) {
-	g := NewWithT(t)
-	limit, meta := int32(4), keptMeta()
-	status := batchv1.JobStatus{Failed: 2, Conditions: []batchv1.JobCondition{{Type: batchv1.JobFailed, Reason: "BackoffLimitExceeded"}}}
-	job := &batchv1.Job{
-		ObjectMeta: fullMeta(meta),
-		Spec:       batchv1.JobSpec{BackoffLimit: &limit, Parallelism: &limit, Template: corev1.PodTemplateSpec{Spec: podSpec()}},
-		Status:     *status.DeepCopy(),
-	}
-	job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Failed: []types.UID{"x"}}
-	slimmed, err := slim(job)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(cmp.Diff(slimmed, any(&batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{BackoffLimit: &limit}, Status: status}))).To(BeEmpty())
-}
-
-func TestSlimKeepsOfAPodHowItEnded(t *testing.T) {
-	g := NewWithT(t)
-	meta := keptMeta()
-	end := &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error", Message: "last words"}
-	slimmed, err := slim(&corev1.Pod{
-		ObjectMeta: fullMeta(meta),
-		Spec:       podSpec(),
-		Status: corev1.PodStatus{
-			Phase: corev1.PodFailed, Reason: "Evicted", Message: "no room", PodIP: "10.0.0.1",
-			Conditions: []corev1.PodCondition{
-				{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
-				{Type: corev1.PodReady, Status: corev1.ConditionFalse, Message: "containers ended"},
-			},
-			InitContainerStatuses: []corev1.ContainerStatus{{Name: "init", ImageID: "sha256:1", State: corev1.ContainerState{Terminated: end}}},
-			ContainerStatuses: []corev1.ContainerStatus{
-				{Name: "main", RestartCount: 9, State: corev1.ContainerState{Terminated: end}},
-				{Name: "side", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
-			},
-		},
-	})
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(cmp.Diff(slimmed, any(&corev1.Pod{ObjectMeta: meta, Status: corev1.PodStatus{
-		Phase: corev1.PodFailed, Reason: "Evicted", Message: "no room",
-		Conditions:            []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}},
-		InitContainerStatuses: []corev1.ContainerStatus{{Name: "init", State: corev1.ContainerState{Terminated: end}}},
-		ContainerStatuses:     []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Terminated: end}}, {Name: "side"}},
-	}}))).To(BeEmpty())
-}
-
-func TestSlimLeavesOthersAlone(t *testing.T) {
-	g := NewWithT(t)
-	g.Expect(slim("a stranger")).To(Equal("a stranger"))
-}
-
-func podIn(phase corev1.PodPhase, name string) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PodStatus{Phase: phase}}
-}
-
-func TestGonePods(t *testing.T) {
-	g := NewWithT(t)
-	jobs := map[string]bool{"a": true, "b": true}
-	gone := newGonePods(func(key string) bool { return jobs[key] })
-	gone.remember("a", podIn(corev1.PodFailed, "failed"))
-	gone.remember("a", podIn(corev1.PodSucceeded, "succeeded"))
-	for _, phase := range []corev1.PodPhase{corev1.PodPending, corev1.PodRunning, corev1.PodUnknown} {
-		gone.remember("a", podIn(phase, "unfinished"))
-	}
-	gone.remember("a", &batchv1.Job{})
-	gone.remember("b", podIn(corev1.PodFailed, "of b"))
-	gone.remember("no job", podIn(corev1.PodFailed, "late"))
-	g.Expect(gone.of("a")).To(HaveExactElements(HaveField("Name", "failed"), HaveField("Name", "succeeded")))
-	g.Expect(gone.of("no job")).To(BeEmpty(), "nobody would ever forget it")
-
-	delete(jobs, "a")
-	gone.forget("a")
-	g.Expect(gone.of("a")).To(BeEmpty())
-	gone.remember("a", podIn(corev1.PodFailed, "after its Job"))
-	g.Expect(gone.of("a")).To(BeEmpty())
-	g.Expect(gone.of("b")).To(HaveLen(1))
-	g.Expect(gone.byKey).To(HaveLen(1), "a key that has nothing is kept")
-}
-
-func TestGonePodsAreBounded(t *testing.T) {
-	g := NewWithT(t)
-	gone := newGonePods(func(string) bool { return true })
-	for i := range 3 * maxGonePods {
-		gone.remember("a", podIn(corev1.PodFailed, fmt.Sprint(i)))
-	}
-	g.Expect(gone.of("a")).To(HaveLen(maxGonePods))
-	g.Expect(gone.of("a")[0].Name).To(Equal("0"))
-	gone.of("a")[0] = nil
-	g.Expect(gone.of("a")[0]).NotTo(BeNil(), "a caller changed what is remembered")
-}
 
 func TestStateAfter(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
 )
 
 // allNamespaces is the scope of a view that shows every namespace.
@@ -94,20 +93,17 @@ func (v *view) deny(denied error, result func(State, error, *informers)) (lackin
 func (v *view) watch(result func(State, error, *informers)) error {
 	ctx, cancel := context.WithCancelCause(v.ctx)
 	defer cancel(nil)
-	running, err := newInformers(ctx, v, cancel)
-	if err != nil {
-		return err
-	}
+	running := newInformers(ctx, v, cancel)
 	var ended sync.WaitGroup
 	ended.Go(running.run)
 	defer ended.Wait()
 	defer cancel(nil) // before the wait
 	slow := time.NewTimer(v.session.options.SyncTimeout)
 	defer slow.Stop()
-	waiting := []cache.SharedIndexInformer{running.jobs, running.pods}
+	waiting := []*informer{running.jobs, running.pods}
 	for len(waiting) > 0 {
 		select {
-		case <-waiting[0].HasSyncedChecker().Done():
+		case <-waiting[0].synced:
 			waiting = waiting[1:]
 		case <-slow.C:
 			result(Unreachable, running.whyNotSynced(), nil) // and go on waiting

@@ -74,8 +74,8 @@ var _ = Describe("A connection that is Ready", func() {
 		failPod(ctx, pod, 3)
 
 		lease := r.connect(ctx, target, adminConfig(nil))
-		Expect(lease.views[allNamespaces].jobs.GetIndexer().ListKeys()).To(ConsistOf("default/" + job.Name))
-		Expect(lease.views[allNamespaces].pods.GetIndexer().ListKeys()).To(ConsistOf("default/" + pod.Name))
+		Expect(lease.views[allNamespaces].store.names(kindJob)).To(ConsistOf("default/" + job.Name))
+		Expect(lease.views[allNamespaces].store.names(kindPod)).To(ConsistOf("default/" + pod.Name))
 		for _, name := range []string{foreignJob.Name, unlabelled.Name} {
 			Expect(lease.Job(metav1.NamespaceDefault, name)).To(BeNil())
 		}
@@ -105,16 +105,21 @@ var _ = Describe("A connection that is Ready", func() {
 			Expect(s.asked(path)).NotTo(BeEmpty())
 			for _, request := range s.asked(path) {
 				Expect(request.query.Get("labelSelector")).To(Equal(runLabel+"="+r.run), path)
+				if request.query.Get("watch") != "" {
+					Expect(request.header.Get("Accept-Encoding")).To(Equal("identity"), "a watch is compressed")
+				}
 			}
 		}
 	})
 
-	It("reports each change of a Job with its key", func(ctx context.Context) {
+	It("reports each change of a Job that matters with its key", func(ctx context.Context) {
 		r := newRig()
 		r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(1))
 		annotateJob(ctx, job)
+		Consistently(ctx, r.changesOf(job.Name)).Should(Equal(1), "it matters to no run")
+		suspendJob(ctx, job)
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(2))
 		deleteJob(ctx, job)
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(3))

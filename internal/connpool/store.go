@@ -1,0 +1,260 @@
+package connpool
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// kind is one of the two that a store holds.
+type kind int
+
+const (
+	kindJob kind = iota
+	kindPod
+	kinds
+)
+
+// maxGonePods is how many ended Pods are remembered per run after they went: a
+// Job that keeps failing deletes none of its Pods, so more than a few are rare.
+const maxGonePods = 8
+
+// store holds the Jobs and Pods of a view: of each only what a run needs, packed.
+type store struct {
+	labels *labelling
+
+	mu      sync.RWMutex
+	objects [kinds]map[string]*record // by namespace and name
+	runs    map[string][kinds]*record // by key: the first of each kind
+	// gone are Pods, by key, that had ended when they were deleted while their Job
+	// lives on. A Job controller deletes the active Pods of a Job that exceeds its
+	// deadline before it declares the Job failed; without this their exit codes would
+	// be lost.
+	gone map[string][]*record
+}
+
+// record is an object. Once it is in the store only next changes, which mu guards.
+type record struct {
+	name   string  // namespace/name
+	key    string  // of the run; empty if it has none
+	packed string  // the rest
+	ended  bool    // of a Pod
+	next   *record // of the same kind and run
+}
+
+func newStore(o Options) *store {
+	s := &store{labels: newLabelling(o), runs: map[string][kinds]*record{}, gone: map[string][]*record{}}
+	for k := range s.objects {
+		s.objects[k] = map[string]*record{}
+	}
+	return s
+}
+
+// record makes the record of a Job or a Pod; of a record it is the same.
+func (s *store) record(obj any) (*record, error) {
+	switch o := obj.(type) {
+	case *record:
+		return o, nil
+	case *batchv1.Job:
+		return s.newRecord(&o.ObjectMeta, func(p *packer) { p.job(o) }), nil
+	case *corev1.Pod:
+		r := s.newRecord(&o.ObjectMeta, func(p *packer) { p.pod(o) })
+		r.ended = o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed
+		return r, nil
+	}
+	return nil, fmt.Errorf("neither a Job nor a Pod but a %T", obj)
+}
+
+func (s *store) newRecord(m *metav1.ObjectMeta, walk func(*packer)) *record {
+	return &record{name: m.Namespace + "/" + m.Name, key: m.Labels[s.labels.key], packed: s.labels.pack(walk)}
+}
+
+// read fills an object, of which m is the metadata, from its record.
+func (s *store) read(r *record, m *metav1.ObjectMeta, walk func(*packer)) {
+	m.Namespace, m.Name, _ = strings.Cut(r.name, "/")
+	s.labels.unpack(r.packed, walk)
+	if r.key != "" {
+		m.Labels[s.labels.key] = r.key
+	}
+}
+
+func (s *store) readJob(r *record) *batchv1.Job {
+	job := &batchv1.Job{}
+	s.read(r, &job.ObjectMeta, func(p *packer) { p.job(job) })
+	return job
+}
+
+func (s *store) readPod(r *record) *corev1.Pod {
+	pod := &corev1.Pod{}
+	s.read(r, &pod.ObjectMeta, func(p *packer) { p.pod(pod) })
+	return pod
+}
+
+// job is the Job of that name, nil if there is none.
+func (s *store) job(namespace, name string) *batchv1.Job {
+	s.mu.RLock()
+	r := s.objects[kindJob][namespace+"/"+name]
+	s.mu.RUnlock()
+	if r == nil {
+		return nil
+	}
+	return s.readJob(r)
+}
+
+func (s *store) allJobs() []*batchv1.Job {
+	s.mu.RLock()
+	records := slices.Collect(maps.Values(s.objects[kindJob]))
+	s.mu.RUnlock()
+	all := make([]*batchv1.Job, 0, len(records))
+	for _, r := range records {
+		all = append(all, s.readJob(r))
+	}
+	return all
+}
+
+// podsOf are the Pods of a run in a namespace.
+func (s *store) podsOf(key, namespace string) []*corev1.Pod {
+	var records []*record
+	s.mu.RLock()
+	for r := s.runs[key][kindPod]; r != nil; r = r.next {
+		records = append(records, r)
+	}
+	s.mu.RUnlock()
+	return s.readPods(records, namespace)
+}
+
+// gonePodsOf are those that had ended, and are gone.
+func (s *store) gonePodsOf(key, namespace string) []*corev1.Pod {
+	s.mu.RLock()
+	records := slices.Clone(s.gone[key])
+	s.mu.RUnlock()
+	return s.readPods(records, namespace)
+}
+
+func (s *store) readPods(records []*record, namespace string) []*corev1.Pod {
+	found := make([]*corev1.Pod, 0, len(records))
+	for _, r := range records {
+		if in, _, _ := strings.Cut(r.name, "/"); in == namespace {
+			found = append(found, s.readPod(r))
+		}
+	}
+	return found
+}
+
+// count is how many objects of a kind there are.
+func (s *store) count(k kind) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.objects[k])
+}
+
+// put adds an object or changes it. It returns the keys for which that makes a difference.
+func (s *store) put(k kind, r *record) (changed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.putLocked(k, r)
+}
+
+func (s *store) putLocked(k kind, r *record) (changed []string) {
+	before := s.objects[k][r.name]
+	if before != nil {
+		if before.key == r.key && before.packed == r.packed {
+			return nil
+		}
+		r.name = before.name // the string that the map holds
+		s.unlink(k, before)
+	}
+	s.objects[k][r.name] = r
+	s.link(k, r)
+	return keysOf(r, before)
+}
+
+// remove takes an object out; r is the last that is known of it.
+func (s *store) remove(k kind, r *record) (changed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.removeLocked(k, r)
+}
+
+func (s *store) removeLocked(k kind, r *record) (changed []string) {
+	before := s.objects[k][r.name]
+	if before != nil {
+		delete(s.objects[k], r.name)
+		s.unlink(k, before)
+	}
+	switch {
+	case k == kindJob:
+		delete(s.gone, r.key)
+	case r.ended && len(s.gone[r.key]) < maxGonePods && s.runs[r.key][kindJob] != nil:
+		s.gone[r.key] = append(s.gone[r.key], r)
+	}
+	return keysOf(r, before)
+}
+
+// replace has the store hold these objects of a kind and no others.
+func (s *store) replace(k kind, records []*record) (changed []string) {
+	there := make(map[string]struct{}, len(records))
+	for _, r := range records {
+		there[r.name] = struct{}{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, r := range s.objects[k] {
+		if _, ok := there[name]; !ok {
+			changed = append(changed, s.removeLocked(k, r)...)
+		}
+	}
+	for _, r := range records {
+		changed = append(changed, s.putLocked(k, r)...)
+	}
+	return changed
+}
+
+// link adds a record to its run. s.mu is held.
+func (s *store) link(k kind, r *record) {
+	if r.key == "" {
+		return
+	}
+	run := s.runs[r.key]
+	for _, first := range run {
+		if first != nil {
+			r.key = first.key // one string for all
+		}
+	}
+	r.next, run[k] = run[k], r
+	s.runs[r.key] = run
+}
+
+// unlink takes a record out of its run. s.mu is held.
+func (s *store) unlink(k kind, r *record) {
+	if r.key == "" {
+		return
+	}
+	run := s.runs[r.key]
+	for at := &run[k]; *at != nil; at = &(*at).next {
+		if *at == r {
+			*at, r.next = r.next, nil
+			break
+		}
+	}
+	if run == [kinds]*record{} {
+		delete(s.runs, r.key)
+		return
+	}
+	s.runs[r.key] = run
+}
+
+// keysOf are the keys of an object now and, if that was another, before.
+func keysOf(now, before *record) []string {
+	keys := []string{now.key}
+	if before != nil && before.key != now.key {
+		keys = append(keys, before.key)
+	}
+	return keys
+}

@@ -1,0 +1,269 @@
+package connpool
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// names are those of the objects of a kind, with their namespaces.
+func (s *store) names(k kind) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.objects[k]))
+}
+
+// storeRig are the two informers of a store and what they told.
+type storeRig struct {
+	*WithT
+	*informers
+	told []string
+}
+
+func newStoreRig(t *testing.T) *storeRig {
+	t.Helper()
+	r := &storeRig{WithT: NewWithT(t)}
+	options := packOptions
+	options.OnChange = func(key string) { r.told = append(r.told, key) }
+	r.informers = &informers{options: options, store: newStore(options)}
+	r.jobs, r.pods = r.informer(kindJob, &batchv1.Job{}, nil), r.informer(kindPod, &corev1.Pod{}, nil)
+	r.Expect(r.jobs.Replace(nil, "1")).To(Succeed())
+	r.Expect(r.pods.Replace(nil, "1")).To(Succeed())
+	return r
+}
+
+func (r *storeRig) expectTold(keys ...string) {
+	for _, key := range keys {
+		r.Expect(r.told).To(ContainElement(key))
+	}
+	r.Expect(r.told).To(HaveLen(len(keys)))
+	r.told = nil
+}
+
+func jobOf(key, name string) *batchv1.Job {
+	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: map[string]string{"our.example/run": key}}}
+}
+
+func podOf(key, name string, phase corev1.PodPhase) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: map[string]string{"our.example/run": key}},
+		Status:     corev1.PodStatus{Phase: phase},
+	}
+}
+
+func namesOfPods(pods []*corev1.Pod) []string {
+	names := []string{}
+	for _, pod := range pods {
+		names = append(names, pod.Name)
+	}
+	return names
+}
+
+func TestStoreHoldsWhatItWasGiven(t *testing.T) {
+	r := newStoreRig(t)
+	r.Expect(r.store.job("ns", "one")).To(BeNil())
+	r.Expect(r.jobs.Add(jobOf("a", "one"))).To(Succeed())
+	for _, pod := range []*corev1.Pod{podOf("a", "p", corev1.PodPending), podOf("a", "q", corev1.PodRunning), podOf("b", "r", corev1.PodRunning)} {
+		r.Expect(r.pods.Add(pod)).To(Succeed())
+	}
+	elsewhere := podOf("a", "p", corev1.PodRunning)
+	elsewhere.Namespace = "other"
+	r.Expect(r.pods.Add(elsewhere)).To(Succeed())
+	r.expectTold("a", "a", "a", "b", "a")
+	r.Expect(r.store.job("ns", "one").Labels).To(HaveKeyWithValue("our.example/run", "a"))
+	r.Expect(namesOfPods(r.store.podsOf("a", "ns"))).To(ConsistOf("p", "q"))
+	r.Expect(namesOfPods(r.store.podsOf("a", "other"))).To(ConsistOf("p"))
+	r.Expect(r.store.podsOf("", "ns")).To(BeEmpty())
+	r.Expect(r.store.count(kindPod)).To(Equal(4))
+
+	r.Expect(r.pods.Delete(podOf("a", "q", corev1.PodRunning))).To(Succeed())
+	r.Expect(r.pods.Delete(podOf("b", "r", corev1.PodRunning))).To(Succeed())
+	r.Expect(r.jobs.Delete(jobOf("a", "one"))).To(Succeed())
+	r.expectTold("a", "b", "a")
+	r.Expect(namesOfPods(r.store.podsOf("a", "ns"))).To(ConsistOf("p"))
+	r.Expect(r.store.allJobs()).To(BeEmpty())
+	r.Expect(r.store.runs).To(HaveLen(1), "a run without objects is kept")
+}
+
+func TestStoreTellsOnlyOfWhatMatters(t *testing.T) {
+	r := newStoreRig(t)
+	r.Expect(r.jobs.Add(jobOf("a", "one"))).To(Succeed())
+	r.expectTold("a")
+	same := jobOf("a", "one")
+	same.ResourceVersion, same.Annotations = "8", map[string]string{"some": "thing"}
+	r.Expect(r.jobs.Update(same)).To(Succeed())
+	r.expectTold()
+	same.Status.Active = 1
+	r.Expect(r.jobs.Update(same)).To(Succeed())
+	r.expectTold("a")
+	r.Expect(r.store.job("ns", "one").Status.Active).To(BeEquivalentTo(1))
+	keyless := jobOf("", "two")
+	r.Expect(r.jobs.Add(keyless)).To(Succeed())
+	r.expectTold()
+}
+
+func TestStoreTellsBothRunsOfAChangeOfTheKey(t *testing.T) {
+	r := newStoreRig(t)
+	r.Expect(r.pods.Add(podOf("a", "p", corev1.PodRunning))).To(Succeed())
+	r.told = nil
+	r.Expect(r.pods.Update(podOf("b", "p", corev1.PodRunning))).To(Succeed())
+	r.expectTold("a", "b")
+	r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
+	r.Expect(r.store.podsOf("b", "ns")).To(HaveLen(1))
+	r.Expect(r.pods.Delete(podOf("c", "p", corev1.PodRunning))).To(Succeed())
+	r.expectTold("b", "c")
+}
+
+func TestANewListTellsWhatIsOtherThanBefore(t *testing.T) {
+	r := newStoreRig(t)
+	for _, name := range []string{"kept", "changed", "gone"} {
+		r.Expect(r.jobs.Add(jobOf(name, name))).To(Succeed())
+	}
+	r.told = nil
+	changed := jobOf("changed", "changed")
+	changed.Status.Active = 1
+	r.Expect(r.jobs.Replace([]any{jobOf("kept", "kept"), changed, jobOf("new", "new")}, "2")).To(Succeed())
+	r.expectTold("changed", "gone", "new")
+	r.Expect(r.store.names(kindJob)).To(ConsistOf("ns/kept", "ns/changed", "ns/new"))
+}
+
+func TestTheFirstListTellsNothing(t *testing.T) {
+	g, told := NewWithT(t), 0
+	options := packOptions
+	options.OnChange = func(string) { told++ }
+	i := (&informers{options: options, store: newStore(options)}).informer(kindJob, &batchv1.Job{}, nil)
+	g.Expect(i.synced).NotTo(BeClosed())
+	packed, err := i.Transformer()(jobOf("a", "one")) // as a reflector does that lists by a watch
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(i.Replace([]any{packed}, "1")).To(Succeed())
+	g.Expect(told).To(BeZero(), "the view is told to be Ready")
+	g.Expect(i.synced).To(BeClosed())
+	g.Expect(i.pair.store.job("ns", "one")).NotTo(BeNil())
+	g.Expect(i.Replace([]any{&corev1.Service{}}, "1")).NotTo(Succeed())
+}
+
+func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
+	r := newStoreRig(t)
+	gone := func(key string) []string { return namesOfPods(r.store.gonePodsOf(key, "ns")) }
+	forget := func(pod *corev1.Pod) {
+		r.Expect(r.pods.Add(podOf(pod.Labels["our.example/run"], pod.Name, corev1.PodRunning))).To(Succeed())
+		r.Expect(r.pods.Delete(pod)).To(Succeed()) // the last word of a watch is the newest
+	}
+	for _, key := range []string{"a", "b"} {
+		r.Expect(r.jobs.Add(jobOf(key, key))).To(Succeed())
+	}
+	forget(podOf("a", "failed", corev1.PodFailed))
+	forget(podOf("a", "succeeded", corev1.PodSucceeded))
+	for _, phase := range []corev1.PodPhase{corev1.PodPending, corev1.PodRunning, corev1.PodUnknown} {
+		forget(podOf("a", "unfinished", phase))
+	}
+	forget(podOf("b", "of-b", corev1.PodFailed))
+	forget(podOf("no-job", "late", corev1.PodFailed))
+	r.Expect(gone("a")).To(HaveExactElements("failed", "succeeded"))
+	r.Expect(gone("no-job")).To(BeEmpty(), "nobody would ever forget it")
+	r.Expect(r.store.gonePodsOf("a", "other")).To(BeEmpty())
+
+	r.Expect(r.jobs.Delete(jobOf("a", "a"))).To(Succeed())
+	r.Expect(gone("a")).To(BeEmpty())
+	forget(podOf("a", "after-its-Job", corev1.PodFailed))
+	r.Expect(gone("a")).To(BeEmpty())
+	r.Expect(gone("b")).To(HaveLen(1))
+	r.Expect(r.store.gone).To(HaveLen(1), "a key that has nothing is kept")
+}
+
+func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
+	r := newStoreRig(t)
+	r.Expect(r.jobs.Add(jobOf("a", "a"))).To(Succeed())
+	r.Expect(r.pods.Add(podOf("a", "p", corev1.PodFailed))).To(Succeed())
+	r.Expect(r.pods.Add(podOf("a", "q", corev1.PodRunning))).To(Succeed())
+	r.Expect(r.pods.Replace(nil, "2")).To(Succeed())
+	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns"))).To(ConsistOf("p"))
+	r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
+	r.Expect(r.jobs.Replace(nil, "2")).To(Succeed())
+	r.Expect(r.store.gone).To(BeEmpty())
+}
+
+func TestRememberedPodsAreBounded(t *testing.T) {
+	r := newStoreRig(t)
+	r.Expect(r.jobs.Add(jobOf("a", "a"))).To(Succeed())
+	for n := range 3 * maxGonePods {
+		r.Expect(r.pods.Delete(podOf("a", fmt.Sprint(n), corev1.PodFailed))).To(Succeed())
+	}
+	r.Expect(r.store.gonePodsOf("a", "ns")).To(HaveLen(maxGonePods))
+	r.Expect(r.store.gonePodsOf("a", "ns")[0].Name).To(Equal("0"))
+}
+
+// runningPair are a Job that runs and its Pod, as API servers send them.
+func runningPair(n int) (*batchv1.Job, *corev1.Pod) {
+	name := fmt.Sprintf("nightly-report-%d-0123456789abcdef", n)
+	limit, active := int32(0), int32(1)
+	uid := func(kind int) string { return fmt.Sprintf("%08x-%04x-4000-8000-0123456789ab", n, kind) }
+	labels := map[string]string{"our.example/hub": "hub", "our.example/run": uid(0), "app": "etl"}
+	start := metav1.NewTime(time.Unix(1_700_000_000, 0))
+	job := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: name, UID: types.UID(uid(1)), Labels: labels},
+		Spec:       batchv1.JobSpec{BackoffLimit: &limit, Template: corev1.PodTemplateSpec{Spec: podSpec()}},
+		Status:     batchv1.JobStatus{Active: active, Ready: &active, StartTime: &start},
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: name + "-x7x7x", UID: types.UID(uid(2)), Labels: maps.Clone(labels)},
+		Spec:       podSpec(),
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: "10.0.0.1", StartTime: &start,
+			Conditions:        []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, {Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "main", Image: "busybox", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: start}}}},
+		},
+	}
+	pod.Labels[batchv1.JobNameLabel] = name
+	return job.DeepCopy(), pod
+}
+
+// maxBytesPerRun is the most live heap that a Job and its Pod may take in a view.
+const maxBytesPerRun = 900
+
+func TestAJobAndItsPodTakeLittle(t *testing.T) {
+	const runs = 10_000
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	before := inUse()
+	for n := range runs {
+		job, pod := runningPair(n)
+		r.Expect(r.jobs.Add(job)).To(Succeed())
+		r.Expect(r.pods.Add(pod)).To(Succeed())
+	}
+	bytes := (inUse() - before) / runs
+	t.Logf("%d bytes of live heap per Job and Pod", bytes)
+	r.Expect(bytes).To(BeNumerically("<", maxBytesPerRun))
+	runtime.KeepAlive(r)
+}
+
+func BenchmarkStoreUpdate(b *testing.B) {
+	i := &informers{options: packOptions.WithDefaults(), store: newStore(packOptions)}
+	informer := i.informer(kindJob, &batchv1.Job{}, nil)
+	job, _ := runningPair(1)
+	b.ReportAllocs()
+	for n := range b.N {
+		job.Status.Active = int32(n % 2) //nolint:gosec // 0 or 1
+		_ = informer.Update(job)
+	}
+}
+
+func BenchmarkStoreRead(b *testing.B) {
+	s := newStore(packOptions)
+	job, _ := runningPair(1)
+	r, _ := s.record(job)
+	s.put(kindJob, r)
+	b.ReportAllocs()
+	for range b.N {
+		_ = s.job("etl", job.Name)
+	}
+}
