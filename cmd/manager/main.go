@@ -38,6 +38,9 @@ type Options struct {
 	// MetricsAddress and HealthAddress are the addresses to listen on; "0"
 	// disables the metrics.
 	MetricsAddress, HealthAddress string
+	// PprofAddress is the address to serve profiles of this process on; "0" disables
+	// that.
+	PprofAddress string
 	// LogsAddress is the address to serve logs on; "0" disables that.
 	LogsAddress string
 	// LogsPerUser and LogsPerConnection bound the logs that are served at a time.
@@ -65,6 +68,8 @@ func (o *Options) addFlags(flags *flag.FlagSet) {
 		"The manager's own namespace, where kubeconfig Secrets are. Defaults to $"+namespaceEnv+".")
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 disables it.")
 	flags.StringVar(&o.HealthAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
+	flags.StringVar(&o.PprofAddress, "pprof-bind-address", "0",
+		"Address of /debug/pprof/, such as 127.0.0.1:6060; 0 disables it. It asks nobody who they are.")
 	flags.StringVar(&o.LogsAddress, "logs-bind-address", "0", "Address of the log API, such as :8443; 0 disables it.")
 	flags.IntVar(&o.LogsPerUser, "logs-per-user", 100, "How many logs one user may read or follow at once, in each replica.")
 	flags.IntVar(&o.LogsPerConnection, "logs-per-connection", 500, "How many logs of one ClusterConnection may be read or followed at once, in each replica.")

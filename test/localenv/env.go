@@ -51,6 +51,10 @@ type Options struct {
 	// RealNodes gives each target a node that runs Pods as they are, in place of two
 	// simulated ones; localcluster.RealNodeProblem tells whether that can be had.
 	RealNodes bool
+	// Simulated has the targets only store objects: the caller plays their controllers.
+	Simulated bool
+	// Profiles has the managers serve profiles; see [Manager.Profile].
+	Profiles bool
 	// Logs has the managers serve the log API, and the hub pass requests on to the
 	// environment's.
 	Logs bool
@@ -199,11 +203,13 @@ func (e *Env) startClusters(ctx context.Context) error {
 
 func (e *Env) targetOptions(number int, realNode bool) localcluster.Options {
 	options := localcluster.Options{
-		Name: fmt.Sprintf("target-%d", number), Workloads: true, Audit: e.options.Audit, APIServerFlags: e.options.TargetFlags,
+		Name: fmt.Sprintf("target-%d", number), Workloads: !e.options.Simulated, Audit: e.options.Audit, APIServerFlags: e.options.TargetFlags,
 	}
-	if realNode {
+	switch {
+	case e.options.Simulated:
+	case realNode:
 		options.RealNode = true
-	} else {
+	default:
 		options.Nodes = 2
 	}
 	return options

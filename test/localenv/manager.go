@@ -27,6 +27,7 @@ type Manager struct {
 	cmd     *exec.Cmd
 	metrics string // address
 	logs    string // address
+	pprof   string // address
 	ended   chan struct{}
 	err     error // set when ended is closed
 }
@@ -51,11 +52,11 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the manager's kubeconfig: %w", err)
 	}
-	free, err := freeAddresses(ctx, 3)
+	free, err := freeAddresses(ctx, 4)
 	if err != nil {
 		return nil, err
 	}
-	health, metrics, logs := free[0], free[1], free[2]
+	health, metrics, logs, pprof := free[0], free[1], free[2], free[3]
 	flags = append([]string{
 		"--kubeconfig=" + path, "--namespace=" + Namespace,
 		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + health,
@@ -65,11 +66,14 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 	if e.options.Logs {
 		flags = append([]string{"--logs-bind-address=" + logs}, flags...) // one that is given wins
 	}
+	if e.options.Profiles {
+		flags = append([]string{"--pprof-bind-address=" + pprof}, flags...)
+	}
 	m, err := startProcess(e.ManagerLog(), e.options.ManagerProgram, flags...)
 	if err != nil {
 		return nil, fmt.Errorf("starting the manager: %w; `make build` makes it", err)
 	}
-	m.metrics, m.logs = metrics, logs
+	m.metrics, m.logs, m.pprof = metrics, logs, pprof
 	if err := m.waitReady(ctx, "http://"+health+"/readyz", e.ManagerLog()); err != nil {
 		return nil, errors.Join(err, m.Kill())
 	}
@@ -87,23 +91,42 @@ func (m *Manager) PID() int { return m.cmd.Process.Pid }
 
 // Metrics are what a manager's metrics endpoint says.
 func (m *Manager) Metrics(ctx context.Context) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.metrics+"/metrics", http.NoBody)
+	body, err := get(ctx, "http://"+m.metrics+"/metrics")
 	if err != nil {
 		return "", fmt.Errorf("asking for metrics: %w", err)
 	}
+	return string(body), nil
+}
+
+// Profile is one of the profiles of net/http/pprof, such as "heap?gc=1". It needs
+// Options.Profiles.
+func (m *Manager) Profile(ctx context.Context, name string) ([]byte, error) {
+	body, err := get(ctx, "http://"+m.pprof+"/debug/pprof/"+name)
+	if err != nil {
+		return nil, fmt.Errorf("asking for a profile: %w", err)
+	}
+	return body, nil
+}
+
+// get is the body of an answer that is 200.
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("asking for metrics: %w", err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return "", fmt.Errorf("reading metrics: %w", err)
+		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("asking for metrics: the answer is %s", resp.Status)
+		return nil, fmt.Errorf("the answer is %s", resp.Status)
 	}
-	return string(body), nil
+	return body, nil
 }
 
 // KillManager ends the manager of the environment as a crash would.
