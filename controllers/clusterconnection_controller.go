@@ -6,17 +6,18 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -28,6 +29,9 @@ import (
 const (
 	// connectionWorkers is how many ClusterConnections are reconciled at once.
 	connectionWorkers = 8
+	// jobsPause is how long the change of a PooledJob waits for others before its
+	// connection is looked at, which reads the kubeconfig again.
+	jobsPause = time.Second
 	// countInterval is the shortest time between two refreshes of status.jobs:
 	// a counter must not cost a write per job.
 	countInterval = 30 * time.Second
@@ -58,16 +62,17 @@ type ClusterConnectionReconciler struct {
 	ExpiryWarning time.Duration
 	// HubID marks the remote objects of this installation.
 	HubID string
-	// Orphans say what is done about Jobs that no PooledJob stands behind, and
-	// OrphanedJobs counts them.
-	Orphans      OrphanOptions
-	OrphanedJobs *prometheus.GaugeVec
+	// Orphans say what is done about Jobs that no PooledJob stands behind.
+	Orphans OrphanOptions
+	// Metrics are the figures, which begin and end with a ClusterConnection.
+	Metrics *Metrics
 
 	counted  countTimes
 	idle     idleTimes
 	warned   warnings
 	renewals renewals
 	sweeps   sweeps
+	claims   claims
 	begun    sync.Once
 	started  time.Time // of the first reconcile
 }
@@ -83,7 +88,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("clusterconnection").
 		For(&v1alpha1.ClusterConnection{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
-		Watches(&v1alpha1.PooledJob{}, handler.EnqueueRequestsFromMapFunc(r.connectionOfJob), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
+		Watches(&v1alpha1.PooledJob{}, r.afterJobs(), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
 		WatchesRawSource(&r.Wakeups.connections).
 		WithOptions(controller.Options{MaxConcurrentReconciles: connectionWorkers}).
 		Complete(r)
@@ -99,6 +104,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	r.Metrics.begin(req.Name)
 	if connection.DeletionTimestamp.IsZero() {
 		if err := r.addFinalizer(ctx, connection); err != nil {
 			return asResult(0, err)
@@ -136,7 +142,7 @@ func (r *ClusterConnectionReconciler) forget(name string) {
 	r.warned.forget(name)
 	r.renewals.forget(name)
 	r.sweeps.forget(name)
-	r.OrphanedJobs.DeleteLabelValues(name)
+	r.Metrics.forget(name)
 }
 
 // count looks at the PooledJobs of the connection: how many there are, and whether
@@ -239,12 +245,22 @@ func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret 
 	return requests
 }
 
-func (r *ClusterConnectionReconciler) connectionOfJob(_ context.Context, job client.Object) []reconcile.Request {
-	name := clusterOf(job, r.HubID)
-	if name == "" {
-		return nil
+// afterJobs has the connection of a PooledJob that changed looked at, once for all that
+// change within jobsPause.
+func (r *ClusterConnectionReconciler) afterJobs() handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	later := func(q queue, jobs ...client.Object) {
+		for _, job := range jobs {
+			if name := clusterOf(job, r.HubID); name != "" {
+				q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKey{Name: name}}, jobsPause)
+			}
+		}
 	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { later(q, e.Object) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { later(q, e.ObjectOld, e.ObjectNew) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { later(q, e.Object) },
+	}
 }
 
 // lockedPatch is a merge patch that fails if the object was changed by another

@@ -146,11 +146,13 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		It("waits for ever, and says by which annotation a person can move it", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			a.onCreate(func(moment faultproxy.Moment) faultproxy.Action {
-				if moment == faultproxy.After {
-					a.breakLine() // the Job is there, and nobody hears of it
-					return faultproxy.Action{Cut: true}
+				if moment == faultproxy.Before {
+					a.line.BlackHole() // for the watch may be faster than the answer
+					return faultproxy.Action{}
 				}
-				return faultproxy.Action{}
+				a.breakLine() // the Job is there, and nobody hears of it
+				a.line.Heal()
+				return faultproxy.Action{Cut: true}
 			})
 			job := w.submit(ctx, w.anywhere, failsOver(1))
 			first := north.remote(ctx, job, 0)

@@ -2,13 +2,13 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,7 +18,6 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
-	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -26,8 +25,8 @@ import (
 // was abandoned, moved away, lost its finalizer by hand, or is missing from a hub that
 // was restored from a backup. Orphans are looked for when a connection becomes Ready
 // and every Interval. A Job, finished or not, counts as one only when two looks, Confirmation
-// apart, have found it so, the second by a list of the hub's API server: a cache alone is
-// never believed.
+// apart, have found it so, the second by a list of the hub's API server that began after the
+// first: a cache alone is never believed.
 
 // OrphanOptions say what is done about orphans. The zero value reports them.
 type OrphanOptions struct {
@@ -67,8 +66,10 @@ const (
 	// that is slow must not hold up the connections to others. What is left, the next
 	// look deletes.
 	deletionTimeout = 5 * time.Second
-	// livePage is how many PooledJobs one request for a list asks for.
-	livePage = 500
+	// livePage is how many PooledJobs one request for a list asks for, and listTimeout
+	// bounds all requests of one.
+	livePage    = 500
+	listTimeout = 2 * time.Minute
 )
 
 // sweep is what is remembered of the looks at one connection.
@@ -137,14 +138,6 @@ func (s *sweeps) forget(name string) {
 	delete(s.byName, name)
 }
 
-// newOrphanGauge is the metric of orphans.
-func newOrphanGauge() *prometheus.GaugeVec {
-	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "pooledjob_connection_orphaned_jobs",
-		Help: "Jobs of this installation on the target that no PooledJob stands behind.",
-	}, []string{"connection"})
-}
-
 // sweep looks for orphans on the target of a connection, if it is time to. It returns
 // when it is again.
 func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
@@ -173,6 +166,9 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	}
 	deleting := r.Orphans.Delete && !fenced && now.Sub(r.started) >= r.Orphans.Grace
 	orphans, seen, err := r.judge(ctx, suspects, state.seen, lease.ClusterUID(), deleting)
+	if errors.Is(err, errListing) {
+		return min(r.Orphans.Confirmation/2, time.Second), nil
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -213,7 +209,7 @@ func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*bat
 	if !ask || len(orphans) == 0 {
 		return orphans, seen, nil
 	}
-	behind, err := r.behind(ctx, orphans, clusterUID)
+	behind, err := r.behind(ctx, orphans, seen, clusterUID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -244,46 +240,54 @@ func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs []*batc
 	return suspects, nil
 }
 
-// standsBehind tells whether a Job is the one of the present attempt of a PooledJob,
-// whatever its labels say.
+// standsBehind tells whether a PooledJob stands behind a Job.
 func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clusterUID string) bool {
-	if run.Status.JobRef.UID == string(job.UID) {
-		return true
-	}
-	if jobspec.RemoteName(hubID, run, run.Status.Attempt) != job.Name || jobspec.TargetNamespace(run) != job.Namespace {
-		return false
-	}
-	intent, bound, _ := jobspec.BoundBy(run, hubID, jobspec.Intent{})
-	return !bound || intent.ClusterUID == clusterUID
+	return run.Status.JobRef.UID == string(job.UID) || claimOf(hubID, run).covers(job, clusterUID)
 }
 
-// behind are the Jobs that a PooledJob stands behind which the hub's API server has now.
-func (r *ClusterConnectionReconciler) behind(ctx context.Context, suspects []*batchv1.Job, clusterUID string) (map[types.UID]bool, error) {
-	byName := map[string][]*batchv1.Job{}
+// behind tells behind which suspects a PooledJob stands that the hub's API server has,
+// whether the cache has it or not.
+func (r *ClusterConnectionReconciler) behind(ctx context.Context, suspects []*batchv1.Job, seen map[types.UID]sighting, clusterUID string) (map[types.UID]bool, error) {
+	var lastSeen time.Time
 	for _, job := range suspects {
-		byName[job.Name] = append(byName[job.Name], job)
+		if since := seen[job.UID].since; since.After(lastSeen) {
+			lastSeen = since
+		}
+	}
+	all, err := r.claims.listedAfter(lastSeen, r.Orphans.Confirmation, r.Now, func() (map[string][]claim, error) { return r.listClaims(ctx) })
+	if err != nil {
+		return nil, err
 	}
 	behind := map[types.UID]bool{}
+	for _, job := range suspects {
+		behind[job.UID] = slices.ContainsFunc(all[job.Name], func(c claim) bool { return c.covers(job, clusterUID) })
+	}
+	return behind, nil
+}
+
+// listClaims asks the hub's API server, page by page of one snapshot.
+func (r *ClusterConnectionReconciler) listClaims(ctx context.Context) (map[string][]claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	all := map[string][]claim{}
 	for next, more := "", true; more; more = next != "" {
 		var page v1alpha1.PooledJobList
 		if err := r.Live.List(ctx, &page, client.Limit(livePage), client.Continue(next)); err != nil {
 			return nil, fmt.Errorf("listing PooledJobs: %w", err)
 		}
 		for i := range page.Items {
-			run := &page.Items[i]
-			for _, job := range byName[jobspec.RemoteName(r.HubID, run, run.Status.Attempt)] {
-				behind[job.UID] = behind[job.UID] || standsBehind(r.HubID, run, job, clusterUID)
-			}
+			c := claimOf(r.HubID, &page.Items[i])
+			all[c.name] = append(all[c.name], c)
 		}
 		next = page.Continue
 	}
-	return behind, nil
+	return all, nil
 }
 
 // report shows the orphans in the metric and, when there are others than at the last
 // look, in an Event.
 func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]sighting) {
-	r.OrphanedJobs.WithLabelValues(connection.Name).Set(float64(len(orphans)))
+	r.Metrics.orphaned.WithLabelValues(connection.Name).Set(float64(len(orphans)))
 	var fresh, known []string
 	var first *batchv1.Job
 	for _, job := range orphans {

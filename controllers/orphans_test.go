@@ -120,6 +120,22 @@ var _ = Describe("A Job with our hub's ID", func() {
 		Consistently(orphansOf(w.name)).Should(Equal(before))
 	})
 
+	It("is none because its label tells of no PooledJob: the list of the hub does", func(ctx context.Context) {
+		w := connected(ctx)
+		w.submit(ctx) // keeps the connection open
+		before := settledOrphansOf(w.name)
+		job := w.submit(ctx)
+		remote := remoteOf(ctx, job)
+		endJob(ctx, remote, batchv1.JobComplete)
+		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded)) // a run that goes on has its label put back
+		remote.Labels[v1alpha1.LabelUID] = nobody
+		Expect(target.Update(ctx, remote)).To(Succeed())
+		left := w.leaveJob(ctx, operator.hubID, nobody) // which shows that both were looked at
+		Eventually(orphansOf(w.name)).Should(Equal(before + 1))
+		Consistently(orphansOf(w.name)).WithTimeout(3 * time.Second).Should(Equal(before + 1))
+		Expect(orphansTold(w.name)(Default, ctx)).To(And(ContainElement(ContainSubstring(left.Name)), Not(ContainElement(ContainSubstring(remote.Name)))))
+	})
+
 	It("but of an earlier attempt is one", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)

@@ -1,16 +1,17 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
@@ -33,6 +34,8 @@ type run struct {
 	lease  *connpool.Lease // nil exactly when snapshot.notReady is not empty
 	before *v1alpha1.PooledJobStatus
 	writer *jobstatus.Writer
+	// wokenAt is when the news came that this looks into; zero if none did.
+	wokenAt time.Time
 	// released tells that the finalizer is off: the PooledJob may be gone.
 	released bool
 }
@@ -155,20 +158,18 @@ func (r *run) bind(ctx context.Context) (time.Duration, error) {
 // writeIntent writes the finalizer and the intent, in one patch, before anything is
 // sent to the target. The run is not bound if the PooledJob is gone.
 func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
-	bound := r.job.DeepCopy()
-	controllerutil.AddFinalizer(bound, v1alpha1.FinalizerPooledJob)
-	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationIntent, intent.Encode())
-	metav1.SetMetaDataAnnotation(&bound.ObjectMeta, v1alpha1.AnnotationCreator, r.process)
-	if err := r.Hub.Patch(ctx, bound, lockedPatch(r.job)); err != nil {
+	bound := r.job.ObjectMeta.DeepCopy()
+	addFinalizer(bound)
+	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationIntent, intent.Encode())
+	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationCreator, r.process)
+	if err := r.writeMeta(ctx, wroteIntent, bound); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
 	}
-	over := r.job.ResourceVersion
-	r.intent, r.job.ObjectMeta, r.bound = intent, bound.ObjectMeta, true
+	r.intent, r.bound = intent, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
 	r.remember(func(m *memory) {
-		m.current, m.checkedAt, m.writtenAt = true, r.now, r.now
-		m.creator, m.intent, m.writtenOver = r.process, intent, over
+		m.current, m.checkedAt, m.creator, m.intent = true, r.now, r.process, intent
 	})
 	return nil
 }
@@ -180,22 +181,26 @@ func (r *run) restore(ctx context.Context) (time.Duration, error) {
 	if left := r.memory.writtenAt.Add(writeInterval).Sub(r.now); left > 0 {
 		return left, nil
 	}
-	restored := r.job.DeepCopy()
-	controllerutil.AddFinalizer(restored, v1alpha1.FinalizerPooledJob)
+	restored := r.job.ObjectMeta.DeepCopy()
+	addFinalizer(restored)
 	intent := jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
-	metav1.SetMetaDataAnnotation(&restored.ObjectMeta, v1alpha1.AnnotationIntent, intent.Encode())
-	if err := r.Hub.Patch(ctx, restored, lockedPatch(r.job)); err != nil {
+	metav1.SetMetaDataAnnotation(restored, v1alpha1.AnnotationIntent, intent.Encode())
+	if err := r.writeMeta(ctx, wroteRestore, restored); err != nil {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
 	}
-	over := r.job.ResourceVersion
-	r.job.ObjectMeta = restored.ObjectMeta
-	r.remember(func(m *memory) { m.writtenOver, m.writtenAt = over, r.now })
 	return 0, nil
+}
+
+func addFinalizer(m *metav1.ObjectMeta) {
+	if !slices.Contains(m.Finalizers, v1alpha1.FinalizerPooledJob) {
+		m.Finalizers = append(m.Finalizers, v1alpha1.FinalizerPooledJob)
+	}
 }
 
 // observe records what the remote Job says. When it has ended and its Pods are not
 // in view, the target is asked: two watches have no common order.
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
+	r.clock(remote)
 	pods := append(append([]*corev1.Pod(nil), r.pods...), r.endedPods...)
 	if !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
@@ -208,6 +213,18 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.noteUnanswered()
 	r.writer.Observe(remote, pods)
 	return nil
+}
+
+// clock takes the times of a Job that exists: of its dispatch, which ends here, and of its
+// status lag, which begins with the news of its end. That goes back further than this look,
+// and at most to the first news since the look before, when it had not ended.
+func (r *run) clock(remote *batchv1.Job) {
+	if seen := r.arrivals.take(r.job.UID); !seen.IsZero() {
+		r.Metrics.runDispatched(r.cluster, r.Now().Sub(seen))
+	}
+	if r.memory.endedAt.IsZero() && jobstatus.Verdict(remote) != nil {
+		r.remember(func(m *memory) { m.endedAt = cmp.Or(r.wokenAt, r.now) })
+	}
 }
 
 // patchRemote records what the Job says, and then changes it. The watch tells when that

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -29,17 +29,8 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
-const (
-	// writeInterval is the shortest time between two writes of a PooledJob that
-	// is not finished: what happens in between is written together.
-	writeInterval = time.Second
-	// countersInterval is the same for a status of which only counters and
-	// times changed. A Job's counters move several times within the seconds of
-	// its start and of its end, and the writes that follow carry them.
-	countersInterval = 10 * time.Second
-	// minBackoff is the wait after a first error; it doubles up to maxRetry.
-	minBackoff = 100 * time.Millisecond
-)
+// minBackoff is the wait after a first error; it doubles up to maxRetry.
+const minBackoff = 100 * time.Millisecond
 
 // PooledJobReconciler runs PooledJobs.
 type PooledJobReconciler struct {
@@ -59,11 +50,14 @@ type PooledJobReconciler struct {
 	Now func() time.Time
 	// Workers is how many PooledJobs are reconciled at once.
 	Workers int
+	// Metrics are the figures.
+	Metrics *Metrics
 
 	memories   memories
 	placements placements
 	offload    *offload
-	process    string // this one, among all that there ever are
+	arrivals   moments[types.UID] // of new PooledJobs that have no Job yet
+	process    string             // this one, among all that there ever are
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs,verbs=get;list;watch;patch
@@ -86,7 +80,7 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("pooledjob").
-		For(&v1alpha1.PooledJob{}).
+		For(&v1alpha1.PooledJob{}, builder.WithPredicates(r.noteArrivals())).
 		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.jobsOfConnection), builder.WithPredicates(usabilityChanged())).
 		// The access rules go by a namespace's labels.
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.unplacedIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
@@ -104,6 +98,7 @@ func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 }
 
 func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	wokenAt := r.Wakeups.woken.take(req.NamespacedName) // before anything is read: what comes later is news
 	job := &v1alpha1.PooledJob{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, job); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -111,6 +106,7 @@ func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	job = r.memories.latest(job)
 	_, bound, intact := jobspec.BoundBy(job, r.HubID, jobspec.Intent{})
 	if job.DeletionTimestamp.IsZero() && jobstatus.Finished(&job.Status) && (intact || !bound || job.Status.JobRef.UID == "") {
 		return r.expire(ctx, job) // it must not wake a connection that is idle
@@ -121,7 +117,7 @@ func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (
 	}
 	run := &run{
 		PooledJobReconciler: r, snapshot: s, lease: lease,
-		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now),
+		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now), wokenAt: wokenAt,
 	}
 	after, err := run.act(ctx, decide(s))
 	wait, writeErr := run.writeStatus(ctx)
@@ -139,48 +135,6 @@ func asResult(after time.Duration, err error) (ctrl.Result, error) {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: after}, nil
-}
-
-// writeStatus writes the status if it changed: a final one at once, any other when
-// enough time has passed since the last write. It returns the time until then.
-func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
-	if r.released || equality.Semantic.DeepEqual(*r.before, r.job.Status) {
-		return 0, nil
-	}
-	finished := jobstatus.Finished(&r.job.Status)
-	interval := countersInterval
-	if tellsMore(r.before, &r.job.Status) {
-		interval = writeInterval
-	}
-	if left := r.memory.writtenAt.Add(interval).Sub(r.now); left > 0 && !finished {
-		return left, nil
-	}
-	before := r.job.DeepCopy()
-	before.Status = *r.before
-	written := r.job.DeepCopy()
-	if err := r.Hub.Status().Patch(ctx, written, lockedPatch(before)); err != nil {
-		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
-	}
-	r.remember(func(m *memory) { m.writtenAt = r.now })
-	if finished && !jobstatus.Finished(r.before) {
-		r.announceFailure()
-	}
-	return 0, nil
-}
-
-// tellsMore tells whether a status says something new that somebody waits for, as
-// against other counters or the end of a trouble.
-func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
-	return !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||
-		(after.Result.Reason != "" && after.Result.Reason != before.Result.Reason)
-}
-
-// announceFailure emits an Event for a run that has failed.
-func (r *run) announceFailure() {
-	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
-	if failed != nil {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, maxEventNote))
-	}
 }
 
 // jobsOfConnection are the PooledJobs that need a connection, those that need any, and those
@@ -205,6 +159,24 @@ func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed clie
 // unplacedIn are the PooledJobs of a namespace that wait for a cluster to be chosen.
 func (r *PooledJobReconciler) unplacedIn(ctx context.Context, namespace client.Object) []reconcile.Request {
 	return findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster}, client.InNamespace(namespace.GetName()))
+}
+
+// noteArrivals passes everything. It notes when this process sees a new PooledJob, before
+// that can be reconciled: its creationTimestamp has whole seconds, by another clock. Those
+// that are there when the reconciler starts are not new.
+func (r *PooledJobReconciler) noteArrivals() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool {
+			if !e.IsInInitialList {
+				r.arrivals.note(e.Object.GetUID(), r.Now())
+			}
+			return true
+		},
+		DeleteFunc: func(e event.DeleteEvent) bool {
+			r.arrivals.take(e.Object.GetUID())
+			return true
+		},
+	}
 }
 
 // usabilityChanged passes what may let waiting PooledJobs go on, or changes what

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -71,11 +71,12 @@ func (r *run) abandon(ctx context.Context) error {
 
 // release takes the finalizer off.
 func (r *run) release(ctx context.Context) error {
-	released := r.job.DeepCopy()
-	controllerutil.RemoveFinalizer(released, v1alpha1.FinalizerPooledJob)
-	if err := r.Hub.Patch(ctx, released, lockedPatch(r.job)); err != nil {
+	released := r.job.ObjectMeta.DeepCopy()
+	released.Finalizers = slices.DeleteFunc(released.Finalizers, func(f string) bool { return f == v1alpha1.FinalizerPooledJob })
+	if _, err := r.send(ctx, &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}, &v1alpha1.PooledJob{ObjectMeta: *released}, r.Hub.Patch); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
+	r.Metrics.wrote(wroteFinalizer)
 	r.released = true
 	r.remember(func(m *memory) { m.releasedAt = r.now })
 	return nil
@@ -101,5 +102,8 @@ func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJo
 		return ctrl.Result{RequeueAfter: max(left, 0)}, nil
 	}
 	err := r.Hub.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion})
+	if err == nil {
+		r.Metrics.wrote(wroteExpiry)
+	}
 	return asResult(0, client.IgnoreNotFound(err))
 }

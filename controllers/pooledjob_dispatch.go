@@ -43,6 +43,7 @@ func (r *run) resume(ctx context.Context) (time.Duration, error) {
 			return 0, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
 		}
 		if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
+			r.memories.outdated(client.ObjectKeyFromObject(r.job))
 			return recheck, nil
 		}
 		r.remember(func(m *memory) { m.checkedAt = r.now })
@@ -54,14 +55,13 @@ func (r *run) resume(ctx context.Context) (time.Duration, error) {
 // fail, for they are made on an older version; and so does ours, if what the cache shows
 // is not the latest.
 func (r *run) takeOver(ctx context.Context) error {
-	taken := r.job.DeepCopy()
-	metav1.SetMetaDataAnnotation(&taken.ObjectMeta, v1alpha1.AnnotationCreator, r.process)
-	if err := r.Hub.Patch(ctx, taken, lockedPatch(r.job)); err != nil {
+	taken := r.job.ObjectMeta.DeepCopy()
+	metav1.SetMetaDataAnnotation(taken, v1alpha1.AnnotationCreator, r.process)
+	if err := r.writeMeta(ctx, wroteTakeover, taken); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("taking over the creation of the Job: %w", err))
 	}
-	r.job.ObjectMeta = taken.ObjectMeta
 	r.remember(func(m *memory) {
-		m.current, m.checkedAt, m.writtenAt, m.unknownSince = true, r.now, r.now, r.now
+		m.current, m.checkedAt, m.unknownSince = true, r.now, r.now
 		m.creator, m.intent = r.process, r.intent
 	})
 	return nil
@@ -71,6 +71,9 @@ func (r *run) takeOver(ctx context.Context) error {
 func (r *run) create(ctx context.Context) (time.Duration, error) {
 	if r.Now().Sub(r.now) > decisionLife {
 		return recheck, nil
+	}
+	if r.job.Spec.Template == nil {
+		return recheck, nil // the run was just moved, and the cache still shows it as it was
 	}
 	r.accept()
 	created, err := r.lease.CreateJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -26,10 +27,13 @@ type memory struct {
 	// creatorSeenAt when that was noticed: its requests are not younger.
 	creator       string
 	creatorSeenAt time.Time
-	// intent is the one by which the run is bound; empty if it is not. writtenOver is
-	// the resourceVersion that it was written over: a cache that shows that is late.
-	intent      jobspec.Intent
-	writtenOver string
+	// intent is the one by which the run is bound; empty if it is not.
+	intent jobspec.Intent
+	// written is the PooledJob as this process wrote it last, until the cache shows that
+	// or a later version, and writtenOver the resourceVersions that it was written over since
+	// the cache was up to date. Do not change what written points to.
+	written     *v1alpha1.PooledJob
+	writtenOver []string
 	// createdAt is when the target answered that the Job exists, and jobUID
 	// what Job; seen tells that the informer has shown it since.
 	createdAt time.Time
@@ -43,6 +47,8 @@ type memory struct {
 	refusal  *refusal
 	retryAt  time.Time
 	refusals int
+	// endedAt is when the end of the Job became known.
+	endedAt time.Time
 	// patch is the last change of the Job that the target took, and patchedAt when.
 	patch     string
 	patchedAt time.Time
@@ -51,14 +57,15 @@ type memory struct {
 	deletedAt  time.Time
 	// releasedAt is when the finalizer was taken off.
 	releasedAt time.Time
-	// writtenAt is when the PooledJob was last written.
-	writtenAt time.Time
+	// writtenAt is when the PooledJob was last written, and waitsSince since when a change of
+	// its status waits that can go with another one; zero if none does.
+	writtenAt, waitsSince time.Time
 }
 
 // memories holds the memory of every PooledJob until it is gone.
 type memories struct {
 	mu    sync.Mutex
-	byKey map[types.NamespacedName]memory
+	byKey map[types.NamespacedName]*memory
 }
 
 // of is a copy of the memory of a PooledJob; empty for one that was re-created
@@ -66,8 +73,8 @@ type memories struct {
 func (m *memories) of(job *v1alpha1.PooledJob) memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if found := m.byKey[client.ObjectKeyFromObject(job)]; found.uid == job.UID && found.attempt == job.Status.Attempt {
-		return found
+	if found := m.byKey[client.ObjectKeyFromObject(job)]; found != nil && found.uid == job.UID && found.attempt == job.Status.Attempt {
+		return *found
 	}
 	return memory{uid: job.UID, attempt: job.Status.Attempt}
 }
@@ -79,10 +86,36 @@ func (m *memories) update(job *v1alpha1.PooledJob, change func(*memory)) memory 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byKey == nil {
-		m.byKey = map[types.NamespacedName]memory{}
+		m.byKey = map[types.NamespacedName]*memory{}
 	}
-	m.byKey[client.ObjectKeyFromObject(job)] = next
+	m.byKey[client.ObjectKeyFromObject(job)] = &next
 	return next
+}
+
+// latest is the PooledJob as this process wrote it last, if the cache shows a version that
+// was written over: it is late, and what would be decided by it is decided already. That
+// may be another attempt than the cache shows.
+func (m *memories) latest(cached *v1alpha1.PooledJob) *v1alpha1.PooledJob {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.byKey[client.ObjectKeyFromObject(cached)]
+	switch {
+	case known == nil || known.uid != cached.UID || known.written == nil:
+		return cached
+	case slices.Contains(known.writtenOver, cached.ResourceVersion):
+		return known.written.DeepCopy()
+	}
+	known.written, known.writtenOver = nil, nil
+	return cached
+}
+
+// outdated drops what this process wrote last, because the hub has another version.
+func (m *memories) outdated(name types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if known := m.byKey[name]; known != nil {
+		known.written, known.writtenOver = nil, nil
+	}
 }
 
 func (m *memories) forget(name types.NamespacedName) {

@@ -71,7 +71,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	s := &snapshot{now: r.Now(), job: job}
 	s.memory = r.rememberCreator(job, s.now)
 	intent, bound, intact := jobspec.BoundBy(job, r.HubID, s.memory.intent)
-	s.intent, s.bound, s.stripped = intent, bound, bound && !intact && job.ResourceVersion != s.memory.writtenOver
+	s.intent, s.bound, s.stripped = intent, bound, bound && !intact
 	s.cluster = cmp.Or(intent.Cluster, job.Spec.ClusterName, job.Status.ClusterName)
 	if s.stripped && job.DeletionTimestamp.IsZero() {
 		s.notReady = "not asked for" // that is mended first

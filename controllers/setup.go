@@ -32,7 +32,7 @@ type Options struct {
 	ExpiryWarning time.Duration
 	// Orphans say what is done about Jobs that no PooledJob stands behind.
 	Orphans OrphanOptions
-	// Metrics is where the pool's figures are registered; nil is nowhere.
+	// Metrics is where the figures are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
@@ -47,15 +47,15 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	if err := addIndexes(ctx, mgr.GetFieldIndexer(), options.HubID); err != nil {
 		return nil, err
 	}
-	wakeups := &Wakeups{hub: mgr.GetClient()}
+	wakeups := &Wakeups{hub: mgr.GetClient(), now: options.Now}
 	options.Pool.Selector = v1alpha1.LabelHub + "=" + options.HubID
 	options.Pool.KeyLabel = v1alpha1.LabelUID
 	options.Pool.OnState = wakeups.connectionChanged
 	options.Pool.OnChange = wakeups.remoteChanged
 	pool := connpool.New(ctx, options.Pool)
-	orphaned := newOrphanGauge()
+	figures := newMetrics()
 	if options.Metrics != nil {
-		if err := errors.Join(options.Metrics.Register(pool), options.Metrics.Register(orphaned)); err != nil {
+		if err := errors.Join(options.Metrics.Register(pool), figures.register(options.Metrics)); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
 	}
@@ -64,14 +64,14 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	connections := &ClusterConnectionReconciler{
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
 		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
-		HubID: options.HubID, Orphans: options.Orphans.withDefaults(), OrphanedJobs: orphaned,
+		HubID: options.HubID, Orphans: options.Orphans.withDefaults(), Metrics: figures,
 	}
 	if err := connections.SetupWithManager(mgr); err != nil {
 		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)
 	}
 	jobs := &PooledJobReconciler{
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
-		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers,
+		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers, Metrics: figures,
 	}
 	if err := jobs.SetupWithManager(ctx, mgr); err != nil {
 		return nil, fmt.Errorf("PooledJob reconciler: %w", err)
@@ -80,10 +80,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 }
 
 // CacheOptions make a manager keep no more of the hub than the reconcilers need:
-// Secrets of its own namespace only, and of namespaces nothing but their labels.
+// Secrets of its own namespace only, of namespaces nothing but their labels, and of
+// PooledJobs that have their Job no template.
 func CacheOptions(namespace string) cache.Options {
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: slim,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
 			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {

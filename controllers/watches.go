@@ -21,8 +21,11 @@ import (
 // object when it starts.
 type Wakeups struct {
 	hub         client.Reader // answers from a cache with addIndexes
+	now         func() time.Time
 	connections queue
 	jobs        queue
+	// woken is since when there is news of each PooledJob that no reconcile has seen.
+	woken moments[types.NamespacedName]
 }
 
 // connectionChanged wakes a ClusterConnection and exactly its PooledJobs that need it;
@@ -43,7 +46,12 @@ func (w *Wakeups) remoteChanged(uid string) {
 }
 
 func (w *Wakeups) wakeJobs(which client.MatchingFields) {
+	if !w.jobs.started() {
+		return
+	}
+	now := w.now()
 	for _, name := range findJobs(context.Background(), w.hub, which) {
+		w.woken.note(name.NamespacedName, now) // first: the reconcile that follows takes it
 		w.jobs.add(name.NamespacedName)
 	}
 }
@@ -73,6 +81,8 @@ func (q *queue) Start(_ context.Context, target workqueue.TypedRateLimitingInter
 	q.target.Store(&target)
 	return nil
 }
+
+func (q *queue) started() bool { return q.target.Load() != nil }
 
 func (q *queue) add(name types.NamespacedName) {
 	if target := q.target.Load(); target != nil {

@@ -1,0 +1,92 @@
+package controllers
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+)
+
+// claim is which Job a PooledJob stands behind: that of its present attempt.
+type claim struct {
+	uid             string // of the Job that was observed; empty if none was
+	namespace, name string
+	bound           bool   // the run is, to a cluster
+	clusterUID      string // of that
+}
+
+func claimOf(hubID string, run *v1alpha1.PooledJob) claim {
+	intent, bound, _ := jobspec.BoundBy(run, hubID, jobspec.Intent{})
+	c := claim{
+		uid:       run.Status.JobRef.UID,
+		namespace: jobspec.TargetNamespace(run), name: jobspec.RemoteName(hubID, run, run.Status.Attempt),
+		bound: bound, clusterUID: intent.ClusterUID,
+	}
+	shared.share(&c.namespace, &c.clusterUID)
+	return c
+}
+
+// covers tells whether it is that Job, on the cluster of that UID, whatever its labels say.
+func (c claim) covers(job *batchv1.Job, clusterUID string) bool {
+	if c.uid == string(job.UID) {
+		return true
+	}
+	return c.name == job.Name && c.namespace == job.Namespace && (!c.bound || c.clusterUID == clusterUID)
+}
+
+// claims are those of all PooledJobs that the hub's API server had at the last list, by
+// the names of their Jobs. A list costs as much as there are PooledJobs, and after a start
+// every connection with an orphan wants one: those that want it at about the same time
+// share it.
+//
+// An old list does no harm: the intent of a run is on the hub before its Job is on the
+// target, and neither a PooledJob nor an attempt that is over comes back. So a list that
+// began after a Job was seen has whatever stands behind it.
+type claims struct {
+	mu           sync.Mutex // held for as long as a list takes
+	began, ended time.Time  // of the list; zero if there is none
+	byName       map[string][]claim
+	expiry       *time.Timer
+}
+
+// errListing tells that another caller lists just now, and that it is worth coming back.
+var errListing = errors.New("the PooledJobs are being listed")
+
+// listedAfter returns a list that began after that moment and ended at most maxAge ago. Do
+// not change it. It does not wait for another caller's list: those who ask have other work.
+func (c *claims) listedAfter(moment time.Time, maxAge time.Duration, now func() time.Time, list func() (map[string][]claim, error)) (map[string][]claim, error) {
+	if !c.mu.TryLock() {
+		return nil, errListing
+	}
+	defer c.mu.Unlock()
+	if c.began.After(moment) && now().Sub(c.ended) <= maxAge {
+		return c.byName, nil
+	}
+	c.drop() // first: two lists take room for two
+	began := now()
+	found, err := list()
+	if err != nil {
+		return nil, err
+	}
+	c.began, c.ended, c.byName = began, now(), found
+	c.expiry = time.AfterFunc(maxAge, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.began.Equal(began) {
+			c.drop()
+		}
+	})
+	return found, nil
+}
+
+// drop lets the list go. c.mu is held.
+func (c *claims) drop() {
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	c.began, c.ended, c.byName, c.expiry = time.Time{}, time.Time{}, nil, nil
+}

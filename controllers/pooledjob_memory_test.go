@@ -1,0 +1,69 @@
+package controllers
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// version is a PooledJob as some version of it was.
+func version(resourceVersion string, attempt int32) *v1alpha1.PooledJob {
+	return &v1alpha1.PooledJob{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "the-first", ResourceVersion: resourceVersion},
+		Status:     v1alpha1.PooledJobStatus{Attempt: attempt},
+	}
+}
+
+// wroteVersion remembers that a version was written over another.
+func (m *memories) wroteVersion(over string, written *v1alpha1.PooledJob) {
+	m.update(written, func(m *memory) { m.written, m.writtenOver = written, append(m.writtenOver, over) })
+}
+
+func TestACacheThatIsLateDoesNotCount(t *testing.T) {
+	g, m := NewWithT(t), &memories{}
+	g.Expect(m.latest(version("1", 0)).ResourceVersion).To(Equal("1"), "nothing was written")
+	m.wroteVersion("1", version("2", 0))
+	m.wroteVersion("2", version("3", 0))
+	for _, late := range []string{"1", "2", "1"} {
+		g.Expect(m.latest(version(late, 0)).ResourceVersion).To(Equal("3"), "the cache shows %s", late)
+	}
+	g.Expect(m.latest(version("4", 0)).ResourceVersion).To(Equal("4"), "somebody else has written since")
+	g.Expect(m.of(version("4", 0)).written).To(BeNil(), "it is kept for ever")
+	g.Expect(m.of(version("4", 0)).writtenOver).To(BeNil())
+}
+
+func TestWhatWasWrittenIsNotShared(t *testing.T) {
+	g, m := NewWithT(t), &memories{}
+	m.wroteVersion("1", version("2", 0))
+	m.latest(version("1", 0)).Status.Attempt = 7
+	g.Expect(m.latest(version("1", 0)).Status.Attempt).To(BeZero())
+}
+
+func TestACacheThatIsLateDoesNotBringAnAttemptBack(t *testing.T) {
+	g, m := NewWithT(t), &memories{}
+	m.update(version("1", 0), func(m *memory) { m.current = true })
+	m.wroteVersion("1", version("2", 1))
+	late := m.latest(version("1", 0))
+	g.Expect(late.Status.Attempt).To(BeEquivalentTo(1))
+	g.Expect(m.of(late).current).To(BeFalse(), "that was of the attempt before")
+}
+
+func TestWhatWasWrittenOfAnotherObjectDoesNotCount(t *testing.T) {
+	g, m := NewWithT(t), &memories{}
+	m.wroteVersion("1", version("2", 0))
+	again := version("1", 0)
+	again.UID = types.UID("the-second")
+	g.Expect(m.latest(again)).To(BeIdenticalTo(again))
+}
+
+func TestWhatWasWrittenDoesNotOutliveAConflict(t *testing.T) {
+	g, m := NewWithT(t), &memories{}
+	m.wroteVersion("1", version("2", 0))
+	m.outdated(client.ObjectKeyFromObject(version("1", 0)))
+	g.Expect(m.latest(version("1", 0)).ResourceVersion).To(Equal("1"), "the hub was restored")
+}

@@ -1,0 +1,140 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+const (
+	// writeInterval is the shortest time between two writes of a PooledJob that
+	// is not finished: what happens in between is written together.
+	writeInterval = time.Second
+	// countersInterval is how long a status waits of which only counters and times
+	// changed. A Job's counters move several times within the seconds of its start and of
+	// its end, and the writes that follow carry them.
+	countersInterval = 10 * time.Second
+)
+
+// writeMeta writes changed metadata of the PooledJob, if nobody has written it since it was
+// read. What is known of it is from then on what was written.
+func (r *run) writeMeta(ctx context.Context, kind hubWrite, changed *metav1.ObjectMeta) error {
+	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}
+	written, err := r.send(ctx, before, &v1alpha1.PooledJob{ObjectMeta: *changed}, r.Hub.Patch)
+	if err != nil {
+		return err
+	}
+	r.wrote(kind, written, r.before)
+	return nil
+}
+
+// writeStatus writes the status if it changed: a final one at once, one that tells something
+// new when enough time has passed since the last write, and any other when it has waited for
+// long enough. It returns the time until then.
+func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
+	if r.released || equality.Semantic.DeepEqual(*r.before, r.job.Status) {
+		return 0, nil
+	}
+	finished, more := jobstatus.Finished(&r.job.Status), tellsMore(r.before, &r.job.Status)
+	if !finished && !more && r.memory.waitsSince.IsZero() {
+		r.remember(func(m *memory) { m.waitsSince = r.now })
+	}
+	due := r.memory.writtenAt.Add(writeInterval)
+	if !more {
+		due = r.memory.waitsSince.Add(countersInterval)
+	}
+	if left := due.Sub(r.now); left > 0 && !finished {
+		return left, nil
+	}
+	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: *r.before}
+	after := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: r.job.Status}
+	written, err := r.send(ctx, before, after, func(ctx context.Context, o client.Object, p client.Patch, _ ...client.PatchOption) error {
+		return r.Hub.Status().Patch(ctx, o, p)
+	})
+	if err != nil {
+		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
+	}
+	if !finished || jobstatus.Finished(r.before) {
+		r.wrote(wroteStatus, written, &r.job.Status)
+		return 0, nil
+	}
+	r.wrote(wroteTerminal, written, &r.job.Status)
+	r.countEnd()
+	r.announceFailure()
+	return 0, nil
+}
+
+// send patches the difference between two PooledJobs that have no spec, and returns the
+// metadata after that. The hub is not asked for the rest: that is what was sent.
+func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob,
+	patch func(context.Context, client.Object, client.Patch, ...client.PatchOption) error) (*metav1.ObjectMeta, error) {
+	data, err := lockedPatch(before).Data(after)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a patch: %w", err)
+	}
+	answer := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: r.job.Namespace, Name: r.job.Name}}
+	answer.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("PooledJob"))
+	if err := patch(ctx, answer, client.RawPatch(types.MergePatchType, data)); err != nil {
+		if apierrors.IsConflict(err) {
+			r.memories.outdated(client.ObjectKeyFromObject(r.job))
+		}
+		return nil, err
+	}
+	answer.ManagedFields = nil
+	return &answer.ObjectMeta, nil
+}
+
+// wrote notes a write that the hub has acknowledged, and what the PooledJob is since.
+func (r *run) wrote(kind hubWrite, written *metav1.ObjectMeta, status *v1alpha1.PooledJobStatus) {
+	r.Metrics.wrote(kind)
+	over := r.job.ResourceVersion
+	r.job.ObjectMeta = *written
+	// Nobody changes what it shares with r.job: metadata are replaced as a whole, and the
+	// status is not touched after it was written.
+	latest := &v1alpha1.PooledJob{TypeMeta: r.job.TypeMeta, ObjectMeta: *written, Spec: r.job.Spec, Status: *status}
+	r.remember(func(m *memory) {
+		m.writtenAt = r.now
+		if kind == wroteStatus || kind == wroteTerminal {
+			m.waitsSince = time.Time{}
+		}
+		if over != written.ResourceVersion {
+			m.writtenOver, m.written = append(slices.Clip(m.writtenOver), over), latest
+		}
+	})
+}
+
+// countEnd counts a run whose final status is on the hub.
+func (r *run) countEnd() {
+	r.arrivals.take(r.job.UID) // it may never have had a Job
+	r.Metrics.runFinished(r.cluster, r.job.Status.Phase)
+	if ended := r.memory.endedAt; !ended.IsZero() {
+		r.Metrics.endWritten(r.cluster, r.Now().Sub(ended))
+	}
+}
+
+// tellsMore tells whether a status says something new that somebody waits for, as
+// against other counters or the end of a trouble.
+func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
+	return !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||
+		(after.Result.Reason != "" && after.Result.Reason != before.Result.Reason)
+}
+
+// announceFailure emits an Event for a run that has failed.
+func (r *run) announceFailure() {
+	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed != nil {
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, maxEventNote))
+	}
+}
