@@ -55,6 +55,14 @@ test-chaos: localkube build ## Break everything for CHAOS_DURATION (30m) with CH
 	CHAOS_DURATION=$(or $(CHAOS_DURATION),30m) CHAOS_JOBS=$(or $(CHAOS_JOBS),600) CHAOS_SEED=$(CHAOS_SEED) \
 	  go test ./test/chaos -timeout 0 -v -ginkgo.v -ginkgo.timeout 8760h
 
+.PHONY: bench
+bench: localkube build ## Measure everything beside the floor and per-task clients (an hour; BENCH="-scenarios=..." for parts). Results go to bench-results/.
+	go run ./test/bench $(BENCH)
+
+.PHONY: bench-quick
+bench-quick: localkube build ## Check the requests, connections and duplicates that can be counted in two minutes.
+	go run ./test/bench -quick
+
 .PHONY: test-e2e
 test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
 	go test ./test/e2e/... -timeout 30m -v
