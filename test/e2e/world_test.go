@@ -97,6 +97,14 @@ func gone(obj client.Object) func(context.Context) (bool, error) {
 	}
 }
 
+// removed deletes an object of the hub and waits until it is gone: one of that name that
+// is applied while the former is on its way out would go with it.
+func removed(ctx context.Context, obj client.Object) {
+	GinkgoHelper()
+	Expect(hub.Delete(ctx, obj)).To(Succeed())
+	Eventually(gone(obj)).WithContext(ctx).Should(BeTrue())
+}
+
 func havePhase(phase v1alpha1.PooledJobPhase) gtypes.GomegaMatcher {
 	return HaveField("Status.Phase", phase)
 }
