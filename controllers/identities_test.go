@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
 
 // Identities of the target, with the rights in config/target/role.yaml and no others,
@@ -88,7 +89,11 @@ func tokenOf(ctx context.Context, account string, lifetime time.Duration) (token
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
 	of := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: account}}
 	Expect(target.SubResource("token").Create(ctx, of, request)).To(Succeed())
-	return request.Status.Token, request.Status.ExpirationTimestamp.Time
+	// The token has another end than the answer if a second passed in between.
+	expires, ends := kubeconfig.Identity{Token: request.Status.Token}.ExpiresAt()
+	Expect(ends).To(BeTrue())
+	Expect(expires).To(BeTemporally("~", request.Status.ExpirationTimestamp.Time, 2*time.Second))
+	return request.Status.Token, expires
 }
 
 // kubeconfigOf writes a kubeconfig; user are the fields of its user.

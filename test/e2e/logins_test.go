@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
 
@@ -108,9 +109,9 @@ func (r *rotator) newLogin(ctx context.Context, user string) *login {
 	if strings.HasPrefix(user, "sa-") {
 		return r.newToken(ctx, user)
 	}
-	kubeconfig, err := r.cluster.KubeconfigFor(user, loginGroup)
+	data, err := r.cluster.KubeconfigFor(user, loginGroup)
 	Expect(err).NotTo(HaveOccurred())
-	config, err := clientcmd.Load(kubeconfig)
+	config, err := clientcmd.Load(data)
 	Expect(err).NotTo(HaveOccurred())
 	info := *config.AuthInfos[config.Contexts[config.CurrentContext].AuthInfo]
 	block, _ := pem.Decode(info.ClientCertificateData)
@@ -132,8 +133,12 @@ func (r *rotator) newToken(ctx context.Context, user string) *login {
 		BoundObjectRef:    &authenticationv1.BoundObjectReference{Kind: "Secret", APIVersion: "v1", Name: secret.Name, UID: secret.UID},
 	}}
 	Expect(r.cluster.Client.SubResource("token").Create(ctx, account, request)).To(Succeed())
+	// The token has another end than the answer if a second passed in between.
+	expires, ends := kubeconfig.Identity{Token: request.Status.Token}.ExpiresAt()
+	Expect(ends).To(BeTrue())
+	Expect(expires).To(BeTemporally("~", request.Status.ExpirationTimestamp.Time, 2*time.Second))
 	return &login{
-		user: user, secret: secret, expires: request.Status.ExpirationTimestamp.Time,
+		user: user, secret: secret, expires: expires,
 		info: clientcmdapi.AuthInfo{Token: request.Status.Token},
 	}
 }
