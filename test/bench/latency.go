@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -39,8 +40,24 @@ func latency(ctx context.Context, b *bench) error {
 			all.dispatch, all.lag = append(all.dispatch, l.dispatch...), append(all.lag, l.lag...)
 		}
 		b.addTails(&all)
-		return nil
+		return b.traceIdle(ctx, w)
 	})
+}
+
+// traceIdle keeps an execution trace of jobs that nobody measures, if traces are asked for.
+func (b *bench) traceIdle(ctx context.Context, w *world) error {
+	if b.profiles == "" {
+		return nil
+	}
+	if err := w.startManager(ctx); err != nil {
+		return err
+	}
+	traced := make(chan error, 1)
+	go func() { traced <- b.keepProfiles(ctx, w, []profile{{"trace?seconds=5", "latency.trace"}}) }()
+	if _, _, err := w.oneByOne(ctx, w.targets[0], idleSamples); err != nil {
+		return err
+	}
+	return errors.Join(<-traced, w.stopManager())
 }
 
 // addIdle adds the medians of a repetition.

@@ -73,7 +73,7 @@ func main() {
 		folder      = flag.String("out", "bench-results", "Folder for bench.json, bench.md and bench.html.")
 		controllers = flag.String("controllers", "simulated", "Who runs the Jobs of the scenario throughput: simulated, or real for the targets' own Job controller and scheduler, with kwok as kubelet.")
 		manager     = flag.String("manager", "", "Program of the manager to measure; without it bin/manager.")
-		profiles    = flag.String("profiles", "", "Folder for CPU and heap profiles of the manager, of those scenarios that have a part worth it.")
+		profiles    = flag.String("profiles", "", "Folder for profiles and execution traces of the manager, of the scenarios throughput, latency and population.")
 	)
 	flag.Parse()
 	if *controllers != "simulated" && *controllers != "real" {

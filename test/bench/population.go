@@ -108,7 +108,7 @@ func (b *bench) grow(ctx context.Context, w *world) (names []string, err error) 
 	if err := b.sizeOf(ctx, w, names[0]); err != nil {
 		return nil, err
 	}
-	return names, b.keepProfile(ctx, w, "heap?gc=1", "population-heap.pprof")
+	return names, b.keepProfiles(ctx, w, []profile{{"heap?gc=1", "population-heap.pprof"}})
 }
 
 // sizeOf notes how large a running PooledJob is on the hub, whose etcd keeps it as JSON.

@@ -153,16 +153,28 @@ func (w *world) liveHeap(ctx context.Context) (float64, error) {
 	return figures["go_memstats_heap_alloc_bytes"], err
 }
 
-// keepProfile writes a profile of the manager into the folder for them, if there is one.
-func (b *bench) keepProfile(ctx context.Context, w *world, name, file string) error {
+// profile is one of net/http/pprof, and the file that it is kept in.
+type profile struct{ name, file string }
+
+// keepProfiles writes profiles of the manager, which take as long as their names say, into
+// the folder for them, if there is one.
+func (b *bench) keepProfiles(ctx context.Context, w *world, profiles []profile) error {
 	if b.profiles == "" {
 		return nil
 	}
-	data, err := w.env.Manager().Profile(ctx, name)
-	if err == nil {
-		err = errors.Join(os.MkdirAll(b.profiles, 0o755), os.WriteFile(filepath.Join(b.profiles, file), data, 0o600))
+	if err := os.MkdirAll(b.profiles, 0o755); err != nil {
+		return err
 	}
-	return err
+	for _, p := range profiles {
+		data, err := w.env.Manager().Profile(ctx, p.name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(b.profiles, p.file), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watchesOfRuns counts the watches of Jobs and Pods that an API server has open.

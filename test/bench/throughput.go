@@ -16,6 +16,15 @@ const throughputName = "1,000 jobs at once, 1 target"
 // settle is the pause between two variants, for what the one before has left to do.
 const settle = 2 * time.Second
 
+// profilesUnderLoad are taken one after the other while the last 1,000 jobs run.
+var profilesUnderLoad = []profile{
+	{"profile?seconds=8", "throughput-cpu.pprof"},
+	{"trace?seconds=2", "throughput.trace"},
+	{"allocs", "throughput-allocs.pprof"},
+	{"block", "throughput-block.pprof"},
+	{"mutex", "throughput-mutex.pprof"},
+}
+
 // throughput measures how many jobs a second go from their creation to their end on the
 // hub: of the floor and of the manager, in turn and in changing order, and then of a client
 // for each task, which leaves thousands of connections behind.
@@ -94,18 +103,18 @@ func (b *bench) floorRate(ctx context.Context, w *world, n int) (float64, error)
 }
 
 // managerRate is how many the manager does, which is started for it.
-func (b *bench) managerRate(ctx context.Context, w *world, n int, profile bool) (float64, error) {
+func (b *bench) managerRate(ctx context.Context, w *world, n int, profiling bool) (float64, error) {
 	if err := w.startManager(ctx); err != nil {
 		return 0, err
 	}
 	names := newNames(n)
 	profiled := make(chan error, 1)
 	go func() {
-		if !profile {
+		if !profiling {
 			profiled <- nil
 			return
 		}
-		profiled <- b.keepProfile(ctx, w, "profile?seconds=8", "throughput-cpu.pprof")
+		profiled <- b.keepProfiles(ctx, w, profilesUnderLoad)
 	}()
 	before, err := w.patches(ctx)
 	if err != nil {
