@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -159,8 +160,7 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	if err != nil {
 		return 0, err
 	}
-	jobs := lease.Jobs()
-	suspects, err := r.suspects(ctx, jobs, lease.ClusterUID())
+	suspects, inView, err := r.suspects(ctx, lease.Jobs(), lease.ClusterUID())
 	if err != nil {
 		return 0, err
 	}
@@ -181,7 +181,7 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	r.report(connection, orphans, state.seen)
 	state.ready, state.next, state.seen = true, now.Add(again), seen
 	if deleting && len(orphans) > 0 && r.sweeps.mayDelete(lease.ClusterUID(), now, r.Orphans.Interval) {
-		if r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), len(jobs))]) == 0 {
+		if r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), inView)]) == 0 {
 			r.sweeps.deletedNone(lease.ClusterUID()) // another connection may be able to
 		}
 	}
@@ -222,22 +222,22 @@ func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*bat
 }
 
 // suspects are the Jobs that have no PooledJob behind them in the cache, and are not
-// being deleted.
-func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs []*batchv1.Job, clusterUID string) ([]*batchv1.Job, error) {
-	var suspects []*batchv1.Job
-	for _, job := range jobs {
+// being deleted. inView is how many Jobs there are.
+func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], clusterUID string) (suspects []*batchv1.Job, inView int, err error) {
+	for job := range jobs {
+		inView++
 		if !job.DeletionTimestamp.IsZero() || job.Labels[v1alpha1.LabelHub] != r.HubID {
 			continue
 		}
 		var found v1alpha1.PooledJobList
 		if err := r.Hub.List(ctx, &found, client.MatchingFields{jobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, fmt.Errorf("looking for the PooledJob of a remote Job: %w", err)
+			return nil, 0, fmt.Errorf("looking for the PooledJob of a remote Job: %w", err)
 		}
 		if len(found.Items) == 0 || !standsBehind(r.HubID, &found.Items[0], job, clusterUID) {
 			suspects = append(suspects, job)
 		}
 	}
-	return suspects, nil
+	return suspects, inView, nil
 }
 
 // standsBehind tells whether a PooledJob stands behind a Job.

@@ -3,6 +3,7 @@ package connpool
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -66,15 +67,20 @@ func (l *Lease) view(namespace string) (*informers, error) {
 }
 
 // Jobs are all watched Jobs, as Job has them, of the namespaces whose view is up to
-// date.
-func (l *Lease) Jobs() []*batchv1.Job {
-	var all []*batchv1.Job
-	for _, view := range l.views {
-		if view.ctx.Err() == nil {
-			all = append(all, view.store.allJobs()...)
+// date. Each is made when its turn comes: a target may have tens of thousands.
+func (l *Lease) Jobs() iter.Seq[*batchv1.Job] {
+	return func(yield func(*batchv1.Job) bool) {
+		for _, view := range l.views {
+			if view.ctx.Err() != nil {
+				continue
+			}
+			for job := range view.store.jobs() {
+				if !yield(job) {
+					return
+				}
+			}
 		}
 	}
-	return all
 }
 
 // Job is the watched Job of that name; nil when the view has none. It is cut down to what a

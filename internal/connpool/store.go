@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -107,15 +108,19 @@ func (s *store) job(namespace, name string) *batchv1.Job {
 	return s.readJob(r)
 }
 
-func (s *store) allJobs() []*batchv1.Job {
-	s.mu.RLock()
-	records := slices.Collect(maps.Values(s.objects[kindJob]))
-	s.mu.RUnlock()
-	all := make([]*batchv1.Job, 0, len(records))
-	for _, r := range records {
-		all = append(all, s.readJob(r))
+// jobs are the Jobs that there are when they begin to be asked for; each is made when its
+// turn comes.
+func (s *store) jobs() iter.Seq[*batchv1.Job] {
+	return func(yield func(*batchv1.Job) bool) {
+		s.mu.RLock()
+		records := slices.Collect(maps.Values(s.objects[kindJob]))
+		s.mu.RUnlock()
+		for _, r := range records {
+			if !yield(s.readJob(r)) {
+				return
+			}
+		}
 	}
-	return all
 }
 
 // podsOf are the Pods of a run in a namespace.
@@ -169,6 +174,9 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 		}
 		r.name = before.name // the string that the map holds
 		s.unlink(k, before)
+		if k == kindJob && before.key != r.key {
+			delete(s.gone, before.key)
+		}
 	}
 	s.objects[k][r.name] = r
 	s.link(k, r)

@@ -90,7 +90,7 @@ func TestStoreHoldsWhatItWasGiven(t *testing.T) {
 	r.Expect(r.jobs.Delete(jobOf("a", "one"))).To(Succeed())
 	r.expectTold("a", "b", "a")
 	r.Expect(namesOfPods(r.store.podsOf("a", "ns"))).To(ConsistOf("p"))
-	r.Expect(r.store.allJobs()).To(BeEmpty())
+	r.Expect(slices.Collect(r.store.jobs())).To(BeEmpty())
 	r.Expect(r.store.runs).To(HaveLen(1), "a run without objects is kept")
 }
 
@@ -178,6 +178,24 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r.Expect(gone("a")).To(BeEmpty())
 	r.Expect(gone("b")).To(HaveLen(1))
 	r.Expect(r.store.gone).To(HaveLen(1), "a key that has nothing is kept")
+	r.Expect(r.jobs.Update(jobOf("c", "b"))).To(Succeed())
+	r.Expect(r.store.gone).To(BeEmpty(), "its Job is another run's now")
+}
+
+func TestJobsAreMadeOneByOne(t *testing.T) {
+	r := newStoreRig(t)
+	for _, name := range []string{"one", "two", "three"} {
+		r.Expect(r.jobs.Add(jobOf(name, name))).To(Succeed())
+	}
+	var seen []string
+	for job := range r.store.jobs() {
+		seen = append(seen, job.Name)
+		r.Expect(r.jobs.Add(jobOf("later", "later"))).To(Succeed(), "the store is not held meanwhile")
+	}
+	r.Expect(seen).To(ConsistOf("one", "two", "three"))
+	for range r.store.jobs() {
+		break
+	}
 }
 
 func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
