@@ -68,6 +68,32 @@ const (
 	socketInode   = 9
 )
 
+// mostConnections looks at how many connections a process has to a server, from now until the
+// result is called, which is the most that there were.
+func mostConnections(ctx context.Context, pid int, server string) func() (int, error) {
+	ctx, stop := context.WithCancel(ctx)
+	type result struct {
+		most int
+		err  error
+	}
+	done := make(chan result)
+	go func() {
+		var r result
+		for r.err == nil && ctx.Err() == nil {
+			n := 0
+			n, r.err = connectionsTo(pid, server)
+			r.most = max(r.most, n)
+			pause(ctx, 200*time.Millisecond)
+		}
+		done <- r
+	}()
+	return func() (int, error) {
+		stop()
+		r := <-done
+		return r.most, r.err
+	}
+}
+
 func countSockets(pid int, server string, column int) (int, error) {
 	u, err := url.Parse(server)
 	if err != nil {

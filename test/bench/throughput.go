@@ -120,10 +120,13 @@ func (b *bench) managerRate(ctx context.Context, w *world, n int, profiling bool
 	if err != nil {
 		return 0, err
 	}
+	connections := mostConnections(ctx, w.env.Manager().PID(), w.targets[0].api.url)
 	rate, err := b.rate(ctx, w, variantManager, names, func() error { return w.create(ctx, names, w.targets[0]) })
-	if err != nil {
+	most, countErr := connections()
+	if err := errors.Join(err, countErr); err != nil {
 		return 0, err
 	}
+	b.results.mustBe(b.results.add(throughputName, "TCP connections to the target, at most", variantManager, "connections", float64(most)), 1)
 	after, err := w.patches(ctx)
 	if err != nil {
 		return 0, err
