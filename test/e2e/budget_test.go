@@ -47,6 +47,13 @@ func about(name string) func(localcluster.AuditEvent) bool {
 	return func(e localcluster.AuditEvent) bool { return e.ObjectRef.Name == name }
 }
 
+// eventOf picks the requests about Events of an object of that name.
+func eventOf(name string) func(localcluster.AuditEvent) bool {
+	return func(e localcluster.AuditEvent) bool {
+		return e.ObjectRef.Resource == "events" && strings.HasPrefix(e.ObjectRef.Name, name+".")
+	}
+}
+
 var _ = Describe("The requests of the manager", func() {
 	BeforeEach(onlyLocal)
 
@@ -67,7 +74,7 @@ var _ = Describe("The requests of the manager", func() {
 			Expect(hub.Delete(ctx, job)).To(Succeed())
 		}
 		writes := 0
-		for _, job := range jobs {
+		for i, job := range jobs {
 			Eventually(gone(job)).WithContext(ctx).Should(BeTrue())
 			Eventually(requests).WithArguments(target, about(jobspec.RemoteName(hubID, job, 0))).Should(Equal(map[string]int{
 				"create jobs": 1, "delete jobs": 1, "get jobs": 1,
@@ -76,6 +83,11 @@ var _ = Describe("The requests of the manager", func() {
 			Expect(onHub["patch pooledjobs"]).To(Equal(2), "intent, and finalizer off")
 			Expect(onHub).To(HaveLen(2), "%v", onHub)
 			writes += onHub["patch pooledjobs"] + onHub["patch pooledjobs/status"]
+			events := map[string]int{}
+			if i%2 != 0 {
+				events["create events"] = 1 // of its failure
+			}
+			Eventually(requests).WithArguments(local.Hub, eventOf(job.Name)).Should(Equal(events), job.Name)
 		}
 		// A Pod that takes more than a second to start costs one write more.
 		Expect(writes).To(BeNumerically("<=", 4*number+number/4))

@@ -61,8 +61,8 @@ func (e AuditEvent) String() string {
 // AuditEvents returns the requests that the API server has answered since the
 // cluster's start, in the order of the answers: all that concern PooledJobs,
 // ClusterConnections and Jobs, writes of Pods and of Namespaces, reads of kube-system,
-// and whatever else was written by users that are no part of the cluster. Watches are
-// left out, and requests that ended because the API server did.
+// and whatever else users asked for that are no part of the cluster. Watches, Leases,
+// probes and discovery are left out, and requests that ended because the API server did.
 // It needs Options.Audit.
 func (c *Cluster) AuditEvents() ([]AuditEvent, error) {
 	log, err := c.AuditLog()

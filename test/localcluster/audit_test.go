@@ -8,7 +8,11 @@ import (
 	. "github.com/onsi/gomega"
 	gtypes "github.com/onsi/gomega/types"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 func testAudit(t *testing.T, audited, other *Cluster) {
@@ -33,6 +37,12 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "audited"}}
 	_, err = client.CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
 	g.Expect(err).NotTo(HaveOccurred())
+	stranger := strangerTo(t, audited)
+	_, err = stranger.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	g.Expect(err).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
+	event := &eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Name: "audited"}}
+	_, err = stranger.EventsV1().Events(namespace).Create(t.Context(), event, metav1.CreateOptions{})
+	g.Expect(err).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
 
 	request := func(verb, resource, name string, code int) gtypes.GomegaMatcher {
 		return And(HaveField("Verb", verb), HaveField("ObjectRef.Resource", resource), HaveField("ObjectRef.Name", name),
@@ -44,8 +54,10 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 		events, err = audited.AuditEvents()
 		g.Expect(err).NotTo(HaveOccurred())
 		return events
-	}).Should(ContainElements(request("create", "jobs", "audited", 201), request("create", "jobs", "audited", 409), request("get", "namespaces", "kube-system", 200)))
-	g.Expect(events).NotTo(ContainElement(HaveField("ObjectRef.Resource", "nodes")))
+	}).Should(ContainElements(request("create", "jobs", "audited", 201), request("create", "jobs", "audited", 409), request("get", "namespaces", "kube-system", 200),
+		And(HaveField("User.Username", "stranger"), HaveField("Verb", "list"), HaveField("ObjectRef.Resource", "nodes")),
+		And(HaveField("User.Username", "stranger"), HaveField("Verb", "create"), HaveField("ObjectRef.Resource", "events"))))
+	g.Expect(events).NotTo(ContainElement(And(HaveField("ObjectRef.Resource", "nodes"), HaveField("User.Username", "admin"))))
 	g.Expect(events).NotTo(ContainElement(HaveField("ObjectRef.Resource", "secrets")))
 	later, err := log.Next()
 	g.Expect(err).NotTo(HaveOccurred())
@@ -60,4 +72,15 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 			g.Expect(event.String()).To(HaveSuffix("admin create jobs " + namespace + "/audited: 201"))
 		}
 	}
+}
+
+// strangerTo is a client of a user that is no part of the cluster, and may do nothing.
+func strangerTo(t *testing.T, cluster *Cluster) kubernetes.Interface {
+	t.Helper()
+	g := NewWithT(t)
+	data, err := cluster.KubeconfigFor("stranger")
+	g.Expect(err).NotTo(HaveOccurred())
+	config, err := clientcmd.RESTConfigFromKubeConfig(data)
+	g.Expect(err).NotTo(HaveOccurred())
+	return clientFor(t, config)
 }
