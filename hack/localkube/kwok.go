@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
@@ -48,11 +47,11 @@ func runKwok() int {
 // nodes and of Pods make their stages when they see a first object: a kwok that was started
 // where there are both ended, now and then, with "concurrent map writes".
 func learnTypes(ctx context.Context) error {
-	var failed []error
 	for _, object := range []any{&corev1.Node{}, &corev1.Pod{}} {
 		stage := lifecycle.NewStage(&internalversion.Stage{Spec: internalversion.StageSpec{Selector: &internalversion.StageSelector{}}})
-		_, err := lifecycle.Lifecycle{stage}.Match(ctx, &lifecycle.Event{Data: object})
-		failed = append(failed, err)
+		if _, err := (lifecycle.Lifecycle{stage}).Match(ctx, &lifecycle.Event{Data: object}); err != nil {
+			return err
+		}
 	}
-	return errors.Join(failed...)
+	return nil
 }

@@ -11,8 +11,6 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 func testAudit(t *testing.T, audited, other *Cluster) {
@@ -37,7 +35,7 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "audited"}}
 	_, err = client.CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
 	g.Expect(err).NotTo(HaveOccurred())
-	stranger := strangerTo(t, audited)
+	stranger := clientAs(t, audited, "stranger")
 	_, err = stranger.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
 	g.Expect(err).To(MatchError(apierrors.IsForbidden, "IsForbidden"))
 	event := &eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Name: "audited"}}
@@ -72,15 +70,4 @@ func testAudit(t *testing.T, audited, other *Cluster) {
 			g.Expect(event.String()).To(HaveSuffix("admin create jobs " + namespace + "/audited: 201"))
 		}
 	}
-}
-
-// strangerTo is a client of a user that is no part of the cluster, and may do nothing.
-func strangerTo(t *testing.T, cluster *Cluster) kubernetes.Interface {
-	t.Helper()
-	g := NewWithT(t)
-	data, err := cluster.KubeconfigFor("stranger")
-	g.Expect(err).NotTo(HaveOccurred())
-	config, err := clientcmd.RESTConfigFromKubeConfig(data)
-	g.Expect(err).NotTo(HaveOccurred())
-	return clientFor(t, config)
 }

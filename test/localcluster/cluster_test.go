@@ -110,12 +110,8 @@ func testKubeconfig(t *testing.T, cluster *Cluster) {
 
 func testUser(t *testing.T, cluster *Cluster) {
 	g := NewWithT(t)
-	data, err := cluster.KubeconfigFor("jane", "testers")
-	g.Expect(err).NotTo(HaveOccurred())
-	config, err := clientcmd.RESTConfigFromKubeConfig(data)
-	g.Expect(err).NotTo(HaveOccurred())
-	jane := clientFor(t, config).CoreV1().Nodes()
-	_, err = jane.List(t.Context(), metav1.ListOptions{})
+	jane := clientAs(t, cluster, "jane", "testers").CoreV1().Nodes()
+	_, err := jane.List(t.Context(), metav1.ListOptions{})
 	g.Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
 
 	rbac := clientOf(t, cluster).RbacV1()
@@ -244,4 +240,15 @@ func memory(pids map[string]string) map[string]int {
 func clientOf(t *testing.T, cluster *Cluster) kubernetes.Interface {
 	t.Helper()
 	return clientFor(t, cluster.Config())
+}
+
+// clientAs is a client of a user that has no rights but those that RBAC gives it.
+func clientAs(t *testing.T, cluster *Cluster, user string, groups ...string) kubernetes.Interface {
+	t.Helper()
+	g := NewWithT(t)
+	data, err := cluster.KubeconfigFor(user, groups...)
+	g.Expect(err).NotTo(HaveOccurred())
+	config, err := clientcmd.RESTConfigFromKubeConfig(data)
+	g.Expect(err).NotTo(HaveOccurred())
+	return clientFor(t, config)
 }
