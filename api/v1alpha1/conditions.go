@@ -96,6 +96,10 @@ const (
 	// ReasonOrphanedJobs surfaces on an Event when the cluster has Jobs of this
 	// installation that no PooledJob stands behind.
 	ReasonOrphanedJobs = "OrphanedJobs"
+	// ReasonFinishedJobsDeleted surfaces on an Event when a policy of the cluster has Jobs
+	// deleted soon after they finish, and keeps the manager from changing that: results
+	// may be lost while the manager or the way to the cluster is away.
+	ReasonFinishedJobsDeleted = "FinishedJobsDeleted"
 	// ReasonDeleting surfaces when a deleted ClusterConnection waits for
 	// PooledJobs that still have to clean up on the target.
 	ReasonDeleting = "Deleting"
@@ -160,9 +164,14 @@ const (
 	ReasonSuspended = "Suspended"
 	// ReasonResumed surfaces when the remote Job was resumed.
 	ReasonResumed = "Resumed"
-	// ReasonRemoteJobDeleted surfaces when the remote Job was deleted on the
-	// target by somebody else before it finished. Final; it is not run again.
+	// ReasonRemoteJobDeleted surfaces when the manager saw that somebody else began to
+	// delete the remote Job on the target before it had ended. Final; it is not run
+	// again.
 	ReasonRemoteJobDeleted = "RemoteJobDeleted"
+	// ReasonRemoteJobEndUnknown surfaces when the remote Job is proven gone, or may have
+	// come and gone, and nobody saw how it ended: it may have completed before it was
+	// deleted. Final; it is not run again.
+	ReasonRemoteJobEndUnknown = "RemoteJobEndUnknown"
 	// ReasonSynced surfaces when the status is kept up to date.
 	ReasonSynced = "Synced"
 	// ReasonAbandoned surfaces on an Event when a PooledJob was let go whose
@@ -178,6 +187,13 @@ const (
 	// ResultPodGone surfaces when the Job ended but the Pod that would tell
 	// the exit code is gone. An exit code is never invented.
 	ResultPodGone = "PodGone"
+	// ResultAmbiguous surfaces when the Job failed and it cannot be told which of several
+	// Pods, that ended differently, decided that. The message names them. An exit code is
+	// never guessed.
+	ResultAmbiguous = "Ambiguous"
+	// ResultContainerEnded surfaces while a Pod runs of which one container has ended and
+	// another goes on; the message names them.
+	ResultContainerEnded = "ContainerEnded"
 	// ResultCompleted surfaces when the container ended with exit code 0 and gave
 	// no reason of its own.
 	ResultCompleted = "Completed"
