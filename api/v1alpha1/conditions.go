@@ -194,6 +194,12 @@ const (
 	// ResultContainerEnded surfaces while a Pod runs of which one container has ended and
 	// another goes on; the message names them.
 	ResultContainerEnded = "ContainerEnded"
+	// ResultDeadlineExceeded surfaces when the Job failed by its activeDeadlineSeconds. The
+	// exit code, if there is one, is that of the containers that were stopped by it.
+	ResultDeadlineExceeded = "DeadlineExceeded"
+	// ResultCancelled surfaces when the run was stopped because of spec.cancel. The exit
+	// code, if there is one, is that of the containers that were stopped by it.
+	ResultCancelled = "Cancelled"
 	// ResultCompleted surfaces when the container ended with exit code 0 and gave
 	// no reason of its own.
 	ResultCompleted = "Completed"

@@ -20,16 +20,47 @@
 //	Dispatched=True, reason Started    Running
 //	anything else                      Pending
 //
-// # Which Pod speaks for the run
+// # Who speaks for a run that has ended
 //
-// The result tells how one container of one Pod ended. Of a failed Job that is
-// the Pod whose failure was one too many: by time of ending the failed Pod with
-// the number backoffLimit+1, or the last one when fewer failed. Of a Job that
-// completed it is the Pod that succeeded last. Within a Pod it is the container
-// that failed first, else the first container.
+// The result tells how one container ended: the one whose end decided the Job's fate. If
+// that cannot be told there is no exit code, and the result says why. The rules below
+// follow the Job controller of Kubernetes 1.37 (pkg/controller/job).
 //
-// When no such Pod can be found although some ended, the result has reason
-// PodGone and no exit code.
+// These Pods count (pods.go). A Pod is the Job's when the Job's UID controls it; labels
+// prove nothing. Of those the Job controller counts the ones that have its finalizer
+// (batch.kubernetes.io/job-tracking) when they end: when it suspends or scales down a Job it
+// takes the finalizer off before it deletes a Pod. A Pod was stopped when its deletion was
+// asked for before its end, to the second; that ranks it behind those that ended by
+// themselves, and does not exclude it: an evicted Pod, or one that somebody deletes, counts as
+// a failure.
+//
+// These containers of a Pod count (containers.go). A state without startedAt is no end: the
+// kubelet invents exit code 137 for containers that never ran. Of a Pod that failed the init
+// or main container speaks that failed first, by the order of the spec where seconds are
+// equal; of one that succeeded the first main container of the spec. Sidecars do not speak,
+// with one exception: a rule of a podFailurePolicy can match one.
+//
+// The first rule that applies decides (rules.go):
+//
+//	verdict                        who speaks
+//	Complete, no Pod succeeded     nobody: a Job without completions
+//	Complete                       the Pod that succeeded last; after a successPolicy, of the
+//	                               indexes that its rule names
+//	PodFailurePolicy               the Pod and container that the condition's message names, if
+//	                               the Pod agrees; else the first Pod that a FailJob rule matches
+//	DeadlineExceeded, or cancel    nobody decided: the exit code is that of what was stopped, if
+//	                               all agree; without any, what the Pods waited for stays
+//	MaxFailedIndexesExceeded       the index that was one too many, by its last Pod
+//	FailedIndexes                  the index that failed first, by its last Pod
+//	BackoffLimitExceeded, where    the container that was restarted last, as it had ended
+//	Pods are restarted             before that
+//	BackoffLimitExceeded, others   of the Pods that no Ignore rule matches the number
+//	                               backoffLimit+1, of those that ended by themselves or, if
+//	                               these are fewer, of all
+//
+// Times have whole seconds, so Pods of one second have no order: where it would matter
+// and they ended differently, the result has reason Ambiguous. Where a Pod that would have to
+// be asked is gone, it has reason PodGone. Neither has an exit code.
 //
 // # Before the end
 //
@@ -37,5 +68,6 @@
 // cannot be scheduled, or the reason for which a container waits, if it is more than
 // that it is being made. The Pod that was named last is named again as long as it
 // waits, and its words stand while the reason does: a back-off that grows is no news.
-// They stay when the Job fails without any Pod having ended.
+// They stay when the Job fails without any container having started. If nothing waits, the
+// result says which container of a Pod has ended while another goes on.
 package jobstatus

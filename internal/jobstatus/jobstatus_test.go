@@ -1,6 +1,7 @@
 package jobstatus
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -44,16 +45,20 @@ func remoteJob(active, succeeded, failed int32, kind batchv1.JobConditionType) *
 }
 
 func pod(name string, phase corev1.PodPhase, containers ...corev1.ContainerStateTerminated) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PodStatus{Phase: phase}}
+	owner := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "run-1", UID: "job-uid", Controller: ptr(true)}
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{owner}},
+		Status:     corev1.PodStatus{Phase: phase},
+	}
 	for i := range containers {
-		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses,
-			corev1.ContainerStatus{State: corev1.ContainerState{Terminated: &containers[i]}})
+		c := corev1.ContainerStatus{Name: fmt.Sprintf("c%d", i), State: corev1.ContainerState{Terminated: &containers[i]}}
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, c)
 	}
 	return p
 }
 
 func exit(code int32, second int, message string) corev1.ContainerStateTerminated {
-	return corev1.ContainerStateTerminated{ExitCode: code, FinishedAt: at(second), Message: message}
+	return corev1.ContainerStateTerminated{ExitCode: code, StartedAt: at(1), FinishedAt: at(second), Message: message}
 }
 
 func observe(job *v1alpha1.PooledJob, remote *batchv1.Job, pods ...*corev1.Pod) {
@@ -69,10 +74,12 @@ func TestPhaseFollowsTheRemoteJob(t *testing.T) {
 		"created":                   {remoteJob(0, 0, 0, ""), nil, v1alpha1.PooledJobPending},
 		"Pod waits":                 {remoteJob(1, 0, 0, ""), []*corev1.Pod{pod("a", corev1.PodPending)}, v1alpha1.PooledJobPending},
 		"Pod runs":                  {remoteJob(1, 0, 0, ""), []*corev1.Pod{pod("a", corev1.PodRunning)}, v1alpha1.PooledJobRunning},
-		"one of several failed":     {remoteJob(1, 0, 1, ""), nil, v1alpha1.PooledJobRunning},
+		"Pod has run":               {remoteJob(1, 0, 1, ""), []*corev1.Pod{pod("a", corev1.PodFailed, exit(3, 5, ""))}, v1alpha1.PooledJobRunning},
+		"Pod failed, never ran":     {remoteJob(1, 0, 1, ""), []*corev1.Pod{pod("a", corev1.PodFailed)}, v1alpha1.PooledJobPending},
+		"one failed, not seen":      {remoteJob(1, 0, 1, ""), nil, v1alpha1.PooledJobPending},
 		"all succeeded, no verdict": {remoteJob(0, 1, 0, ""), []*corev1.Pod{pod("a", corev1.PodSucceeded, exit(0, 5, ""))}, v1alpha1.PooledJobRunning},
-		"all failed, no verdict":    {remoteJob(0, 0, 9, ""), nil, v1alpha1.PooledJobRunning},
-		"will fail":                 {remoteJob(1, 0, 1, batchv1.JobFailureTarget), nil, v1alpha1.PooledJobRunning},
+		"all failed, no verdict":    {remoteJob(0, 0, 9, ""), []*corev1.Pod{pod("a", corev1.PodFailed, exit(3, 5, ""))}, v1alpha1.PooledJobRunning},
+		"will fail":                 {remoteJob(1, 0, 1, batchv1.JobFailureTarget), []*corev1.Pod{pod("a", corev1.PodFailed, exit(3, 5, ""))}, v1alpha1.PooledJobRunning},
 		"completed":                 {remoteJob(0, 1, 0, batchv1.JobComplete), nil, v1alpha1.PooledJobSucceeded},
 		"failed":                    {remoteJob(0, 0, 1, batchv1.JobFailed), nil, v1alpha1.PooledJobFailed},
 	}

@@ -2,6 +2,7 @@ package jobstatus
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -19,13 +20,14 @@ const (
 	maxIndexes          = 16384
 )
 
-// Observe records the remote Job and its Pods. Once the status is terminal it
-// changes nothing.
+// Observe records the remote Job and its Pods: of those that are given, the ones that the
+// Job controls. Once the status is terminal it changes nothing.
 func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	status := &w.job.Status
 	if Finished(status) {
 		return
 	}
+	pods = controlled(remote, pods)
 	status.JobRef = v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
 	status.Active, status.Ready = count(remote.Status.Active), count(ready(pods))
 	status.Succeeded, status.Failed = count(remote.Status.Succeeded), count(remote.Status.Failed)
@@ -81,13 +83,11 @@ func indexes(list string) string {
 // observeEnd records the remote Job's own verdict, if it has one.
 func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 	verdict := Verdict(remote)
-	if verdict == nil {
+	if verdict == nil || EndedByDeletion(remote) {
 		return
 	}
-	status := &w.job.Status
-	if result := resultOf(remote, pods); result != (v1alpha1.Result{}) || verdict.Type == batchv1.JobComplete {
-		status.Result = result
-	} // else no Pod ever ended, and what kept them from running stands
+	status, cancelled := &w.job.Status, w.wasCancelled(remote, verdict)
+	status.Result = resultOf(remote, pods, cancelled, status.Result)
 	status.CompletionTime = remote.Status.CompletionTime
 	kind := v1alpha1.ConditionComplete
 	if verdict.Type == batchv1.JobFailed {
@@ -95,7 +95,7 @@ func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 		status.CompletionTime = &verdict.LastTransitionTime
 	}
 	reason, message := conditionReason(verdict), verdict.Message
-	if w.wasCancelled(remote, verdict) {
+	if cancelled {
 		reason, message = v1alpha1.ReasonCancelled, "The run was stopped because of spec.cancel."
 	}
 	w.set(kind, metav1.ConditionTrue, reason, message)
@@ -120,33 +120,45 @@ func Verdict(remote *batchv1.Job) *batchv1.JobCondition {
 	return nil
 }
 
-// ResultKnown tells whether the result of a Job that has ended can be told from
-// these Pods: all that decide who speaks for it are there, or no Pod ever ended.
-// When it cannot, the Pods may be late rather than gone: ask the target before
-// Observe.
-func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
+// EndedByDeletion tells whether a Job has a verdict that is a consequence of its deletion: its
+// Pods were killed, which the Job controller counts as failures. It says nothing about the
+// run. (Times of one second do not tell; then the verdict stands.)
+func EndedByDeletion(remote *batchv1.Job) bool {
 	verdict := Verdict(remote)
-	if verdict == nil || !podsEnded(remote) {
-		return true
+	if verdict == nil || verdict.Type != batchv1.JobFailed || remote.DeletionTimestamp == nil {
+		return false
 	}
-	needed := 1
-	if verdict.Type == batchv1.JobFailed {
-		needed = max(1, min(int(remote.Status.Failed), backoffLimit(remote)+1))
-	}
-	return len(candidates(remote, pods)) >= needed
-}
-
-// started tells whether a Pod has run, by the Pods or by the Job's own counters.
-func started(remote *batchv1.Job, pods []*corev1.Pod) bool {
-	if podsEnded(remote) {
-		return true
-	}
-	for _, pod := range pods {
-		if pod.Status.Phase == corev1.PodRunning || ended(pod) {
-			return true
+	decided := verdict.LastTransitionTime
+	for _, c := range remote.Status.Conditions {
+		if c.Type == batchv1.JobFailureTarget && c.Status == corev1.ConditionTrue && c.LastTransitionTime.Before(&decided) {
+			decided = c.LastTransitionTime
 		}
 	}
-	return false
+	return remote.DeletionTimestamp.Before(&decided)
+}
+
+// ResultKnown tells whether the result of a Job that has ended can be told from these Pods:
+// all that the Job has counted as failed are there, and have ended. When it cannot, the Pods
+// may be late rather than gone: ask the target before Observe.
+func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
+	verdict := Verdict(remote)
+	if verdict == nil {
+		return true
+	}
+	pods = controlled(remote, pods)
+	if verdict.Type == batchv1.JobFailed {
+		late := slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return !ended(pod) })
+		if late || len(failures(remote, pods)) < int(remote.Status.Failed) {
+			return false
+		}
+	}
+	return resultOf(remote, pods, false, v1alpha1.Result{}).Reason != v1alpha1.ResultPodGone
+}
+
+// started tells whether a container of the Job has run, by the Pods or by the Job's own
+// counters. That Pods have failed is no proof: the kubelet fails some that never ran.
+func started(remote *batchv1.Job, pods []*corev1.Pod) bool {
+	return remote.Status.Succeeded > 0 || (remote.Status.Ready != nil && *remote.Status.Ready > 0) || slices.ContainsFunc(pods, hasStarted)
 }
 
 // ready counts the Pods that are ready. The Job's own counter follows a second
@@ -161,14 +173,6 @@ func ready(pods []*corev1.Pod) int32 {
 		}
 	}
 	return n
-}
-
-func podsEnded(remote *batchv1.Job) bool {
-	return remote.Status.Succeeded > 0 || remote.Status.Failed > 0
-}
-
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // count is a counter within the API's bounds, whatever the target says.

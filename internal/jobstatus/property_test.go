@@ -175,7 +175,7 @@ func (r *walk) timePointer() *metav1.Time {
 // remote is a Job that is ours; what a target says of it besides may be nonsense.
 func (r *walk) remote() *batchv1.Job {
 	job := &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: "run-0123456789abcdef", UID: "7c2b54cd-6f7e-4c47-8d1f-2a9a3dd0c001"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: "run-0123456789abcdef", UID: "job-uid"},
 		Status: batchv1.JobStatus{
 			Active: r.number(), Succeeded: r.number(), Failed: r.number(),
 			StartTime: r.timePointer(), CompletionTime: r.timePointer(),

@@ -1,13 +1,9 @@
 package jobstatus
 
 import (
-	"cmp"
-	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -19,95 +15,55 @@ const (
 	maxResultMessage = 4096
 	maxResultReason  = 256
 	maxPodName       = 253
-	// defaultBackoffLimit is what the API server sets when a Job has none.
-	defaultBackoffLimit = 6
 )
 
-// resultOf tells how a Job that has ended did so; nothing when no Pod ever ended.
-func resultOf(remote *batchv1.Job, pods []*corev1.Pod) v1alpha1.Result {
-	if pod := speaker(remote, pods); pod != nil {
-		return podResult(pod)
-	}
-	if podsEnded(remote) {
-		return v1alpha1.Result{Reason: v1alpha1.ResultPodGone}
-	}
-	return v1alpha1.Result{}
-}
-
-// speaker is the Pod that speaks for a Job that has ended; see the package's
-// documentation.
-func speaker(remote *batchv1.Job, pods []*corev1.Pod) *corev1.Pod {
-	found := candidates(remote, pods)
-	if len(found) == 0 {
-		return nil
-	}
-	last := len(found) - 1
-	if Verdict(remote).Type == batchv1.JobFailed {
-		return found[min(last, backoffLimit(remote))]
-	}
-	return found[last]
-}
-
-// candidates are the Pods that ended as the Job did, each once, in the order of
-// their ends.
-func candidates(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
-	verdict := Verdict(remote)
-	if verdict == nil {
-		return nil
-	}
-	phase := corev1.PodSucceeded
-	if verdict.Type == batchv1.JobFailed {
-		phase = corev1.PodFailed
-	}
-	var found []*corev1.Pod
-	for _, pod := range pods {
-		if pod.Status.Phase == phase {
-			found = append(found, pod)
-		}
-	}
-	slices.SortFunc(found, func(a, b *corev1.Pod) int {
-		return cmp.Or(endTime(a).Compare(endTime(b)), cmp.Compare(a.Name, b.Name))
-	})
-	return slices.CompactFunc(found, func(a, b *corev1.Pod) bool { return a.Name == b.Name })
-}
-
-func backoffLimit(remote *batchv1.Job) int {
-	if remote.Spec.BackoffLimit == nil {
-		return defaultBackoffLimit
-	}
-	return int(*remote.Spec.BackoffLimit)
-}
-
-// endTime is when the last container of a Pod ended.
-func endTime(pod *corev1.Pod) time.Time {
-	var last time.Time
-	for _, status := range containerStatuses(pod) {
-		if t := status.State.Terminated; t != nil && t.FinishedAt.After(last) {
-			last = t.FinishedAt.Time
-		}
-	}
-	return last
-}
-
+// podResult is what a Pod that has ended says, by the container that speaks for it. What
+// happened to the Pod as a whole, such as an eviction, explains more than how its container
+// took it.
 func podResult(pod *corev1.Pod) v1alpha1.Result {
-	result := v1alpha1.Result{
-		PodName: Truncate(pod.Name, maxPodName),
-		Reason:  Truncate(pod.Status.Reason, maxResultReason),
-		Message: Truncate(pod.Status.Message, maxResultMessage),
+	end, ok := speaker(pod)
+	if ok {
+		return endResult(pod, end)
 	}
-	t := speakingContainer(pod)
-	if t == nil {
-		return result // such as an evicted Pod, whose own reason stands
+	result := wholePod(pod)
+	for _, status := range ordered(pod) {
+		if t := status.State.Terminated; t != nil && result.Reason == "" {
+			result.Reason, result.Message = Truncate(t.Reason, maxResultReason), Truncate(t.Message, maxResultMessage)
+		}
 	}
-	exitCode := t.ExitCode
+	result.Reason = reasonOr(result.Reason, v1alpha1.ResultError)
+	return result
+}
+
+// endResult is what a Pod says by the container that ended so.
+func endResult(pod *corev1.Pod, end ending) v1alpha1.Result {
+	result := wholePod(pod)
+	if end.ContainerStateTerminated == nil {
+		return result
+	}
+	exitCode := end.ExitCode
 	result.ExitCode = &exitCode
 	if result.Reason == "" {
-		result.Reason = Truncate(terminationReason(t), maxResultReason)
+		result.Reason = Truncate(terminationReason(end.ContainerStateTerminated), maxResultReason)
 	}
-	if t.Message != "" {
-		result.Message = Truncate(t.Message, maxResultMessage)
+	if result.Message == "" {
+		result.Message = Truncate(end.Message, maxResultMessage)
 	}
 	return result
+}
+
+// wholePod is what a Pod says of itself: why the kubelet ended or refused it, or what
+// disrupted it.
+func wholePod(pod *corev1.Pod) v1alpha1.Result {
+	reason, message := pod.Status.Reason, pod.Status.Message
+	if c := disruption(pod); c != nil && reason == "" {
+		reason, message = reasonOr(c.Reason, string(c.Type)), c.Message
+	}
+	return v1alpha1.Result{
+		PodName: Truncate(pod.Name, maxPodName),
+		Reason:  Truncate(reason, maxResultReason),
+		Message: Truncate(message, maxResultMessage),
+	}
 }
 
 func terminationReason(t *corev1.ContainerStateTerminated) string {
@@ -115,35 +71,6 @@ func terminationReason(t *corev1.ContainerStateTerminated) string {
 		return reasonOr(t.Reason, v1alpha1.ResultCompleted)
 	}
 	return reasonOr(t.Reason, v1alpha1.ResultError)
-}
-
-// speakingContainer is, of a failed Pod, the container that failed first, else the
-// first one that is not an init container; nil when none has ended. (In a Pod
-// that succeeded, a sidecar that was stopped at the end may have failed.)
-func speakingContainer(pod *corev1.Pod) *corev1.ContainerStateTerminated {
-	var failed *corev1.ContainerStateTerminated
-	for _, status := range containerStatuses(pod) {
-		if pod.Status.Phase != corev1.PodFailed {
-			break
-		}
-		t := status.State.Terminated
-		if t != nil && t.ExitCode != 0 && (failed == nil || t.FinishedAt.Before(&failed.FinishedAt)) {
-			failed = t
-		}
-	}
-	if failed != nil {
-		return failed
-	}
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.State.Terminated != nil {
-			return status.State.Terminated
-		}
-	}
-	return nil
-}
-
-func containerStatuses(pod *corev1.Pod) []corev1.ContainerStatus {
-	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
 }
 
 // Truncate cuts text to at most limit bytes, between characters, and makes it

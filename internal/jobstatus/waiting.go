@@ -2,7 +2,9 @@ package jobstatus
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -25,7 +27,7 @@ func waitingResult(pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
 	}
 	switch {
 	case len(found) == 0 && live:
-		return v1alpha1.Result{}
+		return partlyEnded(pods)
 	case len(found) == 0:
 		return before // a Job that gives up deletes its Pods first
 	}
@@ -54,6 +56,31 @@ func waitingFor(pod *corev1.Pod) (reason, message string) {
 		}
 	}
 	return "", ""
+}
+
+// partlyEnded tells which container of a Pod has ended while another goes on; nothing where
+// none has.
+func partlyEnded(pods []*corev1.Pod) v1alpha1.Result {
+	for _, pod := range slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
+		var over, running []string
+		for _, status := range ordered(pod) {
+			switch t := status.State.Terminated; {
+			case ended(pod) || pod.DeletionTimestamp != nil || !isMain(pod, status.Name):
+			case status.State.Running != nil:
+				running = append(running, status.Name)
+			case isEnd(t):
+				over = append(over, fmt.Sprintf("%s has ended with exit code %d (%s)", status.Name, t.ExitCode, terminationReason(t)))
+			}
+		}
+		if len(over) > 0 && len(running) > 0 {
+			return v1alpha1.Result{
+				Reason: v1alpha1.ResultContainerEnded, PodName: Truncate(pod.Name, maxPodName),
+				Message: Truncate(fmt.Sprintf("Of the containers of the Pod %s; the Pod goes on with %s.",
+					strings.Join(over, ", "), strings.Join(running, ", ")), maxResultMessage),
+			}
+		}
+	}
+	return v1alpha1.Result{}
 }
 
 // passing are the reasons of the kubelet for a container that will run soon, if

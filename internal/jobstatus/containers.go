@@ -1,0 +1,88 @@
+package jobstatus
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// ending is how a container ended.
+type ending struct {
+	container string
+	*corev1.ContainerStateTerminated
+}
+
+// isEnd tells whether a terminated state is that of a container that ran: for one that never
+// did, or that it lost sight of, the kubelet makes one up.
+func isEnd(t *corev1.ContainerStateTerminated) bool { return t != nil && !t.StartedAt.IsZero() }
+
+// speaker is the ending that speaks for a Pod; ok is false if no container of it ended.
+func speaker(pod *corev1.Pod) (first ending, ok bool) {
+	ends := endings(pod)
+	if pod.Status.Phase != corev1.PodSucceeded {
+		for _, e := range ends {
+			if e.ExitCode != 0 && (!ok || e.FinishedAt.Before(&first.FinishedAt)) {
+				first, ok = e, true
+			}
+		}
+		if ok {
+			return first, true
+		}
+	}
+	main := slices.DeleteFunc(ends, func(e ending) bool { return !isMain(pod, e.container) })
+	if len(main) == 0 {
+		return ending{}, false
+	}
+	return main[0], true
+}
+
+// endings are the ends of the init and main containers of a Pod in the order of its spec.
+func endings(pod *corev1.Pod) []ending {
+	var found []ending
+	for _, status := range ordered(pod) {
+		if isEnd(status.State.Terminated) && !isSidecar(pod, status.Name) {
+			found = append(found, ending{status.Name, status.State.Terminated})
+		}
+	}
+	return found
+}
+
+// endingOf is how the container of that name ended, whatever it is.
+func endingOf(pod *corev1.Pod, name string) (ending, bool) {
+	for _, status := range containerStatuses(pod) {
+		if status.Name == name && status.State.Terminated != nil {
+			return ending{name, status.State.Terminated}, true
+		}
+	}
+	return ending{}, false
+}
+
+func containerStatuses(pod *corev1.Pod) []corev1.ContainerStatus {
+	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
+}
+
+// ordered are the statuses of a Pod's containers in the order of its spec: init containers
+// first. The kubelet sorts them by name.
+func ordered(pod *corev1.Pod) []corev1.ContainerStatus {
+	place := map[string]int{}
+	for i := range pod.Spec.InitContainers {
+		place[pod.Spec.InitContainers[i].Name] = i
+	}
+	for i := range pod.Spec.Containers {
+		place[pod.Spec.Containers[i].Name] = len(pod.Spec.InitContainers) + i
+	}
+	statuses := containerStatuses(pod)
+	slices.SortStableFunc(statuses, func(a, b corev1.ContainerStatus) int { return place[a.Name] - place[b.Name] })
+	return statuses
+}
+
+// isSidecar tells whether a container is an init container that runs beside the main ones.
+func isSidecar(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	})
+}
+
+func isMain(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name })
+}

@@ -1,0 +1,169 @@
+package jobstatus
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// controlled are the Pods that the Job controls, each once. The same Pod may be given
+// several times, as different sources know it; of those one that has ended is taken.
+func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
+	var found []*corev1.Pod
+	for _, pod := range pods {
+		owner := metav1.GetControllerOf(pod)
+		if owner == nil || owner.UID != remote.UID {
+			continue
+		}
+		i := slices.IndexFunc(found, func(other *corev1.Pod) bool { return other.Name == pod.Name && other.UID == pod.UID })
+		if i < 0 {
+			found = append(found, pod)
+		} else {
+			found[i] = later(found[i], pod)
+		}
+	}
+	return found
+}
+
+// later is the one of two states of a Pod that is later, as far as that can be told, with the
+// finalizer if either has it.
+func later(a, b *corev1.Pod) *corev1.Pod {
+	if ended(b) && !ended(a) {
+		a, b = b, a
+	}
+	if isTracked(b) && !isTracked(a) {
+		a = a.DeepCopy()
+		a.Finalizers = append(a.Finalizers, batchv1.JobTrackingFinalizer)
+	}
+	return a
+}
+
+func isTracked(pod *corev1.Pod) bool {
+	return slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
+}
+
+// isCounted tells whether the Job controller counts the end of a Pod. One that has ended and
+// that nobody deletes was counted, and has lost the finalizer by that.
+func isCounted(pod *corev1.Pod) bool {
+	return isTracked(pod) || pod.DeletionTimestamp == nil
+}
+
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// hasStarted tells whether a container of a Pod has run.
+func hasStarted(pod *corev1.Pod) bool {
+	if pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodSucceeded {
+		return true
+	}
+	return slices.ContainsFunc(containerStatuses(pod), func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil || isEnd(s.State.Terminated) || isEnd(s.LastTerminationState.Terminated)
+	})
+}
+
+// endTime is when a Pod ended: with its last container or, where none tells, when the kubelet
+// disrupted, refused or first saw it.
+func endTime(pod *corev1.Pod) time.Time {
+	var last time.Time
+	for _, status := range containerStatuses(pod) {
+		if t := status.State.Terminated; isEnd(t) && t.FinishedAt.After(last) {
+			last = t.FinishedAt.Time
+		}
+	}
+	if !last.IsZero() {
+		return last
+	}
+	if c := disruption(pod); c != nil {
+		last = c.LastTransitionTime.Time
+	}
+	if start := pod.Status.StartTime; start != nil && start.After(last) {
+		last = start.Time
+	}
+	if last.IsZero() {
+		last = pod.CreationTimestamp.Time
+	}
+	return last
+}
+
+// deletionAsked is when the deletion of a Pod was asked for; ok is false if it was not.
+func deletionAsked(pod *corev1.Pod) (at time.Time, ok bool) {
+	if pod.DeletionTimestamp == nil {
+		return time.Time{}, false
+	}
+	var grace time.Duration
+	if seconds := pod.DeletionGracePeriodSeconds; seconds != nil {
+		grace = time.Duration(*seconds) * time.Second
+	}
+	return pod.DeletionTimestamp.Add(-grace), true
+}
+
+// wasStopped tells whether a Pod ended because it was deleted, as far as whole seconds tell.
+func wasStopped(pod *corev1.Pod) bool {
+	asked, ok := deletionAsked(pod)
+	return ok && !asked.After(endTime(pod))
+}
+
+// disruption is the condition of a Pod that is evicted, preempted or drained.
+func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	return nil
+}
+
+// failures are the Pods that the Job controller counts as failed, in the order in which it
+// does. Unless it waits for their end (podReplacementPolicy Failed), it counts a Pod when its
+// deletion is asked for.
+func failures(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
+	waits := waitsForEnds(remote)
+	var found []*corev1.Pod
+	for _, pod := range pods {
+		fails := pod.Status.Phase == corev1.PodFailed || (!waits && pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod))
+		if fails && isCounted(pod) {
+			found = append(found, pod)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b *corev1.Pod) int {
+		return cmp.Or(countedAt(a, waits).Compare(countedAt(b, waits)), cmp.Compare(a.Name, b.Name))
+	})
+	return found
+}
+
+// waitsForEnds tells whether a Pod that is being deleted counts as failed only when it has
+// ended. With a podFailurePolicy it always does.
+func waitsForEnds(remote *batchv1.Job) bool {
+	policy := remote.Spec.PodReplacementPolicy
+	return (policy != nil && *policy == batchv1.Failed) || remote.Spec.PodFailurePolicy != nil
+}
+
+func countedAt(pod *corev1.Pod, waits bool) time.Time {
+	at := endTime(pod)
+	if asked, ok := deletionAsked(pod); ok && !waits && asked.Before(at) {
+		return asked
+	}
+	return at
+}
+
+// indexOf is the completion index of a Pod; ok is false if it has none.
+func indexOf(pod *corev1.Pod) (index int, ok bool) {
+	return annotated(pod, batchv1.JobCompletionIndexAnnotation)
+}
+
+// earlierFailures is how often a Pod's index had failed before.
+func earlierFailures(pod *corev1.Pod) int {
+	n, _ := annotated(pod, batchv1.JobIndexFailureCountAnnotation)
+	return n
+}
+
+func annotated(pod *corev1.Pod, name string) (n int, ok bool) {
+	n, err := strconv.Atoi(pod.Annotations[name])
+	return n, err == nil
+}

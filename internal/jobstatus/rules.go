@@ -1,0 +1,344 @@
+package jobstatus
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// defaultBackoffLimit is what the API server sets when a Job has none.
+const defaultBackoffLimit = 6
+
+// judged is a Job that has ended, and what the rules go by.
+type judged struct {
+	*batchv1.Job
+	verdict   *batchv1.JobCondition
+	cancelled bool
+	pods      []*corev1.Pod   // that it controls
+	failures  []*corev1.Pod   // of these, in order
+	before    v1alpha1.Result // what the result was until now
+}
+
+// rules is the chain that decides who speaks; see the package's documentation.
+var rules = []func(*judged) (result v1alpha1.Result, applies bool){
+	completed, failedByPolicy, stoppedByDeadline, failedByIndexes, failedByRestarts, failedByLimit,
+}
+
+// resultOf tells how a Job that has ended did so.
+func resultOf(remote *batchv1.Job, pods []*corev1.Pod, cancelled bool, before v1alpha1.Result) v1alpha1.Result {
+	j := &judged{Job: remote, verdict: Verdict(remote), cancelled: cancelled, pods: controlled(remote, pods), before: before}
+	j.failures = failures(remote, j.pods)
+	for _, rule := range rules {
+		if result, applies := rule(j); applies {
+			return result
+		}
+	}
+	return v1alpha1.Result{}
+}
+
+// podGone is the result when the Pod that would tell is not there.
+var podGone = v1alpha1.Result{Reason: v1alpha1.ResultPodGone}
+
+func completed(j *judged) (v1alpha1.Result, bool) {
+	if j.verdict.Type != batchv1.JobComplete {
+		return v1alpha1.Result{}, false
+	}
+	if j.Status.Succeeded == 0 {
+		return v1alpha1.Result{}, true
+	}
+	var last *corev1.Pod
+	for _, pod := range j.pods {
+		if pod.Status.Phase == corev1.PodSucceeded && j.countsForSuccess(pod) && (last == nil || !isBefore(pod, last)) {
+			last = pod
+		}
+	}
+	if last == nil {
+		return podGone, true
+	}
+	return podResult(last), true
+}
+
+func isBefore(a, b *corev1.Pod) bool {
+	return cmp.Or(endTime(a).Compare(endTime(b)), cmp.Compare(a.Name, b.Name)) < 0
+}
+
+// countsForSuccess tells whether a Pod's index is one that the rule of the successPolicy
+// names by which the Job completed.
+func (j *judged) countsForSuccess(pod *corev1.Pod) bool {
+	number, ok := strings.CutPrefix(j.verdict.Message, "Matched rules at index ")
+	rule, err := strconv.Atoi(number)
+	policy := j.Spec.SuccessPolicy
+	if !ok || err != nil || policy == nil || j.verdict.Reason != batchv1.JobReasonSuccessPolicy || rule < 0 || rule >= len(policy.Rules) {
+		return true
+	}
+	indexes := policy.Rules[rule].SucceededIndexes
+	index, ok := indexOf(pod)
+	return indexes == nil || !ok || hasIndex(*indexes, index)
+}
+
+// hasIndex tells whether a list of indexes, such as "1,3-5,7", has an index.
+func hasIndex(list string, index int) bool {
+	for span := range strings.SplitSeq(list, ",") {
+		from, to, isSpan := strings.Cut(span, "-")
+		if !isSpan {
+			to = from
+		}
+		first, err := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+		if err == nil && err2 == nil && first <= index && index <= last {
+			return true
+		}
+	}
+	return false
+}
+
+func failedByPolicy(j *judged) (v1alpha1.Result, bool) {
+	if j.verdict.Reason != batchv1.JobReasonPodFailurePolicy {
+		return v1alpha1.Result{}, false
+	}
+	if name, ok := nameMatched(j.Job, j.verdict.Message); ok {
+		if result, ok := j.matchedByName(name); ok {
+			return result, true
+		}
+	}
+	for _, pod := range j.failures {
+		m, ok := matchPolicy(j.Job, pod)
+		switch {
+		case !ok || m.action != batchv1.PodFailurePolicyActionFailJob:
+		case m.condition != nil:
+			return podResult(pod), true
+		default:
+			return endResult(pod, m.end), true
+		}
+	}
+	return podGone, true
+}
+
+// matchedByName is the result of what the Job controller named, unless the Pod denies it.
+func (j *judged) matchedByName(name named) (v1alpha1.Result, bool) {
+	i := slices.IndexFunc(j.pods, func(pod *corev1.Pod) bool { return pod.Name == name.pod })
+	switch {
+	case i >= 0 && name.container == "":
+		return podResult(j.pods[i]), true
+	case i >= 0:
+		end, ok := endingOf(j.pods[i], name.container)
+		return endResult(j.pods[i], end), ok && end.ExitCode == name.exitCode
+	case name.container == "" || !strings.HasPrefix(name.pod, j.Name+"-"):
+		return v1alpha1.Result{}, false
+	}
+	// The Pod is gone; what the Job controller saw of it is in its words.
+	return v1alpha1.Result{
+		ExitCode: &name.exitCode, Reason: v1alpha1.ResultError,
+		Message: Truncate(j.verdict.Message, maxResultMessage), PodName: Truncate(name.pod, maxPodName),
+	}, true
+}
+
+func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
+	if !j.cancelled && j.verdict.Reason != batchv1.JobReasonDeadlineExceeded {
+		return v1alpha1.Result{}, false
+	}
+	reason := v1alpha1.ResultDeadlineExceeded
+	if j.cancelled {
+		reason = v1alpha1.ResultCancelled
+	}
+	var stopped []v1alpha1.Result
+	for _, pod := range j.pods {
+		if _, ok := speaker(pod); ok && wasStopped(pod) && isCounted(pod) {
+			result := podResult(pod)
+			result.Reason = reason
+			stopped = append(stopped, result)
+		}
+	}
+	switch {
+	case len(stopped) == 0 && isWaiting(j.before):
+		return j.before, true
+	case len(stopped) == 0 && j.hasLost():
+		return podGone, true
+	case len(stopped) == 0:
+		return v1alpha1.Result{Reason: reason}, true
+	case len(stopped) == 1:
+		return stopped[0], true
+	case !agree(stopped):
+		return v1alpha1.Result{Reason: reason, Message: Truncate("The Pods that were stopped ended differently: "+list(stopped)+".", maxResultMessage)}, true
+	}
+	return v1alpha1.Result{ExitCode: stopped[0].ExitCode, Reason: reason}, true
+}
+
+// isWaiting tells whether a result is why a Pod did not run.
+func isWaiting(result v1alpha1.Result) bool {
+	return result.ExitCode == nil && result.Reason != "" && result.Reason != v1alpha1.ResultContainerEnded
+}
+
+func waitingOnly(result v1alpha1.Result) v1alpha1.Result {
+	if isWaiting(result) {
+		return result
+	}
+	return v1alpha1.Result{}
+}
+
+// hasLost tells whether the Job has counted Pods that are not there.
+func (j *judged) hasLost() bool { return int(j.Status.Failed) > len(j.failures) }
+
+func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
+	position := 0
+	switch {
+	case j.verdict.Reason == batchv1.JobReasonMaxFailedIndexesExceeded && j.Spec.MaxFailedIndexes != nil:
+		position = int(*j.Spec.MaxFailedIndexes)
+	case j.verdict.Reason != batchv1.JobReasonFailedIndexes:
+		return v1alpha1.Result{}, false
+	}
+	byIndex := map[int]*corev1.Pod{}
+	for _, pod := range j.failures {
+		index, ok := indexOf(pod)
+		if !ok || wasStopped(pod) || isIgnored(j.Job, pod) || (j.Status.FailedIndexes != nil && !hasIndex(*j.Status.FailedIndexes, index)) {
+			continue
+		}
+		if last := byIndex[index]; last == nil || earlierFailures(pod) >= earlierFailures(last) {
+			byIndex[index] = pod
+		}
+	}
+	var lasts []*corev1.Pod
+	for _, pod := range j.failures {
+		if index, ok := indexOf(pod); ok && byIndex[index] == pod {
+			lasts = append(lasts, pod)
+		}
+	}
+	if position >= len(lasts) {
+		return v1alpha1.Result{}, false
+	}
+	return choose(lasts, position, endTime), true
+}
+
+func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
+	endedItself := func(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed && !wasStopped(pod) }
+	if j.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || slices.ContainsFunc(j.failures, endedItself) {
+		return v1alpha1.Result{}, false
+	}
+	tries := j.lastTries(false)
+	if len(tries) == 0 {
+		tries = j.lastTries(true) // the Job controller counts the restarts of sidecars, too
+	}
+	if len(tries) == 0 {
+		return v1alpha1.Result{}, false
+	}
+	last := tries[0]
+	for _, try := range tries {
+		if try.end.FinishedAt.After(last.end.FinishedAt.Time) {
+			last = try
+		}
+	}
+	var candidates []v1alpha1.Result
+	for _, try := range tries {
+		if try.end.FinishedAt.Equal(&last.end.FinishedAt) {
+			candidates = append(candidates, endResult(try.pod, try.end))
+		}
+	}
+	if !agree(candidates) {
+		return ambiguous(candidates), true
+	}
+	return endResult(last.pod, last.end), true
+}
+
+// try is how a container ended before it was started again.
+type try struct {
+	pod *corev1.Pod
+	end ending
+}
+
+func (j *judged) lastTries(sidecars bool) []try {
+	var tries []try
+	for _, pod := range j.pods {
+		for _, status := range ordered(pod) {
+			t := status.LastTerminationState.Terminated
+			if isEnd(t) && t.ExitCode != 0 && status.RestartCount > 0 && isSidecar(pod, status.Name) == sidecars && isCounted(pod) {
+				tries = append(tries, try{pod, ending{status.Name, t}})
+			}
+		}
+	}
+	return tries
+}
+
+// failedByLimit applies to all that is left. It also serves Job controllers that are not
+// Kubernetes' own.
+func failedByLimit(j *judged) (v1alpha1.Result, bool) {
+	limit := defaultBackoffLimit
+	if j.Spec.BackoffLimit != nil {
+		limit = max(int(*j.Spec.BackoffLimit), 0)
+	}
+	at := func(pod *corev1.Pod) time.Time { return countedAt(pod, waitsForEnds(j.Job)) }
+	all := slices.DeleteFunc(slices.Clone(j.failures), func(pod *corev1.Pod) bool { return isIgnored(j.Job, pod) })
+	undisturbed := slices.DeleteFunc(slices.Clone(all), wasStopped)
+	unkilled := slices.DeleteFunc(slices.Clone(all), func(pod *corev1.Pod) bool { return wasStopped(pod) && disruption(pod) == nil })
+	ranks := [][]*corev1.Pod{undisturbed, unkilled, all}
+	for _, pods := range ranks {
+		if len(pods) > limit {
+			return choose(pods, limit, at), true
+		}
+	}
+	if len(all) == 0 && j.Status.Failed == 0 {
+		return waitingOnly(j.before), true // no Pod ever ended, and what kept them from running stands
+	}
+	for _, pods := range ranks {
+		if len(pods) > 0 && !j.hasLost() {
+			return choose(pods, len(pods)-1, at), true
+		}
+	}
+	return podGone, true
+}
+
+// choose is the result of the Pod at a position, if those of the same second ended alike.
+func choose(pods []*corev1.Pod, position int, at func(*corev1.Pod) time.Time) v1alpha1.Result {
+	chosen := pods[position]
+	var candidates []v1alpha1.Result
+	for _, pod := range pods {
+		if at(pod).Unix() == at(chosen).Unix() {
+			candidates = append(candidates, podResult(pod))
+		}
+	}
+	if !agree(candidates) {
+		return ambiguous(candidates)
+	}
+	return podResult(chosen)
+}
+
+// agree tells whether results have the same exit code, or none.
+func agree(results []v1alpha1.Result) bool {
+	for _, result := range results {
+		if codeOf(result) != codeOf(results[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+func codeOf(result v1alpha1.Result) string {
+	if result.ExitCode == nil {
+		return "none"
+	}
+	return fmt.Sprint(*result.ExitCode)
+}
+
+func ambiguous(candidates []v1alpha1.Result) v1alpha1.Result {
+	return v1alpha1.Result{
+		Reason: v1alpha1.ResultAmbiguous,
+		Message: Truncate("Several Pods failed in the same second, and which of them made the Job fail cannot be told: "+
+			list(candidates)+".", maxResultMessage),
+	}
+}
+
+// list names results by Pod and exit code.
+func list(results []v1alpha1.Result) string {
+	var names []string
+	for _, result := range results {
+		names = append(names, fmt.Sprintf("%s (exit code %s)", result.PodName, codeOf(result)))
+	}
+	return strings.Join(names, ", ")
+}
