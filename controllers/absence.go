@@ -3,11 +3,9 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -183,34 +181,60 @@ func (r *run) lossReason(reason string) string {
 	return reason
 }
 
-// lost ends a run whose Job is proven gone, unless it is to be moved.
+// lost ends a run whose Job is proven gone, unless it is to be moved: that is done only with
+// one that is known not to have completed.
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
-	switch {
-	case r.cancelled():
-		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone.")
-	case r.movesAfterLoss():
-		// A Job may be deleted without its Pods, or before them.
+	if r.movesAfterLoss() && r.neverStarted() {
 		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		if err != nil {
 			return 0, &targetError{"looking for Pods of the Job that is gone", err}
 		}
-		if n := unended(ofJob(pods, r.intent.JobName)); n > 0 {
-			r.writer.NotSynced(v1alpha1.ReasonClusterNotReady, fmt.Sprintf("%s is gone, but %d of its Pods are not: the run is moved when they are.", name, n))
-			return informerGrace, nil
+		if len(ofJob(pods, r.intent.JobName)) == 0 {
+			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
+				"and %s was seen to be deleted before it had started.", r.cluster, name))
+			return 0, nil
 		}
-		r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, and %s is proven gone.", r.cluster, name))
-	default:
+	}
+	switch {
+	case r.deletionSeen() && r.cancelled():
+		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone.")
+	case r.deletionSeen():
 		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, name+" was deleted on the cluster before it had finished. It is not run again.")
+	default:
+		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
+		if r.cancelled() {
+			message += " (It was to be cancelled.)"
+		}
+		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message)
 	}
 	return 0, nil
 }
 
-// unended counts the Pods that may still run.
-func unended(pods []*corev1.Pod) int {
-	return len(slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
-		return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-	}))
+// deletionSeen tells whether the Job that is gone was seen to be deleted before it had ended.
+// That it left the view proves as much only together with the proof of its absence at once: a
+// Job that loses its labels leaves the view, too, and may go on.
+func (s *snapshot) deletionSeen() bool {
+	uid, gone := s.observedUID(), s.memory.gone
+	if uid != "" && s.memory.deletionSeen == uid {
+		return true
+	}
+	if gone == nil || gone.UID != uid || (jobstatus.Verdict(gone) != nil && !jobstatus.EndedByDeletion(gone)) {
+		return false
+	}
+	return !gone.DeletionTimestamp.IsZero() || (s.memory.goneWatched && s.now.Sub(s.memory.goneAt) < informerGrace)
+}
+
+// neverStarted tells whether the Job that is gone was seen, until it was deleted, not to have
+// started: the Job controller makes Pods before it writes that it did.
+func (s *snapshot) neverStarted() bool {
+	gone := s.memory.gone
+	if gone == nil || !s.memory.goneWatched || gone.UID != s.observedUID() || jobstatus.Verdict(gone) != nil {
+		return false
+	}
+	status := &gone.Status
+	return status.StartTime == nil && status.Active == 0 && status.Succeeded == 0 && status.Failed == 0 &&
+		s.job.Status.StartTime == nil && len(s.pods) == 0 && len(s.endedPods) == 0
 }
 
 // confirmGone lets a deleted PooledJob go if its Job is proven gone and left no Pods.
@@ -260,7 +284,7 @@ func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, err
 		if letGo, err := r.letGoLive(ctx); letGo || err != nil {
 			return informerGrace, err
 		}
-		err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
+		_, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
 		if err != nil {
 			return 0, &targetError{"putting the labels back on the remote Job", err}
 		}

@@ -9,7 +9,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -448,31 +447,57 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		})
 	})
 
-	DescribeTable("of a run whose Job was deleted while the cluster was away", func(ctx context.Context, away time.Duration, moves bool) {
+	DescribeTable("of a run whose Job was deleted while the cluster was away does not come about: nobody saw how it ended",
+		func(ctx context.Context, away time.Duration) {
+			w, a, _ := two(ctx)
+			job, remote := running(ctx, w, a, failsOver(600))
+			a.breakLine()
+			eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+			north.here(func() {
+				endJob(ctx, remote, batchv1.JobComplete)
+				Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+			})
+			moveClock(time.Now().Add(away))
+			touch(ctx, job)
+			consistently(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobRunning)), "as long as nothing is proven")
+			a.mendLine()
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown)))
+			Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(BeEmpty())
+		},
+		Entry("for longer than afterSeconds", 700*time.Second),
+		Entry("for less than that", 300*time.Second),
+	)
+
+	DescribeTable("of a run whose Job was seen to be deleted, before the cluster was away,", func(ctx context.Context, started, moves bool) {
 		w, a, _ := two(ctx)
-		job, remote := running(ctx, w, a, failsOver(600))
-		a.breakLine()
-		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
-		north.here(func() {
-			Expect(target.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(w.name), client.GracePeriodSeconds(0))).To(Succeed())
-			Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		job := w.submit(ctx, w.anywhere, failsOver(600))
+		eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
+		remote := a.remote(ctx, job, 0)
+		if started {
+			a.here(func() { start(ctx, remote) })
+			eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
+		}
+		a.line.SetHook(func(_ faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
+			return faultproxy.Action{Cut: call.String() == "GET jobs"} // the watch tells of it, and nothing can be proven
 		})
-		moveClock(time.Now().Add(away))
-		touch(ctx, job)
-		consistently(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobRunning)), "as long as nothing is proven")
+		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
+		a.breakLine()
+		a.expectAway(ctx)
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))
+		moveClock(time.Now().Add(700 * time.Second))
 		a.mendLine()
 		if !moves {
-			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobDeleted)))
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown)))
 			Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(BeEmpty())
 			return
 		}
-		eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), HaveField("Status.JobRef.UID", Not(Or(BeEmpty(), Equal(string(remote.UID))))),
-			haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
+		eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), HaveField("Status.JobRef.UID", Not(Or(BeEmpty(), Equal(string(remote.UID)))))))
 		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(
 			HaveField("Name", jobspec.RemoteName(operator.hubID, job, 1))))
 	},
-		Entry("moves it when that was for longer than afterSeconds", 700*time.Second, true),
-		Entry("ends it when that was shorter", 300*time.Second, false),
+		Entry("moves it when it had not started", false, true),
+		Entry("ends it when it had started", true, false),
 	)
 
 	It("of a run whose Job is there under another UID does not make two of it", func(ctx context.Context) {

@@ -64,6 +64,12 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 		after, err = r.resume(ctx)
 	case observe:
 		after, err = a.after, r.observe(ctx, r.remote)
+	case observeGone:
+		err = r.observe(ctx, r.memory.gone)
+	case keepJob:
+		if err = r.observe(ctx, r.remote); err == nil {
+			after = r.keepFinished(ctx, r.remote)
+		}
 	case patchRemote:
 		after, err = r.patchRemote(ctx, a)
 	case moveAway:
@@ -201,8 +207,9 @@ func addFinalizer(m *metav1.ObjectMeta) {
 // in view, the target is asked: two watches have no common order.
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.clock(remote)
+	r.noteDeletion(remote)
 	pods := append(append([]*corev1.Pod(nil), r.pods...), r.endedPods...)
-	if !jobstatus.ResultKnown(remote, pods) {
+	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		if err != nil {
 			return &targetError{"reading the Pods of the ended Job", err}
@@ -213,6 +220,14 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.noteUnanswered()
 	r.writer.Observe(remote, pods)
 	return nil
+}
+
+// noteDeletion remembers that a Job was being deleted before it had ended.
+func (r *run) noteDeletion(remote *batchv1.Job) {
+	begun := !remote.DeletionTimestamp.IsZero() && jobstatus.Verdict(remote) == nil
+	if begun && r.memory.deletionSeen != remote.UID {
+		r.remember(func(m *memory) { m.deletionSeen = remote.UID })
+	}
 }
 
 // clock takes the times of a Job that exists: of its dispatch, which ends here, and of its
@@ -236,7 +251,7 @@ func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) 
 	if left := r.memory.patchedAt.Add(informerGrace).Sub(r.now); left > 0 && r.memory.patch == a.patch {
 		return left, nil
 	}
-	err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
+	_, err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
 	if err != nil && !isAPIServerNotFound(err) {
 		return 0, &targetError{a.doing, err}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,6 +56,7 @@ type PooledJobReconciler struct {
 
 	memories   memories
 	placements placements
+	collecting sync.Map // clusters that do not let finished Jobs be kept, as far as was told
 	offload    *offload
 	arrivals   moments[types.UID] // of new PooledJobs that have no Job yet
 	process    string             // this one, among all that there ever are

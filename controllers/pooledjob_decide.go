@@ -46,6 +46,10 @@ const (
 	create
 	// observe: record what the remote Job and its Pods say.
 	observe
+	// observeGone: record what the Job said before it went.
+	observeGone
+	// keepJob: record what the Job says, and have the target keep it when it has finished.
+	keepJob
 	// patchRemote: record what the Job says, and change it.
 	patchRemote
 	// moveAway: end the attempt, so that the run is placed anew.
@@ -94,7 +98,9 @@ func decide(s *snapshot) action {
 		return action{verb: settle}
 	case s.remote != nil && isSameJob(s):
 		return decideObserved(s)
-	case s.wasObserved() || (s.bound && len(s.pods) > 0):
+	case s.endedBeforeItWent():
+		return action{verb: observeGone}
+	case s.wasObserved() || (s.bound && slices.ContainsFunc(s.pods, s.provesJob)):
 		return decideMissing(s)
 	default:
 		return decideDispatch(s)
@@ -111,14 +117,22 @@ func (s *snapshot) observedUID() types.UID {
 	if uid := s.job.Status.JobRef.UID; uid != "" {
 		return types.UID(uid)
 	}
+	if s.memory.jobUID == "" && s.memory.gone != nil {
+		return s.memory.gone.UID
+	}
 	return s.memory.jobUID
 }
 
 // isSameJob tells whether the Job in view is the one that was observed before, if
 // one was.
-func isSameJob(s *snapshot) bool {
-	known := s.observedUID()
-	return known == "" || known == s.remote.UID
+func isSameJob(s *snapshot) bool { return isKnown(s, s.remote) }
+
+func (s *snapshot) provesJob(pod *corev1.Pod) bool { return provesJob(s.intent.JobName, pod) }
+
+// endedBeforeItWent tells whether the Job is gone and its own verdict was seen before.
+func (s *snapshot) endedBeforeItWent() bool {
+	gone := s.memory.gone
+	return gone != nil && isKnown(s, gone) && jobstatus.Verdict(gone) != nil && !jobstatus.EndedByDeletion(gone)
 }
 
 // holdName: a request to create the Job may still be under way, and nothing but the
@@ -155,6 +169,8 @@ func decideObserved(s *snapshot) action {
 		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, true)), doing: "suspending the remote Job"}
 	case ask:
 		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, false)), doing: "resuming the remote Job"}
+	case jobspec.ExpiresSoon(s.remote) && !s.memory.ttlRefused:
+		return action{verb: keepJob}
 	default:
 		return action{verb: observe}
 	}

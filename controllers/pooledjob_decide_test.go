@@ -56,9 +56,24 @@ func remoteDeleting(s *snapshot) {
 	s.remote.DeletionTimestamp = &metav1.Time{Time: decisionTime}
 }
 func podLeft(s *snapshot) {
-	s.pods = []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: decisionTime}}}}
+	s.pods = []*corev1.Pod{podOfJob(s)}
+	s.pods[0].DeletionTimestamp = &metav1.Time{Time: decisionTime}
 }
-func podOrphaned(s *snapshot) { s.pods = []*corev1.Pod{{}} }
+func podOrphaned(s *snapshot) { s.pods = []*corev1.Pod{podOfJob(s)} }
+func podForged(s *snapshot)   { s.pods = []*corev1.Pod{{}} }
+func podOfJob(s *snapshot) *corev1.Pod {
+	owner := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: s.intent.JobName, UID: "job", Controller: truly()}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{owner}}}
+}
+func wentUnended(s *snapshot) {
+	bound(s)
+	s.memory.gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
+}
+func wentEnded(s *snapshot) {
+	wentUnended(s)
+	s.memory.gone.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+}
+func expires(s *snapshot) { inView(s); s.remote.Spec.TTLSecondsAfterFinished = new(int32) }
 func notReady(s *snapshot) {
 	s.notReady, s.notReadyReason = "connection prod is Unreachable", v1alpha1.ReasonClusterNotReady
 }
@@ -152,28 +167,36 @@ func TestDecide(t *testing.T) {
 		given changes
 		want  action // message: a part of it
 	}{
-		"new":                        {nil, action{verb: bind}},
-		"no ClusterConnection":       {changes{noConnection}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonClusterNotFound, message: `"prod" does not exist`}},
-		"not permitted":              {changes{denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: `hub namespace "team-a"`}},
-		"not permitted, not ready":   {changes{denied, notReady}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
-		"connection not ready":       {changes{notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
-		"namespace not watched":      {changes{notWatched}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
-		"expired":                    {changes{expired}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "expired at"}},
-		"expired, bound":             {changes{expired, bound}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
-		"expired, deadline passed":   {changes{expired, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "expired at"}},
-		"first contact":              {changes{connecting}, action{verb: settle}},
-		"first contact, seen":        {changes{seenJob, connecting}, action{verb: settle}},
-		"first contact, deadline":    {changes{deadline, connecting}, action{verb: settle, after: 30 * time.Second}},
-		"connection being deleted":   {changes{connectionDeleted}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "being deleted"}},
-		"bound":                      {changes{bound}, action{verb: create}},
-		"bound, no longer permitted": {changes{bound, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
-		"refused for now":            {changes{refusedUntilLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonQuotaExceeded, message: "full", after: 5 * time.Second}},
-		"refused, time to try again": {changes{refusedUntilLater, minuteLater}, action{verb: create}},
-		"deadline to come":           {changes{deadline, notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
-		"deadline passed":            {changes{deadline, minuteLater, notReady}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "Unreachable"}},
-		"deadline passed, denied":    {changes{deadline, minuteLater, notReady, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
-		"deadline passed, bound":     {changes{deadline, minuteLater, bound}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded}},
-		"deadline passed, seen":      {changes{deadline, minuteLater, seenJob, inView}, action{verb: observe}},
+		"new":                         {nil, action{verb: bind}},
+		"bound, a forged Pod":         {changes{boundByUs, podForged}, action{verb: create}},
+		"went with a verdict":         {changes{wentEnded}, action{verb: observeGone}},
+		"went with a verdict, seen":   {changes{seenJob, wentEnded, away}, action{verb: observeGone}},
+		"went without a verdict":      {changes{wentUnended}, action{verb: confirmLoss}},
+		"went, cancelled, never seen": {changes{wentUnended, cancelled}, action{verb: confirmLoss}},
+		"is to be kept":               {changes{seenJob, expires}, action{verb: keepJob}},
+		"is to be kept, has ended":    {changes{seenJob, expires, remoteEnded}, action{verb: observe}},
+		"is to be kept, cancelled":    {changes{seenJob, expires, cancelled}, action{verb: patchRemote, patch: `{"metadata":{"uid":"job"},"spec":{"activeDeadlineSeconds":0}}`, doing: "cancelling the remote Job"}},
+		"no ClusterConnection":        {changes{noConnection}, action{verb: wait, condition: v1alpha1.ConditionAccepted, reason: v1alpha1.ReasonClusterNotFound, message: `"prod" does not exist`}},
+		"not permitted":               {changes{denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: `hub namespace "team-a"`}},
+		"not permitted, not ready":    {changes{denied, notReady}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
+		"connection not ready":        {changes{notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
+		"namespace not watched":       {changes{notWatched}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
+		"expired":                     {changes{expired}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "expired at"}},
+		"expired, bound":              {changes{expired, bound}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
+		"expired, deadline passed":    {changes{expired, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "expired at"}},
+		"first contact":               {changes{connecting}, action{verb: settle}},
+		"first contact, seen":         {changes{seenJob, connecting}, action{verb: settle}},
+		"first contact, deadline":     {changes{deadline, connecting}, action{verb: settle, after: 30 * time.Second}},
+		"connection being deleted":    {changes{connectionDeleted}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "being deleted"}},
+		"bound":                       {changes{bound}, action{verb: create}},
+		"bound, no longer permitted":  {changes{bound, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
+		"refused for now":             {changes{refusedUntilLater}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonQuotaExceeded, message: "full", after: 5 * time.Second}},
+		"refused, time to try again":  {changes{refusedUntilLater, minuteLater}, action{verb: create}},
+		"deadline to come":            {changes{deadline, notReady}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, after: 30 * time.Second}},
+		"deadline passed":             {changes{deadline, minuteLater, notReady}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "Unreachable"}},
+		"deadline passed, denied":     {changes{deadline, minuteLater, notReady, denied}, action{verb: refuse, reason: v1alpha1.ReasonNotPermitted}},
+		"deadline passed, bound":      {changes{deadline, minuteLater, bound}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded}},
+		"deadline passed, seen":       {changes{deadline, minuteLater, seenJob, inView}, action{verb: observe}},
 
 		"in view, first time":          {changes{bound, inView}, action{verb: observe}},
 		"in view":                      {changes{seenJob, inView}, action{verb: observe}},
@@ -281,7 +304,7 @@ func TestDecide(t *testing.T) {
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 	all := changes{selecting, bound, seenJob, boundByUs, inDoubt, lostBefore, inView, anotherInView, remoteAsked, remoteHeld, remoteStops, remoteEnded, remoteDeleting, podLeft, podOrphaned,
 		away, notReady, fenced, connecting, noConnection, expired, denied, unplaced, usable, deleted, orphaned, abandoned, minuteLater, deadline,
-		justCreated, refusedUntilLater, cancelled, suspended, ended, stripped, failed}
+		justCreated, refusedUntilLater, cancelled, suspended, ended, stripped, failed, podForged, wentUnended, wentEnded, expires}
 	check := func(mask uint64) {
 		var some changes
 		for i, change := range all {
@@ -352,9 +375,16 @@ func violation(s *snapshot, got action) string {
 		if got.verb == abandon && s.notReady == "" {
 			return "given up although it can be reached"
 		}
-	case refuse, confirmLoss, observe:
+	case refuse, confirmLoss, observe, observeGone:
 		if isDeleted || hasEnded {
 			return "judged"
+		}
+		if got.verb == refuse && s.wasObserved() {
+			return "refused although there was a Job"
+		}
+	case keepJob:
+		if isDeleted || hasEnded || verdict || s.remote == nil || s.cancelled() {
+			return "kept"
 		}
 	case patchRemote:
 		holds := isDeleted && s.requestsInFlight() > 0 && got.doing == "stopping the remote Job"

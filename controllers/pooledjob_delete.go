@@ -51,7 +51,7 @@ func (r *run) orphan(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	if job != nil && job.Labels[v1alpha1.LabelHub] == r.HubID {
-		if err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.OrphanPatch(job.UID)); err != nil {
+		if _, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.OrphanPatch(job.UID)); err != nil {
 			return 0, &targetError{"taking the label off the remote Job", err}
 		}
 	}
@@ -77,6 +77,7 @@ func (r *run) release(ctx context.Context) error {
 		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
 	r.Metrics.wrote(wroteFinalizer)
+	r.forgetGone()
 	r.released = true
 	r.remember(func(m *memory) { m.releasedAt = r.now })
 	return nil

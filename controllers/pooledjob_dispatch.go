@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -76,11 +77,20 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 		return recheck, nil // the run was just moved, and the cache still shows it as it was
 	}
 	r.accept()
+	if r.mayHaveSent() {
+		if ask, after, err := r.tryFirst(ctx); !ask {
+			return after, err
+		}
+	}
 	created, err := r.lease.CreateJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
 	switch {
 	case err == nil:
 		r.found(created)
-		return 0, r.observe(ctx, created)
+		var after time.Duration
+		if jobspec.ExpiresSoon(created) {
+			after = r.keepFinished(ctx, created)
+		}
+		return after, r.observe(ctx, created)
 	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
 		return 0, err // nothing was sent
 	case apierrors.IsAlreadyExists(err):
@@ -161,12 +171,14 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 			return recheck, err
 		}
 	}
-	if r.bound && !(r.memory.current && r.memory.unknownSince.IsZero()) {
+	if r.bound && r.mayHaveSent() {
 		verdict, err := r.proveAbsence(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if verdict.outcome != absent {
+		if verdict.outcome == absent {
+			a.message = strings.TrimSpace(a.message) + " (A request to create its Job may have succeeded before; if so, that Job is gone.)"
+		} else {
 			verdict.why = fmt.Sprintf("The run is to end (%s), once it is certain that its Job does not exist. %s", a.reason, verdict.why)
 			return r.notAbsent(ctx, verdict)
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,6 +56,18 @@ type memory struct {
 	// deletedUID is the Job whose deletion the target accepted, and deletedAt when.
 	deletedUID types.UID
 	deletedAt  time.Time
+	// gone is the Job as it was when it left the view, nil if it is there or was not seen to go.
+	// goneAt is when that was, and goneWatched tells that nothing can have happened to the Job
+	// in between.
+	gone        *batchv1.Job
+	goneAt      time.Time
+	goneWatched bool
+	// deletionSeen is the Job that was seen to be deleted before it had ended.
+	deletionSeen types.UID
+	// ttlAskedAt is when the target was last asked to keep the finished Job, and ttlRefused
+	// tells that it will not.
+	ttlAskedAt time.Time
+	ttlRefused bool
 	// releasedAt is when the finalizer was taken off.
 	releasedAt time.Time
 	// writtenAt is when the PooledJob was last written, and waitsSince since when a change of

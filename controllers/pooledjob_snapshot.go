@@ -159,10 +159,41 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 	if remote != nil && jobspec.Owns(r.HubID, s.job, remote.Labels) {
 		s.remote = remote
 	}
+	r.rememberGone(s, lease)
 	pods, err := lease.Pods(s.intent.Namespace)
 	s.pods = ofJob(pods, s.intent.JobName)
 	s.endedPods = ofJob(lease.EndedPods(s.intent.Namespace), s.intent.JobName)
 	return err
+}
+
+// rememberGone takes down how a Job was that left the view, for what the view remembers goes
+// with the connection.
+func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
+	gone := lease.GoneJob(s.intent.Namespace, s.intent.JobName)
+	switch {
+	case s.remote != nil && s.memory.gone != nil:
+		s.memory = r.memories.update(s.job, func(m *memory) { m.gone = nil })
+	case s.remote == nil && s.bound && gone != nil && jobspec.Owns(r.HubID, s.job, gone.Labels) && isKnown(s, gone.Job):
+		s.memory = r.memories.update(s.job, func(m *memory) {
+			m.gone, m.goneWatched, m.goneAt = gone.Job, gone.Watched, s.now.Add(-time.Since(gone.At))
+		})
+	}
+}
+
+// isKnown tells whether a Job is the one that was observed, if one was.
+func isKnown(s *snapshot, job *batchv1.Job) bool {
+	known := s.observedUID()
+	return known == "" || known == job.UID
+}
+
+// provesJob tells whether there was a Job of that name, by one of its Pods. (Labels prove
+// nothing: whoever makes Pods can copy them.)
+func provesJob(name string, pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil { // the Job was deleted, and let its Pods stay
+		return pod.Labels[batchv1.JobNameLabel] == name && slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
+	}
+	return owner.Kind == "Job" && owner.Name == name
 }
 
 // ofJob are the Pods of the present attempt: those of an earlier one on the same cluster

@@ -120,7 +120,7 @@ var _ = Describe("A PooledJob", func() {
 		operator.stop()
 		Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
 		*operator = *startOperator(operator.scheme)
-		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobDeleted))
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown))
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
@@ -170,7 +170,7 @@ var _ = Describe("Deleting a PooledJob", func() {
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
 		pod := start(ctx, remote)
-		pod.Finalizers = []string{"example.com/slow"}
+		pod.Finalizers = append(pod.Finalizers, "example.com/slow")
 		Expect(target.Update(ctx, pod)).To(Succeed())
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
 		Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())

@@ -47,11 +47,7 @@ func get(ctx context.Context, pod *corev1.Pod, into trouble) {
 
 // stuck plays the Job controller and the kubelet: the Job has a Pod that cannot run.
 func stuck(ctx context.Context, remote *batchv1.Job, in trouble) *corev1.Pod {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: remote.Namespace, GenerateName: remote.Name + "-", Labels: remote.Spec.Template.Labels},
-		Spec:       *remote.Spec.Template.Spec.DeepCopy(),
-	}
-	Expect(target.Create(ctx, pod)).To(Succeed())
+	pod := createPod(ctx, remote)
 	now, none := metav1.Now(), int32(0)
 	remote.Status = batchv1.JobStatus{StartTime: &now, Active: 1, Ready: &none}
 	Expect(target.Status().Update(ctx, remote)).To(Succeed())

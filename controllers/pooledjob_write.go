@@ -71,6 +71,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 		return 0, nil
 	}
 	r.wrote(wroteTerminal, written, &r.job.Status)
+	r.forgetGone()
 	r.countEnd()
 	r.announceFailure()
 	return 0, nil
@@ -113,6 +114,14 @@ func (r *run) wrote(kind hubWrite, written *metav1.ObjectMeta, status *v1alpha1.
 			m.writtenOver, m.written = append(slices.Clip(m.writtenOver), over), latest
 		}
 	})
+}
+
+// forgetGone drops what is remembered of a Job that is gone, once its run's end is written.
+func (r *run) forgetGone() {
+	if r.lease != nil {
+		r.lease.ForgetJob(r.intent.Namespace)
+	}
+	r.remember(func(m *memory) { m.gone = nil })
 }
 
 // countEnd counts a run whose final status is on the hub.

@@ -143,13 +143,33 @@ func remoteJobs(namespace string) func(Gomega, context.Context) []batchv1.Job {
 	}
 }
 
-// start plays the Job controller and the kubelet: a Pod of the Job runs.
-func start(ctx context.Context, remote *batchv1.Job) *corev1.Pod {
+// createPod plays the Job controller: it makes a Pod of the Job.
+func createPod(ctx context.Context, remote *batchv1.Job) *corev1.Pod {
+	owner := *metav1.NewControllerRef(remote, batchv1.SchemeGroupVersion.WithKind("Job"))
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: remote.Namespace, GenerateName: remote.Name + "-", Labels: remote.Spec.Template.Labels},
-		Spec:       *remote.Spec.Template.Spec.DeepCopy(),
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: remote.Namespace, GenerateName: remote.Name + "-", Labels: remote.Spec.Template.Labels,
+			OwnerReferences: []metav1.OwnerReference{owner}, Finalizers: []string{batchv1.JobTrackingFinalizer},
+		},
+		Spec: *remote.Spec.Template.Spec.DeepCopy(),
 	}
 	Expect(target.Create(ctx, pod)).To(Succeed())
+	return pod
+}
+
+// letPodsGo plays the Job controller: it has counted the Pods of the Job.
+func letPodsGo(ctx context.Context, remote *batchv1.Job) {
+	var pods corev1.PodList
+	Expect(target.List(ctx, &pods, client.InNamespace(remote.Namespace), client.MatchingLabels(remote.Spec.Template.Labels))).To(Succeed())
+	for i := range pods.Items {
+		patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+		Expect(client.IgnoreNotFound(target.Patch(ctx, &pods.Items[i], patch))).To(Succeed())
+	}
+}
+
+// start plays the Job controller and the kubelet: a Pod of the Job runs.
+func start(ctx context.Context, remote *batchv1.Job) *corev1.Pod {
+	pod := createPod(ctx, remote)
 	pod.Status.Phase = corev1.PodRunning
 	Expect(target.Status().Update(ctx, pod)).To(Succeed())
 	one := int32(1)
@@ -157,6 +177,13 @@ func start(ctx context.Context, remote *batchv1.Job) *corev1.Pod {
 	remote.Status = batchv1.JobStatus{StartTime: &start, Active: 1, Ready: &one}
 	Expect(target.Status().Update(ctx, remote)).To(Succeed())
 	return pod
+}
+
+// stopPod plays the Job controller: it has the Pod deleted, which the finalizer delays.
+func stopPod(ctx context.Context, pod *corev1.Pod) {
+	Expect(target.Delete(ctx, pod)).To(Succeed())
+	Expect(target.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
+	Expect(pod.DeletionTimestamp).NotTo(BeNil())
 }
 
 // endPod plays the kubelet: the Pod's container ends.
@@ -167,7 +194,7 @@ func endPod(ctx context.Context, pod *corev1.Pod, exitCode int32, message string
 	}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
 		Name: "main", Image: "busybox", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-			ExitCode: exitCode, Message: message, FinishedAt: metav1.Now(),
+			ExitCode: exitCode, Message: message, StartedAt: pod.CreationTimestamp, FinishedAt: metav1.Now(),
 		}},
 	}}
 	Expect(target.Status().Update(ctx, pod)).To(Succeed())
@@ -200,6 +227,7 @@ func endJob(ctx context.Context, remote *batchv1.Job, verdict batchv1.JobConditi
 
 // finishDeletion plays the garbage collector: the Job's Pods are gone, so it goes.
 func finishDeletion(ctx context.Context, remote *batchv1.Job) {
+	letPodsGo(ctx, remote)
 	Expect(target.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(remote.Namespace),
 		client.MatchingLabels(remote.Spec.Template.Labels), client.GracePeriodSeconds(0))).To(Succeed())
 	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))

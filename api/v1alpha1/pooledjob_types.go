@@ -160,9 +160,10 @@ type PooledJobSpec struct {
 // Failover says when a run may be moved to another cluster.
 //
 // A run whose Job cannot exist on its cluster is moved when the cluster was not Ready
-// for afterSeconds. One whose Job may exist there is moved only when the Job is proven
-// gone, or when a person states, by the annotation pooledjob.io/fenced on the
-// ClusterConnection, that nothing runs there any more. Time alone never decides.
+// for afterSeconds. One whose Job may exist there, or may have, is moved only when the
+// Job was seen to be deleted before it had started, or when a person states, by the
+// annotation pooledjob.io/fenced on the ClusterConnection, that nothing runs there any
+// more and that an end there which nobody saw does not count. Time alone never decides.
 type Failover struct {
 	// afterSeconds is how long the cluster must not have been Ready, in seconds.
 	// +required

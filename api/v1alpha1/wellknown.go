@@ -41,8 +41,9 @@ const (
 	AnnotationAbandon = "pooledjob.io/abandon"
 	// AnnotationFenced is set on a ClusterConnection by a person, to the UID of the
 	// cluster (status.clusterUID), and states that nothing runs there any more,
-	// and nothing will before the annotation is taken off. Nothing is sent there
-	// meanwhile, and runs with spec.failover move away.
+	// and nothing will before the annotation is taken off; and that an end there which
+	// nobody saw does not count. Nothing is sent there meanwhile, and runs with
+	// spec.failover move away.
 	AnnotationFenced = "pooledjob.io/fenced"
 	// AnnotationConfirmClusterUID is set on a ClusterConnection by a person, to
 	// the UID of the cluster that answers now. It accepts that cluster after

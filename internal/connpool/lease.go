@@ -85,8 +85,8 @@ func (l *Lease) Jobs() iter.Seq[*batchv1.Job] {
 
 // Job is the watched Job of that name; nil when the view has none. It is cut down to what a
 // run needs: name, UID, deletion time, our labels, conditions, counts and times, and of its
-// spec backoffLimit, activeDeadlineSeconds and suspend. It has no resource version, so that
-// nothing can be written from it. It is the caller's own.
+// spec what its end is decided by, ttlSecondsAfterFinished and suspend. It has no resource
+// version, so that nothing can be written from it. It is the caller's own.
 func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 	view, err := l.view(namespace)
 	if err != nil {
@@ -95,9 +95,48 @@ func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 	return view.store.job(namespace, name), nil
 }
 
+// GoneJob is a Job that was watched and went, as it was then.
+type GoneJob struct {
+	*batchv1.Job
+	// At is when that was noticed.
+	At time.Time
+	// Watched tells that an event told of it, and nothing can have happened to the Job
+	// between the state that it has here and its going; else it was missing from a list.
+	// (An object that lost the labels of the selector goes by the same event.)
+	Watched bool
+}
+
+// GoneJob is what is remembered of the run's Job of that name that went; nil when that is
+// nothing: it never was, is there, was forgotten, or went while nobody watched. At most
+// 1,024 Jobs of a view are remembered, for at most ten minutes.
+func (l *Lease) GoneJob(namespace, name string) *GoneJob {
+	view, err := l.view(namespace)
+	if err != nil {
+		return nil
+	}
+	job, watched, at := view.store.goneJob(l.key, namespace, name)
+	if job == nil {
+		return nil
+	}
+	return &GoneJob{Job: job, At: at, Watched: watched}
+}
+
+// ForgetJob drops what is remembered of the run's Job that went from a namespace.
+func (l *Lease) ForgetJob(namespace string) {
+	if view, err := l.view(namespace); err == nil {
+		view.store.forget(l.key)
+	}
+}
+
 // Pods are the Pods of the run that the target has in a namespace, cut down to name, UID,
-// deletion time, our labels and that of the Job's name, phase, whether they are ready, what
-// they wait for and how they ended. They are the caller's own.
+// deletion time, our labels and that of the Job's name, index, phase, whether they are ready,
+// what they wait for and how they ended, with their containers' statuses in the order of the
+// spec. They are the caller's own.
+//
+// Two things are told by the events of a Pod and not by its last state. A Pod that the Job
+// controller let go while it ran (as it does when the Job is suspended) has no controller
+// here. One that it counted has the finalizer batch.kubernetes.io/job-tracking, although
+// that is taken off then.
 func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	view, err := l.view(namespace)
 	if err != nil {
@@ -118,9 +157,20 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 
 // CreateJob creates a Job. A field that the target does not know is refused by it.
 func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	return l.postJob(ctx, job, &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
+}
+
+// TryJob asks what CreateJob would create, with all that the target's admission does to it.
+// Nothing is created, and no answer that is lost can have done anything.
+func (l *Lease) TryJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	return l.postJob(ctx, job, &metav1.CreateOptions{
+		FieldValidation: metav1.FieldValidationStrict, DryRun: []string{metav1.DryRunAll},
+	})
+}
+
+func (l *Lease) postJob(ctx context.Context, job *batchv1.Job, options *metav1.CreateOptions) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
 		created := &batchv1.Job{}
-		options := &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}
 		err := l.session.transport.batch.RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
 			Body(job).Do(ctx).Into(created)
@@ -147,16 +197,21 @@ func theJob(job *batchv1.Job, namespace, name string, err error) (*batchv1.Job, 
 	if job.UID == "" || job.Namespace != namespace || job.Name != name {
 		return nil, errNotKube
 	}
+	if err := checkUID(job.UID); err != nil {
+		return nil, err
+	}
+	tidyJob(job)
 	return job, nil
 }
 
-// PatchJob applies a JSON merge patch to a Job.
-func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []byte) error {
-	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.session.transport.batch.RESTClient().Patch(types.MergePatchType).MaxRetries(0).
-			Namespace(namespace).Resource("jobs").Name(name).Body(patch).Do(ctx).Error()
+// PatchJob applies a JSON merge patch to a Job, and returns what became of it.
+func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []byte) (*batchv1.Job, error) {
+	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
+		job := &batchv1.Job{}
+		err := l.session.transport.batch.RESTClient().Patch(types.MergePatchType).MaxRetries(0).
+			Namespace(namespace).Resource("jobs").Name(name).Body(patch).Do(ctx).Into(job)
+		return theJob(job, namespace, name, err)
 	})
-	return err
 }
 
 // DeleteJob deletes the Job of that UID and, unless it is empty, of that resource version
@@ -198,7 +253,10 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 	}
 	pods := make([]*corev1.Pod, 0, len(list.Items))
 	for i := range list.Items {
-		pods = append(pods, &list.Items[i])
+		if pod := &list.Items[i]; checkUID(pod.UID) == nil {
+			tidyPod(pod)
+			pods = append(pods, pod)
+		}
 	}
 	return pods, nil
 }

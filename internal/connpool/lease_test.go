@@ -110,10 +110,11 @@ var _ = Describe("A lease", func() {
 		patch := func(uid types.UID) []byte {
 			return fmt.Appendf(nil, `{"metadata":{"uid":%q,"labels":{%q:%q,%q:%q}}}`, uid, runLabel, r.run, keyLabel, job.Name)
 		}
-		err := lease.PatchJob(ctx, job.Namespace, job.Name, patch("another"))
+		_, err := lease.PatchJob(ctx, job.Namespace, job.Name, patch("another"))
 		Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
 		Consistently(ctx, r.inView(target, job)).WithTimeout(200 * time.Millisecond).Should(BeFalse())
-		Expect(lease.PatchJob(ctx, job.Namespace, job.Name, patch(job.UID))).To(Succeed())
+		_, err = lease.PatchJob(ctx, job.Namespace, job.Name, patch(job.UID))
+		Expect(err).NotTo(HaveOccurred())
 		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
 		Expect(lease.GetJob(ctx, job.Namespace, job.Name)).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
 	})

@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -32,9 +33,11 @@ func newLabelling(o Options) *labelling {
 
 func (p *packer) job(j *batchv1.Job) {
 	p.meta(&j.ObjectMeta)
-	optional(p, &j.Spec.BackoffLimit, number[int32])
+	optional(p, &j.Spec.TTLSecondsAfterFinished, number[int32])
 	optional(p, &j.Spec.ActiveDeadlineSeconds, number[int64])
 	optional(p, &j.Spec.Suspend, flag)
+	p.failureRules(&j.Spec)
+	optional(p, &j.Spec.SuccessPolicy, successPolicy)
 	number(p, &j.Status.Active)
 	number(p, &j.Status.Succeeded)
 	number(p, &j.Status.Failed)
@@ -51,9 +54,54 @@ func (p *packer) job(j *batchv1.Job) {
 	})
 }
 
+// failureRules keeps what a Job controller decides the failure of a Job by.
+func (p *packer) failureRules(spec *batchv1.JobSpec) {
+	optional(p, &spec.BackoffLimit, number[int32])
+	optional(p, &spec.BackoffLimitPerIndex, number[int32])
+	optional(p, &spec.MaxFailedIndexes, number[int32])
+	optional(p, &spec.PodFailurePolicy, podFailurePolicy)
+	// Of these only one value says anything.
+	onlyFailed := spec.PodReplacementPolicy != nil && *spec.PodReplacementPolicy == batchv1.Failed
+	restarts := spec.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure
+	flag(p, &onlyFailed)
+	flag(p, &restarts)
+	if p.reading && onlyFailed {
+		policy := batchv1.Failed
+		spec.PodReplacementPolicy = &policy
+	}
+	if p.reading && restarts {
+		spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+	}
+}
+
+func podFailurePolicy(p *packer, policy *batchv1.PodFailurePolicy) {
+	list(p, &policy.Rules, func(p *packer, rule *batchv1.PodFailurePolicyRule) {
+		words(p, &rule.Action)
+		optional(p, &rule.OnExitCodes, func(p *packer, on *batchv1.PodFailurePolicyOnExitCodesRequirement) {
+			optional(p, &on.ContainerName, words[string])
+			words(p, &on.Operator)
+			list(p, &on.Values, number[int32])
+		})
+		list(p, &rule.OnPodConditions, func(p *packer, on *batchv1.PodFailurePolicyOnPodConditionsPattern) {
+			words(p, &on.Type)
+			words(p, &on.Status)
+		})
+	})
+}
+
+func successPolicy(p *packer, policy *batchv1.SuccessPolicy) {
+	list(p, &policy.Rules, func(p *packer, rule *batchv1.SuccessPolicyRule) {
+		optional(p, &rule.SucceededIndexes, words[string])
+		optional(p, &rule.SucceededCount, number[int32])
+	})
+}
+
 func (p *packer) pod(pod *corev1.Pod) {
 	p.meta(&pod.ObjectMeta)
 	p.jobName(pod)
+	p.controller(pod)
+	p.index(pod)
+	optional(p, &pod.DeletionGracePeriodSeconds, number[int64])
 	words(p, &pod.Status.Phase)
 	words(p, &pod.Status.Reason)
 	words(p, &pod.Status.Message)
@@ -67,12 +115,14 @@ func (p *packer) pod(pod *corev1.Pod) {
 		words(p, &c.Status)
 		words(p, &c.Reason)
 		words(p, &c.Message)
+		moment(p, &c.LastTransitionTime)
 	})
-	list(p, &pod.Status.InitContainerStatuses, container)
-	list(p, &pod.Status.ContainerStatuses, container)
+	p.containers(pod)
+	p.failedAt(pod)
 }
 
-// tellingConditions keeps that a Pod is ready, and why it is not scheduled.
+// tellingConditions keeps that a Pod is ready, why it is not scheduled, and what a disruption
+// or a condition that is not Kubernetes' own says of it.
 func tellingConditions(conditions []corev1.PodCondition) []corev1.PodCondition {
 	var kept []corev1.PodCondition
 	for _, c := range conditions {
@@ -80,30 +130,176 @@ func tellingConditions(conditions []corev1.PodCondition) []corev1.PodCondition {
 		case c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue:
 			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		case c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse:
-			kept = append(kept, c)
+			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})
+		case c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue:
+			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message, LastTransitionTime: c.LastTransitionTime})
+		case !usual[c.Type] && len(kept) < maxConditions:
+			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status}) // a podFailurePolicy may go by it
 		}
 	}
 	return kept
 }
 
-// container keeps how one ended, or why it waits.
+// maxConditions is how many conditions are kept of a Pod.
+const maxConditions = 8
+
+// usual are the conditions that most Pods have, and that no failure is decided by.
+var usual = map[corev1.PodConditionType]bool{
+	corev1.PodReady: true, corev1.PodScheduled: true, corev1.PodInitialized: true, corev1.ContainersReady: true,
+	corev1.PodReadyToStartContainers: true, corev1.DisruptionTarget: true,
+}
+
+// containers keeps the statuses of a Pod's containers in the order of its spec (the kubelet
+// sorts them by name), and which init containers are sidecars. Of the spec nothing else is
+// kept.
+func (p *packer) containers(pod *corev1.Pod) {
+	initial, plain := &pod.Status.InitContainerStatuses, &pod.Status.ContainerStatuses
+	var sidecars map[string]bool
+	if !p.reading {
+		sidecars = map[string]bool{}
+		var names, initialNames []string
+		for i := range pod.Spec.InitContainers {
+			c := &pod.Spec.InitContainers[i]
+			sidecars[c.Name] = c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+			initialNames = append(initialNames, c.Name)
+		}
+		for i := range pod.Spec.Containers {
+			names = append(names, pod.Spec.Containers[i].Name)
+		}
+		sortedInitial, sortedPlain := inOrder(*initial, initialNames), inOrder(*plain, names)
+		initial, plain = &sortedInitial, &sortedPlain
+	}
+	list(p, initial, func(p *packer, s *corev1.ContainerStatus) {
+		sidecar := sidecars[s.Name]
+		flag(p, &sidecar)
+		container(p, s)
+		if p.reading {
+			c := corev1.Container{Name: s.Name}
+			if sidecar {
+				always := corev1.ContainerRestartPolicyAlways
+				c.RestartPolicy = &always
+			}
+			pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
+		}
+	})
+	list(p, plain, func(p *packer, s *corev1.ContainerStatus) {
+		container(p, s)
+		if p.reading {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: s.Name})
+		}
+	})
+}
+
+// inOrder sorts statuses by their names' places in an order; those that are not in it come last.
+func inOrder(statuses []corev1.ContainerStatus, order []string) []corev1.ContainerStatus {
+	place := func(s corev1.ContainerStatus) int {
+		if i := slices.Index(order, s.Name); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	sorted := slices.Clone(statuses)
+	slices.SortStableFunc(sorted, func(a, b corev1.ContainerStatus) int { return cmp.Compare(place(a), place(b)) })
+	return sorted
+}
+
+// container keeps whether one runs, how it ended, now and before, or why it waits.
 func container(p *packer, s *corev1.ContainerStatus) {
 	words(p, &s.Name)
-	optional(p, &s.State.Terminated, func(p *packer, t *corev1.ContainerStateTerminated) {
-		number(p, &t.ExitCode)
-		words(p, &t.Reason)
-		words(p, &t.Message)
-		moment(p, &t.FinishedAt)
-	})
+	number(p, &s.RestartCount)
+	optional(p, &s.State.Terminated, terminated)
+	optional(p, &s.LastTerminationState.Terminated, terminated)
+	optional(p, &s.State.Running, func(*packer, *corev1.ContainerStateRunning) {})
 	optional(p, &s.State.Waiting, func(p *packer, w *corev1.ContainerStateWaiting) {
 		words(p, &w.Reason)
 		words(p, &w.Message)
 	})
 }
 
+func terminated(p *packer, t *corev1.ContainerStateTerminated) {
+	number(p, &t.ExitCode)
+	words(p, &t.Reason)
+	words(p, &t.Message)
+	moment(p, &t.StartedAt)
+	moment(p, &t.FinishedAt)
+}
+
+// failedAt keeps, of a Pod that has ended and of which no container tells when, when it was
+// started or, if it never was, made.
+func (p *packer) failedAt(pod *corev1.Pod) {
+	at := metav1.Time{}
+	if !p.reading && isEnded(pod) && !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Terminated != nil && !s.State.Terminated.FinishedAt.IsZero()
+	}) {
+		at = pod.CreationTimestamp
+		if pod.Status.StartTime != nil {
+			at = *pod.Status.StartTime
+		}
+	}
+	moment(p, &at)
+	if p.reading && !at.IsZero() {
+		pod.Status.StartTime = &at
+	}
+}
+
+func isEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// controller keeps which Job controls a Pod, and whether the Job controller counts it.
+func (p *packer) controller(pod *corev1.Pod) {
+	owner := metav1.GetControllerOf(pod)
+	has := owner != nil && owner.Kind == "Job" && strings.HasPrefix(owner.APIVersion, batchv1.GroupName+"/")
+	tracked := slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
+	flag(p, &tracked)
+	flag(p, &has)
+	if p.reading && tracked {
+		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
+	}
+	if !has {
+		return
+	}
+	if p.reading {
+		isController := true
+		owner = &metav1.OwnerReference{APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job", Controller: &isController}
+	}
+	identity(p, &owner.UID)
+	name := owner.Name
+	isLabelled := name == pod.Labels[batchv1.JobNameLabel]
+	flag(p, &isLabelled)
+	if !isLabelled {
+		words(p, &name)
+	} else if p.reading {
+		name = pod.Labels[batchv1.JobNameLabel]
+	}
+	if p.reading {
+		owner.Name = name
+		pod.OwnerReferences = []metav1.OwnerReference{*owner}
+	}
+}
+
+// index keeps the completion index of a Pod of an Indexed Job, and how often it had failed before.
+func (p *packer) index(pod *corev1.Pod) {
+	for _, name := range []string{batchv1.JobCompletionIndexAnnotation, batchv1.JobIndexFailureCountAnnotation} {
+		value, has := pod.Annotations[name]
+		has = has && len(value) <= maxIndexDigits
+		flag(p, &has)
+		if !has {
+			continue
+		}
+		words(p, &value)
+		if p.reading {
+			metav1.SetMetaDataAnnotation(&pod.ObjectMeta, name, value)
+		}
+	}
+}
+
+// maxIndexDigits is how long an index is that is kept: completions has ten digits.
+const maxIndexDigits = 10
+
 // meta keeps what a record does not have beside.
 func (p *packer) meta(m *metav1.ObjectMeta) {
-	words(p, &m.UID)
+	identity(p, &m.UID)
 	optional(p, &m.DeletionTimestamp, moment)
 	var pairs []string
 	hasCommon := p.labels.hasCommon(m.Labels)

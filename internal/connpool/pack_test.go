@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,9 +58,9 @@ func TestOfAJobIsKeptWhatARunNeeds(t *testing.T) {
 	}
 	kept := &batchv1.Job{
 		ObjectMeta: keptMeta("name"),
-		Spec:       batchv1.JobSpec{BackoffLimit: &limit, ActiveDeadlineSeconds: &deadline, Suspend: &suspend},
+		Spec:       batchv1.JobSpec{BackoffLimit: &limit, ActiveDeadlineSeconds: &deadline, Suspend: &suspend, TTLSecondsAfterFinished: &limit},
 		Status: batchv1.JobStatus{
-			Active: 1, Succeeded: math.MaxInt32, Failed: math.MinInt32, CompletedIndexes: "1,2", FailedIndexes: &indexes,
+			Active: 1, Succeeded: math.MaxInt32, Failed: math.MaxInt32, CompletedIndexes: "1,2", FailedIndexes: &indexes,
 			StartTime: &start, CompletionTime: &end, Conditions: conditions,
 		},
 	}
@@ -71,32 +72,71 @@ func TestOfAJobIsKeptWhatARunNeeds(t *testing.T) {
 	full.Status.Conditions[1].LastProbeTime = start
 	g.Expect(cmp.Diff(throughStore(g, full, (*store).readJob), kept)).To(BeEmpty())
 
+	withFailureRules(&kept.Spec)
+	g.Expect(cmp.Diff(throughStore(g, kept.DeepCopy(), (*store).readJob), kept)).To(BeEmpty())
+
 	bare := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "name", Labels: map[string]string{}}}
 	g.Expect(cmp.Diff(throughStore(g, bare, (*store).readJob), bare)).To(BeEmpty())
+}
+
+// withFailureRules adds all that a Job controller can decide an end by.
+func withFailureRules(spec *batchv1.JobSpec) {
+	one, main, replace, indexes := int32(1), "main", batchv1.Failed, "0-2"
+	spec.BackoffLimitPerIndex, spec.MaxFailedIndexes, spec.PodReplacementPolicy = &one, &one, &replace
+	spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+	spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			ContainerName: &main, Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{42, 43},
+		}},
+		{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+			{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
+		}},
+	}}
+	spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: &indexes, SucceededCount: &one}}}
 }
 
 func TestOfAPodIsKeptHowItEnded(t *testing.T) {
 	g := NewWithT(t)
 	at := metav1.NewTime(time.Unix(1_600_000_000, 0))
-	end := &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error", Message: "last words", FinishedAt: at}
+	end := &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error", Message: "last words", StartedAt: at, FinishedAt: at}
 	wait := &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "no such image"}
 	unscheduled := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "no node"}
 	kept := &corev1.Pod{ObjectMeta: keptMeta("job-x7x7x"), Status: corev1.PodStatus{
 		Phase: corev1.PodFailed, Reason: "Evicted", Message: "no room",
 		Conditions:            []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}, unscheduled},
 		InitContainerStatuses: []corev1.ContainerStatus{{Name: "init", State: corev1.ContainerState{Terminated: end}}},
-		ContainerStatuses:     []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Waiting: wait}}, {Name: "side"}},
+		ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "main", State: corev1.ContainerState{Waiting: wait}, RestartCount: 9, LastTerminationState: corev1.ContainerState{Terminated: end}},
+			{Name: "a-side", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		},
 	}}
 	kept.Labels[batchv1.JobNameLabel] = "job"
+	always, grace := corev1.ContainerRestartPolicyAlways, int64(30)
+	kept.Spec = corev1.PodSpec{
+		InitContainers: []corev1.Container{{Name: "init", RestartPolicy: &always}},
+		Containers:     []corev1.Container{{Name: "main"}, {Name: "a-side"}},
+	}
+	kept.DeletionGracePeriodSeconds = &grace
+	kept.Annotations = map[string]string{batchv1.JobCompletionIndexAnnotation: "12", batchv1.JobIndexFailureCountAnnotation: "1"}
+	kept.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(
+		&metav1.ObjectMeta{Name: "job", UID: "0c7d1a52-93a4-4f3e-8b52-7a9f1f0e1d2c"}, batchv1.SchemeGroupVersion.WithKind("Job"))}
+	kept.OwnerReferences[0].BlockOwnerDeletion = nil
+	disrupted := corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "drained", LastTransitionTime: at}
+	kept.Status.Conditions = append(kept.Status.Conditions, disrupted, corev1.PodCondition{Type: "our.example/Odd", Status: corev1.ConditionFalse})
+	kept.Status.StartTime = &at
 	full := kept.DeepCopy()
-	full.ObjectMeta = fullMeta("job-x7x7x")
+	meta := fullMeta("job-x7x7x")
+	meta.OwnerReferences, meta.DeletionGracePeriodSeconds = append(meta.OwnerReferences, kept.OwnerReferences...), &grace
+	meta.Annotations[batchv1.JobCompletionIndexAnnotation], meta.Annotations[batchv1.JobIndexFailureCountAnnotation] = "12", "1"
+	full.ObjectMeta = meta
 	full.Labels[batchv1.JobNameLabel] = "job"
-	full.Spec, full.Status.PodIP = podSpec(), "10.0.0.1"
+	full.Spec.Containers[0].Image, full.Status.PodIP = "busybox", "10.0.0.1"
+	slices.Reverse(full.Status.ContainerStatuses) // the kubelet sorts them by name
 	full.Status.Conditions[0].Message = "all well"
 	full.Status.Conditions = append(full.Status.Conditions, corev1.PodCondition{Type: corev1.PodInitialized, Status: corev1.ConditionTrue})
 	full.Status.InitContainerStatuses[0].State.Terminated.ContainerID = "containerd://1"
-	full.Status.ContainerStatuses[0].RestartCount = 9
-	full.Status.ContainerStatuses[1].State.Running = &corev1.ContainerStateRunning{StartedAt: at}
+	full.Status.ContainerStatuses[0].State.Running.StartedAt = at
+	full.Status.ContainerStatuses[1].Image = "busybox"
 	g.Expect(cmp.Diff(throughStore(g, full, (*store).readPod), kept)).To(BeEmpty())
 }
 

@@ -2,9 +2,13 @@ package connpool
 
 import (
 	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // packer turns a Job or a Pod into bytes, or bytes into one again. The same walk over the
@@ -73,6 +77,28 @@ func moment(p *packer, v *metav1.Time) {
 	if p.reading {
 		*v = metav1.NewTime(time.Unix(seconds, 0))
 	}
+}
+
+// identity keeps a UID: one that is a UUID, as those of API servers are, in 16 bytes.
+func identity(p *packer, uid *types.UID) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(string(*uid), "-", ""))
+	short := err == nil && len(raw) == uuidSize && uuidOf(raw) == *uid
+	flag(p, &short)
+	switch {
+	case !short:
+		words(p, uid)
+	case !p.reading:
+		p.bytes = append(p.bytes, raw...)
+	default:
+		*uid, p.rest = uuidOf([]byte(p.rest[:uuidSize])), p.rest[uuidSize:]
+	}
+}
+
+const uuidSize = 16
+
+// uuidOf writes a UUID as API servers do.
+func uuidOf(raw []byte) types.UID {
+	return types.UID(fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:]))
 }
 
 func optional[T any](p *packer, v **T, walk func(*packer, *T)) {

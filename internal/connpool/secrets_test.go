@@ -108,7 +108,8 @@ var _ = Describe("A credential never shows", func() {
 		} {
 			s.answer(jobPath, answerError(answer))
 			_, err := lease.GetJob(ctx, "default", "job")
-			r.expectNoSecret(config, err, lease.DeleteJob(ctx, "default", "job", "uid", ""), lease.PatchJob(ctx, "default", "job", []byte("{}")))
+			_, patching := lease.PatchJob(ctx, "default", "job", []byte("{}"))
+			r.expectNoSecret(config, err, lease.DeleteJob(ctx, "default", "job", "uid", ""), patching)
 		}
 		s.CloseClientConnections()
 		s.Listener.Close()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,9 +23,16 @@ const (
 	kinds
 )
 
-// maxGonePods is how many ended Pods are remembered per run after they went: a
-// Job that keeps failing deletes none of its Pods, so more than a few are rare.
-const maxGonePods = 8
+const (
+	// maxGonePods is how many ended Pods are remembered per run after they went: a
+	// Job that keeps failing deletes none of its Pods, so more than a few are rare.
+	maxGonePods = 8
+	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
+	// for how long: until the hub has been told how they ended, which takes a moment but
+	// when the hub is away.
+	maxGoneJobs = 1024
+	maxGoneAge  = 10 * time.Minute
+)
 
 // store holds the Jobs and Pods of a view: of each only what a run needs, packed.
 type store struct {
@@ -34,23 +42,38 @@ type store struct {
 	objects [kinds]map[string]*record // by namespace and name
 	runs    map[string][kinds]*record // by key: the first of each kind
 	// gone are Pods, by key, that had ended when they were deleted while their Job
-	// lives on. A Job controller deletes the active Pods of a Job that exceeds its
-	// deadline before it declares the Job failed; without this their exit codes would
-	// be lost.
+	// lives on, or is remembered. A Job controller deletes the active Pods of a Job that
+	// exceeds its deadline before it declares the Job failed; without this their exit codes
+	// would be lost.
 	gone map[string][]*record
+	// goneJobs are Jobs, by key, as they were when they went, until they are forgotten:
+	// what deletes finished Jobs may be faster than those who ask how they ended.
+	goneJobs map[string]goneJob
+}
+
+// goneJob is a Job that went.
+type goneJob struct {
+	record *record
+	at     time.Time
+	// watched tells that its end was told by an event, which shows the last that was known
+	// of it; else it was missing from a list, and may have changed before it went.
+	watched bool
 }
 
 // record is an object. Once it is in the store only next changes, which mu guards.
 type record struct {
-	name   string  // namespace/name
-	key    string  // of the run; empty if it has none
-	packed string  // the rest
-	ended  bool    // of a Pod
+	name   string // namespace/name
+	key    string // of the run; empty if it has none
+	packed string // the rest
+	pod    podFacts
 	next   *record // of the same kind and run
 }
 
 func newStore(o Options) *store {
-	s := &store{labels: newLabelling(o), runs: map[string][kinds]*record{}, gone: map[string][]*record{}}
+	s := &store{
+		labels: newLabelling(o), runs: map[string][kinds]*record{},
+		gone: map[string][]*record{}, goneJobs: map[string]goneJob{},
+	}
 	for k := range s.objects {
 		s.objects[k] = map[string]*record{}
 	}
@@ -63,17 +86,23 @@ func (s *store) record(obj any) (*record, error) {
 	case *record:
 		return o, nil
 	case *batchv1.Job:
+		tidyJob(o)
 		return s.newRecord(&o.ObjectMeta, func(p *packer) { p.job(o) }), nil
 	case *corev1.Pod:
+		tidyPod(o)
 		r := s.newRecord(&o.ObjectMeta, func(p *packer) { p.pod(o) })
-		r.ended = o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed
+		r.pod = factsOf(o)
 		return r, nil
 	}
 	return nil, fmt.Errorf("neither a Job nor a Pod but a %T", obj)
 }
 
 func (s *store) newRecord(m *metav1.ObjectMeta, walk func(*packer)) *record {
-	return &record{name: m.Namespace + "/" + m.Name, key: m.Labels[s.labels.key], packed: s.labels.pack(walk)}
+	r := &record{name: m.Namespace + "/" + m.Name, packed: s.labels.pack(walk)}
+	if checkUID(m.UID) == nil {
+		r.key = m.Labels[s.labels.key] // else it is nobody's
+	}
+	return r
 }
 
 // read fills an object, of which m is the metadata, from its record.
@@ -94,6 +123,7 @@ func (s *store) readJob(r *record) *batchv1.Job {
 func (s *store) readPod(r *record) *corev1.Pod {
 	pod := &corev1.Pod{}
 	s.read(r, &pod.ObjectMeta, func(p *packer) { p.pod(pod) })
+	r.pod.show(pod)
 	return pod
 }
 
@@ -152,6 +182,57 @@ func (s *store) readPods(records []*record, namespace string) []*corev1.Pod {
 	return found
 }
 
+// goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
+func (s *store) goneJob(key, namespace, name string) (job *batchv1.Job, watched bool, at time.Time) {
+	s.mu.RLock()
+	gone := s.goneJobs[key]
+	s.mu.RUnlock()
+	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
+		return nil, false, time.Time{}
+	}
+	return s.readJob(gone.record), gone.watched, gone.at
+}
+
+// forget drops what is remembered of a run's Job that went, and of its Pods.
+func (s *store) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetLocked(key)
+}
+
+func (s *store) forgetLocked(key string) {
+	if _, ok := s.goneJobs[key]; ok {
+		delete(s.goneJobs, key)
+		delete(s.gone, key)
+	}
+}
+
+// rememberJob keeps the last that is known of a Job that goes. s.mu is held.
+func (s *store) rememberJob(r *record, watched bool) {
+	if r.key == "" {
+		return
+	}
+	if len(s.goneJobs) >= maxGoneJobs {
+		s.makeRoom()
+	}
+	s.goneJobs[r.key] = goneJob{record: r, at: time.Now(), watched: watched}
+}
+
+// makeRoom forgets the Jobs that are too old or, if none is, the oldest one. s.mu is held.
+func (s *store) makeRoom() {
+	oldest := ""
+	for key, gone := range s.goneJobs {
+		if time.Since(gone.at) > maxGoneAge {
+			s.forgetLocked(key)
+		} else if oldest == "" || gone.at.Before(s.goneJobs[oldest].at) {
+			oldest = key
+		}
+	}
+	if len(s.goneJobs) >= maxGoneJobs {
+		s.forgetLocked(oldest)
+	}
+}
+
 // count is how many objects of a kind there are.
 func (s *store) count(k kind) int {
 	s.mu.RLock()
@@ -169,6 +250,9 @@ func (s *store) put(k kind, r *record) (changed []string) {
 func (s *store) putLocked(k kind, r *record) (changed []string) {
 	before := s.objects[k][r.name]
 	if before != nil {
+		if k == kindPod {
+			r.pod.follow(before.pod)
+		}
 		if before.key == r.key && before.packed == r.packed {
 			return nil
 		}
@@ -177,6 +261,9 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 		if k == kindJob && before.key != r.key {
 			delete(s.gone, before.key)
 		}
+	}
+	if k == kindJob {
+		s.forgetLocked(r.key)
 	}
 	s.objects[k][r.name] = r
 	s.link(k, r)
@@ -187,22 +274,31 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 func (s *store) remove(k kind, r *record) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.removeLocked(k, r)
+	return s.removeLocked(k, r, true)
 }
 
-func (s *store) removeLocked(k kind, r *record) (changed []string) {
+func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string) {
 	before := s.objects[k][r.name]
 	if before != nil {
 		delete(s.objects[k], r.name)
 		s.unlink(k, before)
+		if k == kindPod {
+			r.pod.follow(before.pod)
+		}
 	}
 	switch {
 	case k == kindJob:
-		delete(s.gone, r.key)
-	case r.ended && len(s.gone[r.key]) < maxGonePods && s.runs[r.key][kindJob] != nil:
+		s.rememberJob(r, watched)
+	case r.pod.ended && len(s.gone[r.key]) < maxGonePods && s.hasJob(r.key):
 		s.gone[r.key] = append(s.gone[r.key], r)
 	}
 	return keysOf(r, before)
+}
+
+// hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.
+func (s *store) hasJob(key string) bool {
+	_, remembered := s.goneJobs[key]
+	return remembered || s.runs[key][kindJob] != nil
 }
 
 // replace has the store hold these objects of a kind and no others.
@@ -215,7 +311,7 @@ func (s *store) replace(k kind, records []*record) (changed []string) {
 	defer s.mu.Unlock()
 	for name, r := range s.objects[k] {
 		if _, ok := there[name]; !ok {
-			changed = append(changed, s.removeLocked(k, r)...)
+			changed = append(changed, s.removeLocked(k, r, false)...)
 		}
 	}
 	for _, r := range records {

@@ -173,8 +173,10 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r.Expect(r.store.gonePodsOf("a", "other")).To(BeEmpty())
 
 	r.Expect(r.jobs.Delete(jobOf("a", "a"))).To(Succeed())
-	r.Expect(gone("a")).To(BeEmpty())
 	forget(podOf("a", "after-its-Job", corev1.PodFailed))
+	r.Expect(gone("a")).To(HaveExactElements("failed", "succeeded", "after-its-Job"))
+	r.store.forget("a")
+	forget(podOf("a", "after-its-run", corev1.PodFailed))
 	r.Expect(gone("a")).To(BeEmpty())
 	r.Expect(gone("b")).To(HaveLen(1))
 	r.Expect(r.store.gone).To(HaveLen(1), "a key that has nothing is kept")
@@ -207,6 +209,8 @@ func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
 	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns"))).To(ConsistOf("p"))
 	r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
 	r.Expect(r.jobs.Replace(nil, "2")).To(Succeed())
+	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns"))).To(ConsistOf("p"))
+	r.store.forget("a")
 	r.Expect(r.store.gone).To(BeEmpty())
 }
 

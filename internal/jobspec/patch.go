@@ -80,3 +80,20 @@ func encode(document map[string]any) []byte {
 	}
 	return data
 }
+
+// KeptSeconds is the ttlSecondsAfterFinished of a remote Job that a policy of its cluster would
+// have deleted sooner: 30 days. An explicit value stays where policies fill in an absent one,
+// and a longer one would stay as long in the target's delaying queue.
+const KeptSeconds = 30 * 24 * 60 * 60
+
+// ExpiresSoon tells whether the target is to delete a Job, after it has finished, sooner than
+// KeptSeconds.
+func ExpiresSoon(remote *batchv1.Job) bool {
+	ttl := remote.Spec.TTLSecondsAfterFinished
+	return ttl != nil && *ttl < KeptSeconds
+}
+
+// KeepPatch has the target keep the Job of that UID for KeptSeconds after it has finished.
+func KeepPatch(uid types.UID) []byte {
+	return patch(uid, nil, map[string]any{"ttlSecondsAfterFinished": KeptSeconds})
+}

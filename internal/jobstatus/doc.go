@@ -55,12 +55,16 @@
 //	BackoffLimitExceeded, where    the container that was restarted last, as it had ended
 //	Pods are restarted             before that
 //	BackoffLimitExceeded, others   of the Pods that no Ignore rule matches the number
-//	                               backoffLimit+1, of those that ended by themselves or, if
-//	                               these are fewer, of all
+//	                               backoffLimit+1
 //
-// Times have whole seconds, so Pods of one second have no order: where it would matter
-// and they ended differently, the result has reason Ambiguous. Where a Pod that would have to
-// be asked is gone, it has reason PodGone. Neither has an exit code.
+// The Job controller decides by the failure that is one too many, and then kills the other
+// Pods, which fail later or in the same second. Times have whole seconds, so Pods of one second
+// have no order but this: those that were killed in it come after those that ended by themselves
+// or were disrupted. (A Pod that somebody deletes in that very second is taken for a killed
+// one; and where a counted Pod is not there, but enough others ended by themselves, it is taken
+// for a killed one, too, as most are that go.) Where the order would matter and the Pods ended differently, the result has reason
+// Ambiguous. Where a Pod that would have to be asked is gone, it has reason PodGone. Neither has
+// an exit code.
 //
 // # Before the end
 //

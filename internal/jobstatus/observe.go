@@ -148,7 +148,7 @@ func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
 	pods = controlled(remote, pods)
 	if verdict.Type == batchv1.JobFailed {
 		late := slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return !ended(pod) })
-		if late || len(failures(remote, pods)) < int(remote.Status.Failed) {
+		if late || missing(remote, failures(remote, pods)) {
 			return false
 		}
 	}

@@ -109,7 +109,7 @@ func failedByPolicy(j *judged) (v1alpha1.Result, bool) {
 			return result, true
 		}
 	}
-	for _, pod := range j.failures {
+	for _, pod := range j.counting() {
 		m, ok := matchPolicy(j.Job, pod)
 		switch {
 		case !ok || m.action != batchv1.PodFailurePolicyActionFailJob:
@@ -185,7 +185,19 @@ func waitingOnly(result v1alpha1.Result) v1alpha1.Result {
 }
 
 // hasLost tells whether the Job has counted Pods that are not there.
-func (j *judged) hasLost() bool { return int(j.Status.Failed) > len(j.failures) }
+func (j *judged) hasLost() bool { return missing(j.Job, j.failures) }
+
+// missing tells whether a Job has counted more failures than these. It does not count those
+// that an Ignore rule matches.
+func missing(remote *batchv1.Job, failures []*corev1.Pod) bool {
+	n := 0
+	for _, pod := range failures {
+		if !isIgnored(remote, pod) {
+			n++
+		}
+	}
+	return int(remote.Status.Failed) > n
+}
 
 func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
 	position := 0
@@ -195,27 +207,67 @@ func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
 	case j.verdict.Reason != batchv1.JobReasonFailedIndexes:
 		return v1alpha1.Result{}, false
 	}
+	return j.oneTooMany(j.lastsOfIndexes(j.counting()), position), true
+}
+
+// lastsOfIndexes are, of each index that failed, the last of these Pods, in their order.
+func (j *judged) lastsOfIndexes(pods []*corev1.Pod) []*corev1.Pod {
 	byIndex := map[int]*corev1.Pod{}
-	for _, pod := range j.failures {
+	for _, pod := range pods {
 		index, ok := indexOf(pod)
-		if !ok || wasStopped(pod) || isIgnored(j.Job, pod) || (j.Status.FailedIndexes != nil && !hasIndex(*j.Status.FailedIndexes, index)) {
+		if !ok || (j.Status.FailedIndexes != nil && !hasIndex(*j.Status.FailedIndexes, index)) {
 			continue
 		}
 		if last := byIndex[index]; last == nil || earlierFailures(pod) >= earlierFailures(last) {
 			byIndex[index] = pod
 		}
 	}
-	var lasts []*corev1.Pod
-	for _, pod := range j.failures {
-		if index, ok := indexOf(pod); ok && byIndex[index] == pod {
-			lasts = append(lasts, pod)
-		}
-	}
-	if position >= len(lasts) {
-		return v1alpha1.Result{}, false
-	}
-	return choose(lasts, position, endTime), true
+	return slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
+		index, ok := indexOf(pod)
+		return !ok || byIndex[index] != pod
+	})
 }
+
+// counting are the failures that no Ignore rule matches, in order. Where one is missing that
+// the Job has counted they are only those of Pods that were not just deleted: one that was
+// killed when the missing one had decided could be taken for it.
+func (j *judged) counting() []*corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(j.failures), func(pod *corev1.Pod) bool {
+		return isIgnored(j.Job, pod) || (j.hasLost() && wasStopped(pod) && disruption(pod) == nil)
+	})
+}
+
+// oneTooMany is the result of the failure after a number of others. The Pods that a Job
+// controller kills when it has decided come later than the one that it decided by, or in the
+// same second; there, those that ended by themselves, or were disrupted, come first.
+func (j *judged) oneTooMany(pods []*corev1.Pod, others int) v1alpha1.Result {
+	for len(pods) > 0 {
+		second := j.countedAt(pods[0]).Unix()
+		n := 1
+		for n < len(pods) && j.countedAt(pods[n]).Unix() == second {
+			n++
+		}
+		switch own := j.ownEnds(pods[:n]); {
+		case others < len(own):
+			return oneOf(own, others)
+		case others < n:
+			return oneOf(pods[:n], others)
+		}
+		others, pods = others-n, pods[n:]
+	}
+	return podGone
+}
+
+// ownEnds are those of some Pods of one second that the Job controller cannot have killed for
+// what happened in it.
+func (j *judged) ownEnds(pods []*corev1.Pod) []*corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
+		asked, ok := deletionAsked(pod)
+		return ok && disruption(pod) == nil && asked.Unix() >= j.countedAt(pod).Unix()
+	})
+}
+
+func (j *judged) countedAt(pod *corev1.Pod) time.Time { return countedAt(pod, waitsForEnds(j.Job)) }
 
 func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
 	endedItself := func(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed && !wasStopped(pod) }
@@ -273,40 +325,28 @@ func failedByLimit(j *judged) (v1alpha1.Result, bool) {
 	if j.Spec.BackoffLimit != nil {
 		limit = max(int(*j.Spec.BackoffLimit), 0)
 	}
-	at := func(pod *corev1.Pod) time.Time { return countedAt(pod, waitsForEnds(j.Job)) }
-	all := slices.DeleteFunc(slices.Clone(j.failures), func(pod *corev1.Pod) bool { return isIgnored(j.Job, pod) })
-	undisturbed := slices.DeleteFunc(slices.Clone(all), wasStopped)
-	unkilled := slices.DeleteFunc(slices.Clone(all), func(pod *corev1.Pod) bool { return wasStopped(pod) && disruption(pod) == nil })
-	ranks := [][]*corev1.Pod{undisturbed, unkilled, all}
-	for _, pods := range ranks {
-		if len(pods) > limit {
-			return choose(pods, limit, at), true
-		}
-	}
-	if len(all) == 0 && j.Status.Failed == 0 {
+	pods := j.counting()
+	switch {
+	case len(pods) > limit:
+		return j.oneTooMany(pods, limit), true
+	case len(j.failures) == 0 && j.Status.Failed == 0:
 		return waitingOnly(j.before), true // no Pod ever ended, and what kept them from running stands
+	case len(pods) == 0 || j.hasLost():
+		return podGone, true
 	}
-	for _, pods := range ranks {
-		if len(pods) > 0 && !j.hasLost() {
-			return choose(pods, len(pods)-1, at), true
-		}
-	}
-	return podGone, true
+	return j.oneTooMany(pods, len(pods)-1), true
 }
 
-// choose is the result of the Pod at a position, if those of the same second ended alike.
-func choose(pods []*corev1.Pod, position int, at func(*corev1.Pod) time.Time) v1alpha1.Result {
-	chosen := pods[position]
+// oneOf is the result of one of several Pods of one second, if they ended alike.
+func oneOf(pods []*corev1.Pod, position int) v1alpha1.Result {
 	var candidates []v1alpha1.Result
 	for _, pod := range pods {
-		if at(pod).Unix() == at(chosen).Unix() {
-			candidates = append(candidates, podResult(pod))
-		}
+		candidates = append(candidates, podResult(pod))
 	}
 	if !agree(candidates) {
 		return ambiguous(candidates)
 	}
-	return podResult(chosen)
+	return candidates[position]
 }
 
 // agree tells whether results have the same exit code, or none.

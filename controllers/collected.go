@@ -1,0 +1,114 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+// This file is about targets that delete finished Jobs: by a policy that sets their
+// ttlSecondsAfterFinished. There a Job that is absent may have completed.
+
+// clockMargin is how far the clocks of hub and manager may be apart before an age is taken for
+// too small.
+const clockMargin = time.Minute
+
+// mayHaveSent tells whether an earlier request may have created the Job: one whose answer was
+// lost, or one of another process.
+func (s *snapshot) mayHaveSent() bool { return !s.memory.current || !s.memory.unknownSince.IsZero() }
+
+// tryFirst finds out whether the Job of an earlier request may have been created, have completed
+// and have been deleted since: then there must not be another. The target says by a dry run
+// what a Job would become there. ask tells that the Job may be asked for.
+func (r *run) tryFirst(ctx context.Context) (ask bool, after time.Duration, err error) {
+	tried, err := r.lease.TryJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
+	switch {
+	case err == nil && r.outlives(tried.Spec.TTLSecondsAfterFinished):
+		return true, 0, nil
+	case err == nil:
+		after, err = r.endUnseen(ctx, fmt.Sprintf("the cluster deletes finished Jobs after %d seconds", *tried.Spec.TTLSecondsAfterFinished))
+	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
+	case apierrors.IsAlreadyExists(err):
+		after, err = r.adopt(ctx)
+	case isDryRunUnsupported(err):
+		after, err = r.endUnseen(ctx, "whether the cluster deletes finished Jobs cannot be asked: "+classify(err).message)
+	default:
+		answer := classify(err)
+		answer.unknown = false // nothing is created by a dry run
+		after, err = r.refused(ctx, answer)
+	}
+	return false, after, err
+}
+
+// outlives tells whether a Job with that ttlSecondsAfterFinished, created by any request of the
+// run, would still be there.
+func (s *snapshot) outlives(ttl *int32) bool {
+	age := s.now.Sub(s.job.CreationTimestamp.Time) + clockMargin
+	return ttl == nil || time.Duration(*ttl)*time.Second > age
+}
+
+// isDryRunUnsupported tells whether a webhook has refused a request because it was a dry run.
+func isDryRunUnsupported(err error) bool {
+	return apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "does not support dry run")
+}
+
+// endUnseen ends a run whose Job may have come and gone, once there certainly is none.
+func (r *run) endUnseen(ctx context.Context, why string) (time.Duration, error) {
+	verdict, err := r.proveAbsence(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if verdict.outcome != absent {
+		return r.notAbsent(ctx, verdict)
+	}
+	r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, jobstatus.Truncate(fmt.Sprintf(
+		"A request to create Job %s/%s was sent, and nobody saw its answer. The Job is not there, but may have completed and been deleted: %s. It is not run again.",
+		r.intent.Namespace, r.intent.JobName, why), maxEventNote))
+	return 0, nil
+}
+
+// keepFinished has the target keep a Job when it has finished, until its run is deleted. A
+// target that does not let it be is named on its ClusterConnection.
+func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Duration) {
+	if left := r.memory.ttlAskedAt.Add(informerGrace).Sub(r.now); left > 0 {
+		return left
+	}
+	r.remember(func(m *memory) { m.ttlAskedAt = r.now })
+	kept, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.KeepPatch(job.UID))
+	var status apierrors.APIStatus
+	switch {
+	case err == nil && !jobspec.ExpiresSoon(kept):
+		return 0
+	case err == nil:
+		r.insists(fmt.Sprintf("it is %d again", *kept.Spec.TTLSecondsAfterFinished))
+	case errors.As(err, &status) && (apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
+		r.insists(status.Status().Message)
+	default:
+		return informerGrace // it may have ended, or the way is away
+	}
+	return 0
+}
+
+// insists notes that the target does not let a Job be kept, and says so once for its
+// ClusterConnection.
+func (r *run) insists(words string) {
+	r.remember(func(m *memory) { m.ttlRefused = true })
+	if _, told := r.collecting.LoadOrStore(r.cluster+"/"+r.intent.ClusterUID, true); told || r.connection == nil {
+		return
+	}
+	r.Recorder.Eventf(r.connection, nil, corev1.EventTypeWarning, v1alpha1.ReasonFinishedJobsDeleted, "Dispatch", "%s", jobstatus.Truncate(fmt.Sprintf(
+		"The cluster sets ttlSecondsAfterFinished of Jobs, and does not let the manager set it to %d: %s. A Job that finishes while the manager or the "+
+			"way is away may be deleted before its end is seen; its run then ends with reason %s.",
+		jobspec.KeptSeconds, words, v1alpha1.ReasonRemoteJobEndUnknown), maxEventNote))
+}

@@ -1,0 +1,163 @@
+package connpool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	. "github.com/onsi/gomega"
+)
+
+func TestAJobThatWentIsRememberedAsItWas(t *testing.T) {
+	r := newStoreRig(t)
+	ended := jobOf("a", "job")
+	ended.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
+	r.Expect(r.jobs.Delete(ended)).To(Succeed()) // the last word of a watch is the newest
+	job, watched, _ := r.store.goneJob("a", "ns", "job")
+	r.Expect(job.Status.Conditions).To(HaveLen(1))
+	r.Expect(watched).To(BeTrue())
+	for _, other := range [][3]string{{"b", "ns", "job"}, {"a", "other", "job"}, {"a", "ns", "other"}} {
+		job, _, _ = r.store.goneJob(other[0], other[1], other[2])
+		r.Expect(job).To(BeNil())
+	}
+
+	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
+	job, _, _ = r.store.goneJob("a", "ns", "job")
+	r.Expect(job).To(BeNil(), "it is there again")
+
+	r.Expect(r.jobs.Replace(nil, "7")).To(Succeed())
+	job, watched, _ = r.store.goneJob("a", "ns", "job")
+	r.Expect(job).NotTo(BeNil())
+	r.Expect(watched).To(BeFalse(), "a list does not say how the Job was when it went")
+	r.store.forget("a")
+	job, _, _ = r.store.goneJob("a", "ns", "job")
+	r.Expect(job).To(BeNil())
+}
+
+func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	for n := range maxGoneJobs + 10 {
+		name := fmt.Sprint(n)
+		r.Expect(r.jobs.Add(jobOf(name, name))).To(Succeed())
+		r.Expect(r.pods.Delete(podOf(name, "pod-"+name, corev1.PodFailed))).To(Succeed())
+		r.Expect(r.jobs.Delete(jobOf(name, name))).To(Succeed())
+	}
+	r.Expect(r.store.goneJobs).To(HaveLen(maxGoneJobs))
+	r.Expect(r.store.gone).To(HaveLen(maxGoneJobs), "the Pods go with their Jobs")
+	first, _, _ := r.store.goneJob("0", "ns", "0")
+	r.Expect(first).To(BeNil(), "the oldest goes first")
+
+	for key, gone := range r.store.goneJobs {
+		gone.at = gone.at.Add(-maxGoneAge - time.Second)
+		r.store.goneJobs[key] = gone
+	}
+	old, _, _ := r.store.goneJob("99", "ns", "99")
+	r.Expect(old).To(BeNil(), "it is too old")
+	r.Expect(r.jobs.Delete(jobOf("new", "new"))).To(Succeed())
+	r.Expect(r.store.goneJobs).To(HaveLen(1))
+}
+
+// podStep is a state of a Pod of a Job.
+type podStep struct {
+	tracked, deleted bool
+	phase            corev1.PodPhase
+}
+
+func (s podStep) pod() *corev1.Pod {
+	pod := podOf("a", "p", s.phase)
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(
+		&metav1.ObjectMeta{Name: "job", UID: "uid"}, batchv1.SchemeGroupVersion.WithKind("Job"))}
+	if s.tracked {
+		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
+	}
+	if s.deleted {
+		now := metav1.Now()
+		pod.DeletionTimestamp = &now
+	}
+	return pod
+}
+
+func TestWhetherAPodCountsIsToldByItsEvents(t *testing.T) {
+	running, failed := corev1.PodRunning, corev1.PodFailed
+	for name, test := range map[string]struct {
+		steps              []podStep
+		controlled, counts bool
+	}{
+		"ends, then is counted":           {[]podStep{{true, false, running}, {true, false, failed}, {false, false, failed}}, true, true},
+		"is deleted, and counted at once": {[]podStep{{true, false, running}, {true, true, running}, {false, true, running}, {false, true, failed}}, true, true},
+		"is let go, then deleted":         {[]podStep{{true, false, running}, {false, false, running}, {false, true, running}, {false, true, failed}}, false, false},
+		"is let go, and ends by itself":   {[]podStep{{true, false, running}, {false, false, running}, {false, false, failed}}, false, false},
+		"was counted before":              {[]podStep{{false, false, failed}}, true, false},
+		"was deleted before":              {[]podStep{{false, true, failed}}, true, false},
+		"runs":                            {[]podStep{{true, false, running}}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStoreRig(t)
+			r.options.OnChange = func(string) {}
+			r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
+			for _, step := range test.steps {
+				r.Expect(r.pods.Update(step.pod())).To(Succeed())
+			}
+			check := func(pods []*corev1.Pod) {
+				r.Expect(pods).To(HaveLen(1))
+				r.Expect(metav1.GetControllerOf(pods[0]) != nil).To(Equal(test.controlled))
+				r.Expect(len(pods[0].Finalizers) == 1).To(Equal(test.counts))
+			}
+			check(r.store.podsOf("a", "ns"))
+			last := test.steps[len(test.steps)-1]
+			last.phase = failed
+			r.Expect(r.pods.Delete(last.pod())).To(Succeed())
+			if last != (podStep{true, false, failed}) {
+				check(r.store.gonePodsOf("a", "ns"))
+			}
+		})
+	}
+}
+
+func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
+	for _, uid := range []string{strings.Repeat("u", maxUID+1), "\xff", "a\nb"} {
+		r := newStoreRig(t)
+		r.options.OnChange = func(string) {}
+		job, pod := jobOf("a", "job"), podOf("a", "p", corev1.PodRunning)
+		job.UID, pod.UID = types.UID(uid), types.UID(uid)
+		r.Expect(r.jobs.Add(job)).To(Succeed())
+		r.Expect(r.pods.Add(pod)).To(Succeed())
+		r.Expect(r.store.job("ns", "job").Labels).NotTo(HaveKey("our.example/run"))
+		r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
+		_, err := theJob(job, "ns", "job", nil)
+		r.Expect(err).To(MatchError(ContainSubstring("UID")))
+	}
+}
+
+func TestValuesThatCannotBeAreNone(t *testing.T) {
+	g := NewWithT(t)
+	never, negative := metav1.NewTime(time.Date(318857, 1, 1, 0, 0, 0, 0, time.UTC)), int32(-5)
+	job := jobOf("a", "job")
+	job.DeletionTimestamp, job.Spec.BackoffLimit, job.Spec.TTLSecondsAfterFinished = never.DeepCopy(), &negative, new(int32)
+	job.Status = batchv1.JobStatus{
+		Active: -1, Succeeded: -1, Failed: -1, StartTime: never.DeepCopy(), CompletionTime: never.DeepCopy(),
+		Conditions: []batchv1.JobCondition{{Type: batchv1.JobFailed, LastTransitionTime: never}},
+	}
+	kept := throughStore(g, job, (*store).readJob)
+	g.Expect(kept.DeletionTimestamp).NotTo(BeNil(), "that there is a deletion stays known")
+	g.Expect(*kept.Spec.BackoffLimit).To(BeZero())
+	g.Expect([]int32{kept.Status.Active, kept.Status.Succeeded, kept.Status.Failed}).To(HaveEach(int32(0)))
+	g.Expect(kept.Status.StartTime).To(BeNil())
+	g.Expect(kept.Status.CompletionTime).To(BeNil())
+	g.Expect(kept.Status.Conditions[0].LastTransitionTime.IsZero()).To(BeTrue())
+
+	pod := podOf("a", "p", corev1.PodFailed)
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{StartedAt: never, FinishedAt: never},
+	}}}
+	end := throughStore(g, pod, (*store).readPod).Status.ContainerStatuses[0].State.Terminated
+	g.Expect(end.StartedAt.IsZero() && end.FinishedAt.IsZero()).To(BeTrue())
+}

@@ -1,0 +1,48 @@
+package connpool
+
+import (
+	"slices"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// podFacts is what the states of a Pod say one after the other and the last one does not.
+type podFacts struct {
+	ended bool
+	// counted: the Job controller was still to count the Pod when it had ended, or was about
+	// to. The controller takes the finalizer off when it has.
+	counted bool
+	// letGo: the finalizer was off while the Pod ran and nobody had asked for its end, so
+	// the Job controller does not count it. It lets Pods go so before it deletes them when
+	// the Job is suspended, scaled down, or has two Pods of one index.
+	letGo bool
+}
+
+func factsOf(pod *corev1.Pod) podFacts {
+	owner := metav1.GetControllerOf(pod)
+	tracked := slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
+	ending := isEnded(pod) || pod.DeletionTimestamp != nil
+	return podFacts{
+		ended:   isEnded(pod),
+		counted: tracked && ending,
+		letGo:   owner != nil && owner.Kind == "Job" && !tracked && !ending,
+	}
+}
+
+// follow adds what was known of the Pod before.
+func (f *podFacts) follow(before podFacts) {
+	f.counted = f.counted || before.counted
+	f.letGo = f.letGo || before.letGo
+}
+
+// show makes a Pod say it.
+func (f *podFacts) show(pod *corev1.Pod) {
+	switch {
+	case f.letGo:
+		pod.OwnerReferences, pod.Finalizers = nil, nil
+	case f.counted && pod.Finalizers == nil:
+		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
+	}
+}
