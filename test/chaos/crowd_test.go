@@ -113,6 +113,17 @@ func (c *crowd) running() int {
 	return n
 }
 
+// unknown is how many of the crowd ended without the hub's knowing how.
+func (c *crowd) unknown() int {
+	n := 0
+	for _, run := range c.all() {
+		if world.said.of(run.job.UID).end.reason == v1alpha1.ReasonRemoteJobEndUnknown {
+			n++
+		}
+	}
+	return n
+}
+
 // unsettled are the runs that have not ended, with what the hub says of them.
 func (c *crowd) unsettled(ctx context.Context) ([]string, error) {
 	var list v1alpha1.PooledJobList

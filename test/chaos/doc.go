@@ -8,11 +8,16 @@
 // run had one Job, that each result is the remote Job's, that no foreign object was
 // touched, that nothing is left behind, and that every outage was reported.
 //
+// Some targets collect: a policy gives each Job a TTL of a second, or a script deletes those
+// that have finished. There a run may end without a result, but only if its Job is gone and
+// something disturbed the manager or its way meanwhile, and never may it have a second Job.
+//
 //   - killpoints_test.go kills the manager before and after each API call of one job's
 //     life, one by one.
 //   - storm_test.go runs many jobs (kinds_test.go) under many faults (faults_test.go).
 //   - lies_test.go has Jobs that only seem to be gone, late_test.go requests that come later
 //     than they seem.
+//   - collected_test.go has Jobs complete and be collected while nobody looks.
 //   - kept_test.go deletes PooledJobs whose Job is to stay, orphans_test.go has clusters go away
 //     that are then fenced, or given up, and come back with what was left on them.
 //   - leader_test.go changes the leader, also by one that stands still and comes back.

@@ -31,7 +31,20 @@ type fault struct {
 	// early tells that some runs may end only 75 seconds later, when a request to create
 	// their Job cannot take effect any more. It comes first in the short form.
 	early bool
+	scope scope
 }
+
+// scope is what a fault disturbs, beside the runs that it is about.
+type scope int
+
+const (
+	// allOfIt is the manager, or all of its ways.
+	allOfIt scope = iota
+	// oneTarget is the way to the target that the fault chooses.
+	oneTarget
+	// onlyRuns is neither.
+	onlyRuns
+)
 
 // faults are all faults. The short form has each once.
 var faults = []fault{
@@ -41,23 +54,23 @@ var faults = []fault{
 	{name: "the manager stands still", strike: standStill},
 	{name: "the hub's API server restarts", strike: func(ctx context.Context, s *storm) { s.restart(ctx, world.hub, localcluster.APIServer) }},
 	{name: "the hub's etcd restarts", strike: func(ctx context.Context, s *storm) { s.restart(ctx, world.hub, localcluster.Etcd) }},
-	{name: "a target's API server restarts", strike: restartTarget(localcluster.APIServer), early: true},
-	{name: "a target's etcd restarts", strike: restartTarget(localcluster.Etcd), early: true},
+	{name: "a target's API server restarts", strike: restartTarget(localcluster.APIServer), early: true, scope: oneTarget},
+	{name: "a target's etcd restarts", strike: restartTarget(localcluster.Etcd), early: true, scope: oneTarget},
 	{name: "all connections are cut", strike: cutAll, early: true},
 	{name: "the hub's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, world.hub, s.seconds(2, 5)) }},
-	{name: "a target's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, s.target().cluster, s.seconds(2, 6)) }, early: true},
-	{name: "a target's connections are silent for long", strike: silentForLong, early: true},
-	{name: "a target's API server is gone for long", strike: goneForLong, long: true},
-	{name: "a target acts and does not answer", strike: swallowAnswers, early: true},
-	{name: "a target answers errors", strike: answerErrors, early: true},
+	{name: "a target's connections are silent", strike: func(ctx context.Context, s *storm) { s.silence(ctx, s.target().cluster, s.seconds(2, 6)) }, early: true, scope: oneTarget},
+	{name: "a target's connections are silent for long", strike: silentForLong, early: true, scope: oneTarget},
+	{name: "a target's API server is gone for long", strike: goneForLong, long: true, scope: oneTarget},
+	{name: "a target acts and does not answer", strike: swallowAnswers, early: true, scope: oneTarget},
+	{name: "a target answers errors", strike: answerErrors, early: true, scope: oneTarget},
 	{name: "the hub answers errors", strike: errorsOfHub},
-	{name: "a gateway before a target answers pages", strike: answerPages, early: true},
+	{name: "a gateway before a target answers pages", strike: answerPages, early: true, scope: oneTarget},
 	{name: "all watches end and have expired", strike: expireWatches},
-	{name: "Jobs are deleted on the targets", strike: deleteJobs},
-	{name: "Pods are deleted on the targets", strike: deletePods},
+	{name: "Jobs are deleted on the targets", strike: deleteJobs, scope: onlyRuns},
+	{name: "Pods are deleted on the targets", strike: deletePods, scope: onlyRuns},
 	{name: "Jobs lose their labels", strike: stripLabels},
-	{name: "a credential is replaced", strike: rotate},
-	{name: "a credential is not accepted for a while", strike: revoke},
+	{name: "a credential is replaced", strike: rotate, scope: oneTarget},
+	{name: "a credential is not accepted for a while", strike: revoke, scope: oneTarget},
 }
 
 // seconds is a time between two bounds.
@@ -65,7 +78,12 @@ func (s *storm) seconds(from, to int) time.Duration {
 	return time.Duration(from)*time.Second + time.Duration(s.random.IntN((to-from)*1000+1))*time.Millisecond
 }
 
-func (s *storm) target() *target { return world.targets[s.random.IntN(len(world.targets))] }
+// target is one of the seed's choice, to be disturbed.
+func (s *storm) target() *target {
+	t := world.targets[s.random.IntN(len(world.targets))]
+	s.overs = append(s.overs, trouble(t))
+	return t
+}
 
 // last lets time pass.
 func last(ctx context.Context, d time.Duration) {

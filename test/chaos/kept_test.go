@@ -120,6 +120,10 @@ func withoutHub(was, is *batchv1.Job) (before, after *batchv1.Job) {
 	if is.Labels[strippedLabel] != "" {
 		mayDiffer = append(mayDiffer, v1alpha1.LabelUID, strippedLabel)
 	}
+	if ttl := after.Spec.TTLSecondsAfterFinished; ttl != nil && *ttl == managersTTL {
+		// The manager may have been away between the Job's creation and that.
+		before.Spec.TTLSecondsAfterFinished = ttl
+	}
 	for _, job := range []*batchv1.Job{before, after} {
 		maps.DeleteFunc(job.Labels, func(name, _ string) bool { return slices.Contains(mayDiffer, name) })
 	}

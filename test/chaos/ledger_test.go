@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ import (
 	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
+
+// tardiness bounds how late the suite may be to see what its targets tell.
+const tardiness = 3 * time.Second
 
 // ledger is what the manager did, by the audit logs of the hub and of the targets.
 type ledger struct {
@@ -36,6 +40,8 @@ type ledger struct {
 	bound map[string]time.Time
 	// lines are the audited requests for a PooledJob.
 	lines map[types.UID][]string
+	// collected are the deletions of Jobs by anybody but the manager.
+	collected map[types.UID][]string
 	// writes are all writes to the targets that are not to Jobs of ours.
 	writes []write
 }
@@ -51,6 +57,7 @@ func newLedger() *ledger {
 	l := &ledger{
 		logs: map[*cluster]*localcluster.AuditLog{}, owners: map[string]types.UID{}, created: map[types.UID]map[string]bool{},
 		asked: map[types.UID]time.Time{}, bound: map[string]time.Time{}, lines: map[types.UID][]string{},
+		collected: map[types.UID][]string{},
 	}
 	for _, c := range allClusters() {
 		var err error
@@ -94,6 +101,9 @@ func (l *ledger) read(t *target, event localcluster.AuditEvent) {
 		l.lines[owner] = append(l.lines[owner], t.Name()+" "+event.String())
 	}
 	ours := event.ObjectRef.Resource == "jobs" && event.ObjectRef.Subresource == "" && owner != "" && slices.Contains([]string{"create", "patch", "delete"}, event.Verb)
+	if !byManager && event.ObjectRef.Resource == "jobs" && event.Verb == "delete" && owner != "" && event.ResponseStatus.Code == http.StatusOK {
+		l.collected[owner] = append(l.collected[owner], t.Name()+" "+event.String())
+	}
 	if byManager && !ours && event.Verb != "get" && event.Verb != "list" {
 		l.writes = append(l.writes, write{t, event})
 	}
@@ -108,6 +118,9 @@ func (l *ledger) readCreation(t *target, event localcluster.AuditEvent, key stri
 		return
 	}
 	l.owners[key] = owner
+	if isDryRun(event) {
+		return // it makes nothing
+	}
 	if l.asked[owner].IsZero() {
 		l.asked[owner] = event.Received
 	}
@@ -118,6 +131,11 @@ func (l *ledger) readCreation(t *target, event localcluster.AuditEvent, key stri
 		}
 		l.created[owner][t.Name()+"/"+string(made.UID)] = true
 	}
+}
+
+func isDryRun(event localcluster.AuditEvent) bool {
+	uri, err := url.Parse(event.RequestURI)
+	return err == nil && uri.Query().Get("dryRun") != ""
 }
 
 // trespasses are writes to anything but Jobs that the manager created, and Pods of
@@ -183,8 +201,9 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 		wrong = append(wrong, "its Job was asked for before the hub was told where it would be")
 	}
 	if len(jobs) > 1 && !(run.kind.moves && oneByOne(run)) {
-		return append(wrong, fmt.Sprintf("there were %d Jobs: %v", len(jobs), jobs))
+		return append(append(wrong, fmt.Sprintf("there were %d Jobs: %v", len(jobs), jobs)), successors(run)...)
 	}
+	wrong = append(wrong, successors(run)...)
 	if run.deleted() {
 		return append(wrong, checkKept(ctx, run)...)
 	}
@@ -197,6 +216,9 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 		says = endOf(latest)
 	} else if says.String() == "" {
 		return wrong // it ended and went while the suite did not see the hub
+	}
+	if says.reason == v1alpha1.ReasonRemoteJobEndUnknown {
+		return append(wrong, l.checkUnknown(ctx, run, says, said.at)...)
 	}
 	if len(jobs) == 0 {
 		if !run.kind.noJob {
@@ -230,6 +252,96 @@ func oneByOne(run *planned) bool {
 	return true
 }
 
+// successors tells what is wrong with the Jobs that a run had after its first, on whatever
+// target. A Job may only follow one that cannot have completed: one that was gone before it
+// began to run, or that a person has given up.
+func successors(run *planned) []string {
+	type placed struct {
+		remoteJob
+		on *target
+	}
+	var jobs []placed
+	for _, t := range world.targets {
+		for _, job := range t.truth.jobsOf(run.job.UID) {
+			jobs = append(jobs, placed{job, t})
+		}
+	}
+	slices.SortStableFunc(jobs, func(a, b placed) int { return a.made.Compare(b.made) })
+	var wrong []string
+	for i := range jobs {
+		for j := range i {
+			first, second := &jobs[j], &jobs[i]
+			if first.on == run.fenced {
+				continue
+			}
+			// The time of creation is cut to seconds.
+			until := second.made.Add(time.Second)
+			if first.gone && first.goneAt.Before(until) {
+				until = first.goneAt
+			}
+			pair := fmt.Sprintf("on %s %s; on %s %s", first.on.Name(), &first.remoteJob, second.on.Name(), &second.remoteJob)
+			switch {
+			case first.completed(second.made):
+				wrong = append(wrong, "a second Job was made after the first had completed: "+pair)
+			case first.on.truth.ranBefore(first.name, until.Add(-time.Second)):
+				wrong = append(wrong, "a second Job was made after the first had begun to run: "+pair)
+			}
+		}
+	}
+	return wrong
+}
+
+// checkUnknown tells what is wrong with the hub's word that it does not know how a Job ended: if
+// the Job is there, if nobody else took it away, or if the manager could see it all.
+func (l *ledger) checkUnknown(ctx context.Context, run *planned, says end, saidAt time.Time) []string {
+	var wrong []string
+	if says.condition != v1alpha1.ConditionFailed || says.phase != v1alpha1.PooledJobFailed {
+		wrong = append(wrong, fmt.Sprintf("the hub says %s of a run whose end nobody saw", says))
+	}
+	from, until := run.job.CreationTimestamp.Time, saidAt
+	remote, on := lastJob(run.job.UID)
+	if remote == nil {
+		// A Job that may have come and gone between two looks.
+		among := run.candidates()
+		if !slices.ContainsFunc(among, func(t *target) bool { return t.collects.byPolicy.overlap(from, until) }) {
+			wrong = append(wrong, fmt.Sprintf("the hub says %s, there was no Job, and nothing would have collected one", says))
+		}
+		if !troubled(from, until, among...) {
+			wrong = append(wrong, fmt.Sprintf("the hub says %s, and nothing disturbed the run", says))
+		}
+		return wrong
+	}
+	job := &batchv1.Job{}
+	err := on.client.Get(ctx, client.ObjectKey{Namespace: remote.namespace, Name: remote.name}, job)
+	switch {
+	case err == nil && job.UID == remote.uid:
+		return append(wrong, fmt.Sprintf("the hub says %s, and its Job is there: %s", says, remote))
+	case client.IgnoreNotFound(err) != nil:
+		return append(wrong, err.Error())
+	}
+	if remote.gone {
+		if saidAt.Before(remote.goneAt.Add(-tardiness)) {
+			wrong = append(wrong, fmt.Sprintf("the hub said at %s that it does not know the end of what was still there: %s", saidAt.Format(clock), remote))
+		}
+		until = remote.goneAt
+	}
+	if run.lostAt().IsZero() && len(l.collected[run.job.UID]) == 0 && !on.collects.during(from, until) {
+		wrong = append(wrong, fmt.Sprintf("the hub says %s, and nobody but the manager deleted its Job: %s", says, remote))
+	}
+	if !troubled(from, until, on) {
+		wrong = append(wrong, fmt.Sprintf("the hub says %s, and nothing disturbed the run: %s", says, remote))
+	}
+	return append(wrong, checkExitCode(says, on)...)
+}
+
+// candidates are the targets that a run may be on.
+func (p *planned) candidates() []*target {
+	if p.job.Spec.ClusterName == "" {
+		return world.targets
+	}
+	return []*target{p.target}
+}
+
 // lastJob is the Job of a run, the last one if it was moved, and the target that it is
 // on; nil if none was seen.
 func lastJob(owner types.UID) (*remoteJob, *target) {
@@ -257,6 +369,9 @@ func (p *planned) checkVerdict(says end, saidAt time.Time) []string {
 		if saidAt.Before(lostAt) {
 			return []string{"the hub said that the Job was deleted before it was"}
 		}
+		if says.reason == v1alpha1.ReasonRemoteJobDeleted && remote.condition != "" {
+			return []string{fmt.Sprintf("the hub says %s, and the Job had ended before it was deleted: %s", says, remote)}
+		}
 		return nil
 	case says.reason == v1alpha1.ReasonCancelled:
 		// A Job is cancelled by a deadline that is over.
@@ -268,6 +383,11 @@ func (p *planned) checkVerdict(says end, saidAt time.Time) []string {
 	if saidAt.Before(remote.at) {
 		return []string{fmt.Sprintf("the hub said the end at %s, the Job ended at %s", saidAt, remote.at)}
 	}
+	return checkExitCode(says, on)
+}
+
+// checkExitCode compares the exit code of a run with that of its Pod.
+func checkExitCode(says end, on *target) []string {
 	pod, known := on.truth.pod(says.podName)
 	if known && pod.exitCode != says.exitCode {
 		return []string{fmt.Sprintf("the hub says exit code %q, Pod %s had %q", says.exitCode, says.podName, pod.exitCode)}

@@ -22,6 +22,8 @@ type storm struct {
 	random *rand.Rand
 	crowd  *crowd
 	tokens int
+	// overs end the troubles of the fault that strikes.
+	overs []func()
 
 	history []string
 }
@@ -47,11 +49,23 @@ func (s *storm) rage(ctx context.Context) {
 	for i, f := range turns {
 		s.note("%s", strings.ToUpper(f.name))
 		fresh := s.addMeanwhile(ctx, (settings.jobs-len(s.crowd.all()))/(len(turns)-i))
-		f.strike(ctx, s)
+		s.strike(ctx, f)
 		s.note("it is over")
 		last(ctx, s.seconds(0, 1)/3)
 		Eventually(fresh).WithContext(ctx).WithTimeout(settling).Should(BeClosed())
 	}
+}
+
+// strike has a fault strike, and the ledger know whom.
+func (s *storm) strike(ctx context.Context, f fault) {
+	if f.scope == allOfIt {
+		s.overs = append(s.overs, trouble())
+	}
+	f.strike(ctx, s)
+	for _, over := range s.overs {
+		over()
+	}
+	s.overs = nil
 }
 
 func rank(f fault) int {
@@ -85,6 +99,8 @@ func weather(ctx context.Context, number int) {
 			AddReportEntry("faults", strings.Join(s.history, "\n"))
 		}
 	}()
+	which, undo := collectSome(ctx, rand.New(rand.NewPCG(settings.seed, uint64(number+1000))))
+	s.note("finished Jobs are collected: %s", which)
 	began := time.Now()
 	s.crowd.add(ctx, settings.jobs/3)
 	for _, t := range world.targets {
@@ -95,11 +111,13 @@ func weather(ctx context.Context, number int) {
 	awaitConnected(ctx)
 	s.crowd.settle(ctx)
 	s.note("all runs have ended after %s", time.Since(began).Round(time.Second))
+	s.note("of %d the end is not known", s.crowd.unknown())
 	expectClean(ctx, s.crowd.all()...)
 	removeAll(ctx)
 	s.note("all is gone after %s", time.Since(began).Round(time.Second))
 	expectClean(ctx) // also of what was deleted last
 	removeLateNamespaces(ctx)
+	undo(ctx)
 }
 
 var _ = Describe("A storm of faults", func() {

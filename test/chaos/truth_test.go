@@ -24,11 +24,12 @@ type truth struct {
 	pods map[string]*remotePod // by name
 }
 
-// remoteJob is what a Job of ours has come to.
+// remoteJob is what a Job of ours has come to. It is remembered when the Job is gone, whoever
+// has deleted it.
 type remoteJob struct {
-	uid   types.UID
-	name  string
-	owner types.UID // of the PooledJob, by the label
+	uid             types.UID
+	namespace, name string
+	owner           types.UID // of the PooledJob, by the label
 	// condition, reason and at are those of its verdict; empty without one.
 	condition, reason string
 	at                time.Time
@@ -38,10 +39,30 @@ type remoteJob struct {
 	goneAt time.Time
 }
 
+// String is the Job in one line.
+func (j *remoteJob) String() string {
+	text := fmt.Sprintf("Job %s/%s (UID %s), made at %s", j.namespace, j.name, j.uid, j.made.Format(clock))
+	if j.condition != "" {
+		text += fmt.Sprintf(", %s/%s at %s", j.condition, j.reason, j.at.Format(clock))
+	}
+	if j.gone {
+		text += ", gone at " + j.goneAt.Format(clock)
+	}
+	return text
+}
+
+// completed tells whether the Job had completed by then; the times of both are in whole seconds.
+func (j *remoteJob) completed(by time.Time) bool {
+	return j.condition == string(batchv1.JobComplete) && !j.at.After(by)
+}
+
 // remotePod is how a Pod of ours ended.
 type remotePod struct {
 	owner    types.UID
 	exitCode string // "" while it has not ended
+	job      string // the name of its Job
+	// startedAt is when a container of it was first seen to have started.
+	startedAt time.Time
 }
 
 // seekTruth begins to follow a target.
@@ -58,14 +79,15 @@ func (t *truth) ofJob(job *batchv1.Job) {
 	defer t.mu.Unlock()
 	j := t.jobs[job.UID]
 	if j == nil {
-		j = &remoteJob{uid: job.UID, name: job.Name, owner: types.UID(job.Labels[v1alpha1.LabelUID])}
+		j = &remoteJob{uid: job.UID, namespace: job.Namespace, name: job.Name, owner: types.UID(job.Labels[v1alpha1.LabelUID])}
 		if job.Labels[v1alpha1.LabelHub] == foreignHub {
 			j.owner = ""
 		}
 		j.made = job.CreationTimestamp.Time
 		t.jobs[job.UID] = j
 	}
-	j.gone = false // what lost its labels looked gone
+	// What lost its labels looked gone.
+	j.gone, j.goneAt = false, time.Time{}
 	for _, c := range job.Status.Conditions {
 		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
 			j.condition, j.reason, j.at = string(c.Type), c.Reason, c.LastTransitionTime.Time
@@ -84,10 +106,13 @@ func (t *truth) ofPod(pod *corev1.Pod) {
 	defer t.mu.Unlock()
 	p := t.pods[pod.Name]
 	if p == nil {
-		p = &remotePod{owner: types.UID(pod.Labels[v1alpha1.LabelUID])}
+		p = &remotePod{owner: types.UID(pod.Labels[v1alpha1.LabelUID]), job: pod.Labels[batchv1.JobNameLabel]}
 		t.pods[pod.Name] = p
 	}
 	for _, c := range pod.Status.ContainerStatuses {
+		if p.startedAt.IsZero() && (c.State.Running != nil || c.State.Terminated != nil) {
+			p.startedAt = time.Now()
+		}
 		if c.State.Terminated != nil {
 			p.exitCode = fmt.Sprint(c.State.Terminated.ExitCode)
 		}
@@ -115,6 +140,18 @@ func (t *truth) pod(name string) (remotePod, bool) {
 		return *p, true
 	}
 	return remotePod{}, false
+}
+
+// ranBefore tells whether a Pod of a Job was seen to have started before that time.
+func (t *truth) ranBefore(job string, before time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pods {
+		if p.job == job && !p.startedAt.IsZero() && p.startedAt.Before(before) {
+			return true
+		}
+	}
+	return false
 }
 
 // podsOf are the names of the Pods that there ever were for a PooledJob.

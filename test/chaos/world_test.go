@@ -54,6 +54,9 @@ type target struct {
 	foreign *foreign
 	// token is the one in the hub's Secret.
 	token string
+	// collects is when finished Jobs are collected there, troubles when the way is disturbed.
+	collects collecting
+	troubles spans
 }
 
 // world is what the suite started.
@@ -63,10 +66,14 @@ var world struct {
 	targets []*target
 	said    *sayings
 	ledger  *ledger
+	// troubles is when the manager does not run, or is disturbed as a whole.
+	troubles spans
 
 	mu      sync.Mutex
 	proxies map[string]*faultproxy.Proxy
 	manager *localenv.Manager // the one that acts alone; nil while there is none
+	// running ends the trouble of there being none.
+	running func()
 }
 
 func startWorld(ctx context.Context, dir string) {
@@ -171,6 +178,10 @@ func relaunch(ctx context.Context) error {
 	world.mu.Lock()
 	defer world.mu.Unlock()
 	world.manager = manager
+	if err == nil && world.running != nil {
+		world.running()
+		world.running = nil
+	}
 	return err
 }
 
@@ -186,6 +197,9 @@ func killManager() error {
 	world.mu.Lock()
 	manager := world.manager
 	world.manager = nil
+	if world.running == nil {
+		world.running = trouble()
+	}
 	world.mu.Unlock()
 	return manager.Kill()
 }

@@ -14,6 +14,8 @@ type Call struct {
 	Resource, Subresource, Namespace, Name string
 	// Watch tells a watch.
 	Watch bool
+	// DryRun tells a write that the server only tries out.
+	DryRun bool
 	// Path is the path of the URL.
 	Path string
 	// Code is that of the server's answer; 0 before it came.
@@ -35,13 +37,19 @@ func (c *Call) String() string {
 	if c.Method == http.MethodGet && c.Resource != "" && c.Name == "" {
 		return "LIST " + what
 	}
+	if c.DryRun {
+		what += " (dry run)"
+	}
 	return c.Method + " " + what
 }
 
 // newCall reads the path of a request: /api/v1 or /apis/group/version, then a namespace
 // if there is one, then resource, name and subresource.
 func newCall(r *http.Request) *Call {
-	c := &Call{Method: r.Method, Path: r.URL.Path, Watch: r.Method == http.MethodGet && r.URL.Query().Get("watch") != ""}
+	c := &Call{
+		Method: r.Method, Path: r.URL.Path, Watch: r.Method == http.MethodGet && r.URL.Query().Get("watch") != "",
+		DryRun: r.URL.Query().Get("dryRun") != "",
+	}
 	if watch := r.URL.Query().Get("watch"); watch == "false" || watch == "0" {
 		c.Watch = false
 	}

@@ -285,8 +285,9 @@ func TestCalls(t *testing.T) {
 		"/api/v1/namespaces/kube-system":                 {Resource: "namespaces", Name: "kube-system"},
 		"/api/v1/namespaces/team-a/pods/one/status":      {Resource: "pods", Namespace: "team-a", Name: "one", Subresource: "status"},
 		"/api/v1/pods?watch=false":                       {Resource: "pods"},
-		"/readyz":                                        {},
-		"/apis/batch/v1":                                 {},
+		"/apis/batch/v1/namespaces/a/jobs?dryRun=All":    {Resource: "jobs", Namespace: "a", DryRun: true},
+		"/readyz":        {},
+		"/apis/batch/v1": {},
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://server"+path, http.NoBody)
 		g.Expect(err).NotTo(HaveOccurred())
