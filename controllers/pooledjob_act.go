@@ -23,6 +23,9 @@ import (
 // The pool wakes us when there is room; this is for when that goes by unused.
 const busyPause = 5 * time.Second
 
+// behindGrace is how long the end of a run may wait for the event of a Pod that has gone.
+const behindGrace = 5 * time.Second
+
 // notSentPause is the wait when there is no TCP connection to the target, before the
 // pool knows whether it is Unreachable.
 const notSentPause = 2 * time.Second
@@ -36,6 +39,8 @@ type run struct {
 	writer *jobstatus.Writer
 	// wokenAt is when the news came that this looks into; zero if none did.
 	wokenAt time.Time
+	// lookAgain is when what was found is to be looked at again; 0 on a change.
+	lookAgain time.Duration
 	// released tells that the finalizer is off: the PooledJob may be gone.
 	released bool
 }
@@ -90,7 +95,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case release:
 		err = r.release(ctx)
 	}
-	return r.explain(after, err)
+	return r.explain(earliest(after, r.lookAgain), err)
 }
 
 // targetError is the failure of a request to the target, as against one to the hub.
@@ -215,11 +220,28 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 			return &targetError{"reading the Pods of the ended Job", err}
 		}
 		pods = append(pods, ofJob(listed, r.intent.JobName)...)
+		if r.isBehind(remote, listed) {
+			r.lookAgain = recheck
+			return nil
+		}
 	}
 	r.accept()
 	r.noteUnanswered()
 	r.writer.Observe(remote, pods)
 	return nil
+}
+
+// isBehind tells whether the view of the Pods is behind that of the Job: it shows one that has
+// not ended and that is not there any more. How that ended comes with the event of its going;
+// it is waited for as long as a watch may take.
+func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod) bool {
+	if r.now.Sub(r.memory.endedAt) > behindGrace {
+		return false
+	}
+	return slices.ContainsFunc(r.pods, func(pod *corev1.Pod) bool {
+		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		return !ended && metav1.IsControlledBy(pod, remote) && !slices.ContainsFunc(listed, func(other *corev1.Pod) bool { return other.UID == pod.UID })
+	})
 }
 
 // noteDeletion remembers that a Job was being deleted before it had ended.

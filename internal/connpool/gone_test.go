@@ -122,6 +122,23 @@ func TestWhetherAPodCountsIsToldByItsEvents(t *testing.T) {
 	}
 }
 
+// The kubelet asks for the deletion again, without grace, when the containers have ended.
+func TestWhenADeletionWasFirstAskedForIsKept(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	at := func(pod *corev1.Pod, second, grace int64) *corev1.Pod {
+		when := metav1.Unix(second, 0)
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &when, &grace
+		return pod
+	}
+	step := podStep{true, true, corev1.PodRunning}
+	r.Expect(r.pods.Update(at(step.pod(), 1030, 30))).To(Succeed())
+	step.phase = corev1.PodFailed
+	r.Expect(r.pods.Update(at(step.pod(), 1002, 0))).To(Succeed())
+	pod := r.store.podsOf("a", "ns")[0]
+	r.Expect(pod.DeletionTimestamp.Unix() - *pod.DeletionGracePeriodSeconds).To(BeEquivalentTo(1000))
+}
+
 func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
 	for _, uid := range []string{strings.Repeat("u", maxUID+1), "\xff", "a\nb"} {
 		r := newStoreRig(t)

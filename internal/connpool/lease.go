@@ -133,10 +133,12 @@ func (l *Lease) ForgetJob(namespace string) {
 // what they wait for and how they ended, with their containers' statuses in the order of the
 // spec. They are the caller's own.
 //
-// Two things are told by the events of a Pod and not by its last state. A Pod that the Job
+// Three things are told by the events of a Pod and not by its last state. A Pod that the Job
 // controller let go while it ran (as it does when the Job is suspended) has no controller
 // here. One that it counted has the finalizer batch.kubernetes.io/job-tracking, although
-// that is taken off then.
+// that is taken off then. And deletionGracePeriodSeconds is the time from when the deletion
+// was first asked for to deletionTimestamp: the kubelet asks again when the containers have
+// ended.
 func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	view, err := l.view(namespace)
 	if err != nil {

@@ -18,6 +18,9 @@ type podFacts struct {
 	// the Job controller does not count it. It lets Pods go so before it deletes them when
 	// the Job is suspended, scaled down, or has two Pods of one index.
 	letGo bool
+	// asked is when the deletion was first asked for, Unix seconds; 0 if it was not. The
+	// kubelet asks again, for now, when the containers have ended.
+	asked int64
 }
 
 func factsOf(pod *corev1.Pod) podFacts {
@@ -28,17 +31,37 @@ func factsOf(pod *corev1.Pod) podFacts {
 		ended:   isEnded(pod),
 		counted: tracked && ending,
 		letGo:   owner != nil && owner.Kind == "Job" && !tracked && !ending,
+		asked:   askedAt(pod),
 	}
+}
+
+// askedAt is when the deletion was asked for that a state of a Pod shows.
+func askedAt(pod *corev1.Pod) int64 {
+	if pod.DeletionTimestamp == nil {
+		return 0
+	}
+	grace := int64(0)
+	if pod.DeletionGracePeriodSeconds != nil {
+		grace = *pod.DeletionGracePeriodSeconds
+	}
+	return pod.DeletionTimestamp.Unix() - grace
 }
 
 // follow adds what was known of the Pod before.
 func (f *podFacts) follow(before podFacts) {
 	f.counted = f.counted || before.counted
 	f.letGo = f.letGo || before.letGo
+	if before.asked != 0 && before.asked < f.asked {
+		f.asked = before.asked
+	}
 }
 
 // show makes a Pod say it.
 func (f *podFacts) show(pod *corev1.Pod) {
+	if f.asked != 0 && pod.DeletionTimestamp != nil && f.asked != askedAt(pod) {
+		grace := pod.DeletionTimestamp.Unix() - f.asked
+		pod.DeletionGracePeriodSeconds = &grace
+	}
 	switch {
 	case f.letGo:
 		pod.OwnerReferences, pod.Finalizers = nil, nil

@@ -31,14 +31,24 @@ func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 }
 
 // later is the one of two states of a Pod that is later, as far as that can be told, with the
-// finalizer if either has it.
+// finalizer if either has it, and with the earlier deletion.
 func later(a, b *corev1.Pod) *corev1.Pod {
 	if ended(b) && !ended(a) {
 		a, b = b, a
 	}
+	askedA, okA := deletionAsked(a)
+	askedB, okB := deletionAsked(b)
+	earlier := okA && okB && askedB.Before(askedA)
+	if !earlier && (isTracked(a) || !isTracked(b)) {
+		return a
+	}
+	a = a.DeepCopy()
 	if isTracked(b) && !isTracked(a) {
-		a = a.DeepCopy()
 		a.Finalizers = append(a.Finalizers, batchv1.JobTrackingFinalizer)
+	}
+	if earlier {
+		grace := int64(a.DeletionTimestamp.Sub(askedB) / time.Second)
+		a.DeletionGracePeriodSeconds = &grace
 	}
 	return a
 }
