@@ -151,13 +151,12 @@ func (h *history) stop(pod *life) {
 
 func (h *history) stopAll() {
 	for _, pod := range h.pods {
-		if pod.active(h.now) {
-			h.stop(pod)
-			pod.counted = pod.end
-			rules := h.rules()
-			if pod.code == 42 && len(rules) > 0 && rules[0].Action == batchv1.PodFailurePolicyActionIgnore {
-				continue
-			}
+		if !pod.active(h.now) {
+			continue
+		}
+		h.stop(pod)
+		pod.counted = pod.end
+		if h.matched(pod) != batchv1.PodFailurePolicyActionIgnore {
 			h.failed++
 			h.indexes[pod.index]++ // the controller adds those of killed peers, too
 		}
@@ -167,19 +166,19 @@ func (h *history) stopAll() {
 // count is the Job controller's look at a Pod that failed.
 func (h *history) count(pod *life) {
 	pod.counted = h.now
-	for _, rule := range h.rules() {
-		if pod.end != h.now || pod.code != 42 {
-			break
-		}
-		if rule.Action == batchv1.PodFailurePolicyActionIgnore {
-			pod.isIgnored = true
-			return
-		}
-		h.failed++
-		h.decider, h.reason = pod, batchv1.JobReasonPodFailurePolicy
+	action := batchv1.PodFailurePolicyActionCount
+	if pod.end == h.now {
+		action = h.matched(pod)
+	}
+	if action == batchv1.PodFailurePolicyActionIgnore {
+		pod.isIgnored = true
 		return
 	}
 	h.failed++
+	if action == batchv1.PodFailurePolicyActionFailJob {
+		h.decider, h.reason = pod, batchv1.JobReasonPodFailurePolicy
+		return
+	}
 	h.indexes[pod.index]++
 	switch limit := h.job.Spec.MaxFailedIndexes; {
 	case limit != nil && len(h.indexes) > int(*limit):
@@ -189,11 +188,12 @@ func (h *history) count(pod *life) {
 	}
 }
 
-func (h *history) rules() []batchv1.PodFailurePolicyRule {
-	if h.job.Spec.PodFailurePolicy == nil {
-		return nil
+// matched is what the Job's policy says of a Pod that has ended.
+func (h *history) matched(pod *life) batchv1.PodFailurePolicyAction {
+	if h.job.Spec.PodFailurePolicy == nil || pod.code != 42 {
+		return batchv1.PodFailurePolicyActionCount
 	}
-	return h.job.Spec.PodFailurePolicy.Rules
+	return h.job.Spec.PodFailurePolicy.Rules[0].Action
 }
 
 // told is what the manager is told of it: whole seconds, and no Pod that is lost.

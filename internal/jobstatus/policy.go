@@ -94,11 +94,11 @@ type named struct {
 // nameMatched reads the message of a Job that failed by its podFailurePolicy; ok is false if the
 // words are others, or are about another namespace.
 func nameMatched(remote *batchv1.Job, message string) (found named, ok bool) {
-	if m := matchedContainer.FindStringSubmatch(message); m != nil && m[2] == remote.Namespace {
+	if m := matchedContainer.FindStringSubmatch(message); len(m) > 2 && m[2] == remote.Namespace {
 		code, err := strconv.ParseInt(m[4], 10, 32)
 		return named{pod: m[3], container: m[1], exitCode: int32(code)}, err == nil //nolint:gosec // it was read as one of 32 bits
 	}
-	if m := matchedCondition.FindStringSubmatch(message); m != nil && m[1] == remote.Namespace {
+	if m := matchedCondition.FindStringSubmatch(message); len(m) > 1 && m[1] == remote.Namespace {
 		return named{pod: m[2]}, true
 	}
 	return named{}, false
