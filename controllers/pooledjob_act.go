@@ -227,6 +227,8 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	}
 	r.accept()
 	r.noteUnanswered()
+	r.writer.Warned(r.memory.warnings)
+	r.explainStandstill(ctx, remote, pods)
 	r.writer.Observe(remote, pods)
 	return nil
 }

@@ -56,6 +56,7 @@ type PooledJobReconciler struct {
 
 	memories   memories
 	placements placements
+	eventTurns turns    // to read Events of a cluster
 	collecting sync.Map // clusters that do not let finished Jobs be kept, as far as was told
 	offload    *offload
 	arrivals   moments[types.UID] // of new PooledJobs that have no Job yet

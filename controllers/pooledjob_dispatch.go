@@ -82,10 +82,11 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 			return after, err
 		}
 	}
-	created, err := r.lease.CreateJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
+	created, warnings, err := r.lease.CreateJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
 	switch {
 	case err == nil:
 		r.found(created)
+		r.remember(func(m *memory) { m.warnings = warnings })
 		var after time.Duration
 		if jobspec.ExpiresSoon(created) {
 			after = r.keepFinished(ctx, created)

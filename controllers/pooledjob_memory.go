@@ -68,6 +68,10 @@ type memory struct {
 	// tells that it will not.
 	ttlAskedAt time.Time
 	ttlRefused bool
+	// warnings are what the target's API server said when it took the Job.
+	warnings []string
+	// standstill is what is known of why nothing happens; see standstill.go.
+	standstill standstill
 	// releasedAt is when the finalizer was taken off.
 	releasedAt time.Time
 	// writtenAt is when the PooledJob was last written, and waitsSince since when a change of

@@ -194,6 +194,15 @@ const (
 	// ResultContainerEnded surfaces while a Pod runs of which one container has ended and
 	// another goes on; the message names them.
 	ResultContainerEnded = "ContainerEnded"
+	// ResultNoPod surfaces when the Job has had no Pod for some seconds, and the cluster's
+	// Events do not say why or may not be read.
+	ResultNoPod = "NoPod"
+	// ResultNotScheduled surfaces when neither a scheduler nor a kubelet has said anything
+	// about a Pod for some seconds.
+	ResultNotScheduled = "NotScheduled"
+	// ResultContainerCreating surfaces when the containers of a Pod are being made for long,
+	// and the cluster's Events do not say why or may not be read.
+	ResultContainerCreating = "ContainerCreating"
 	// ResultDeadlineExceeded surfaces when the Job failed by its activeDeadlineSeconds. The
 	// exit code, if there is one, is that of the containers that were stopped by it.
 	ResultDeadlineExceeded = "DeadlineExceeded"

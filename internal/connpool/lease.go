@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 )
@@ -157,9 +158,11 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	return view.store.gonePodsOf(l.key, namespace)
 }
 
-// CreateJob creates a Job. A field that the target does not know is refused by it.
-func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
-	return l.postJob(ctx, job, &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
+// CreateJob creates a Job. A field that the target does not know is refused by it. The
+// warnings are what its API server says of a Job that it takes.
+func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, warnings []string, err error) {
+	created, err = l.postJob(ctx, job, &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}, &warnings)
+	return created, warnings, err
 }
 
 // TryJob asks what CreateJob would create, with all that the target's admission does to it.
@@ -167,15 +170,24 @@ func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, 
 func (l *Lease) TryJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
 	return l.postJob(ctx, job, &metav1.CreateOptions{
 		FieldValidation: metav1.FieldValidationStrict, DryRun: []string{metav1.DryRunAll},
-	})
+	}, new([]string))
 }
 
-func (l *Lease) postJob(ctx context.Context, job *batchv1.Job, options *metav1.CreateOptions) (*batchv1.Job, error) {
+// maxWarnings is how many warnings of one answer are passed on.
+const maxWarnings = 4
+
+func (l *Lease) postJob(ctx context.Context, job *batchv1.Job, options *metav1.CreateOptions, warnings *[]string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
 		created := &batchv1.Job{}
-		err := l.session.transport.batch.RESTClient().Post().
+		answer := l.session.transport.batch.RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
-			Body(job).Do(ctx).Into(created)
+			Body(job).Do(ctx)
+		err := answer.Into(created)
+		for _, warning := range answer.Warnings() {
+			if len(*warnings) < maxWarnings {
+				*warnings = append(*warnings, warning.Text)
+			}
+		}
 		return theJob(created, job.Namespace, job.Name, err)
 	})
 }
@@ -261,6 +273,28 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 		}
 	}
 	return pods, nil
+}
+
+// maxEvents is how many Events of one object are read: API servers keep those of the last hour,
+// and count what repeats itself.
+const maxEvents = 50
+
+// Warnings reads from the target itself the Events of type Warning about an object, at most 50
+// and in no order. The right to do so is one that a connection may lack.
+func (l *Lease) Warnings(ctx context.Context, namespace, kind, name string, uid types.UID) ([]corev1.Event, error) {
+	list, err := call(ctx, l, func(ctx context.Context) (*corev1.EventList, error) {
+		found := &corev1.EventList{}
+		selected := &metav1.ListOptions{Limit: maxEvents, FieldSelector: fields.Set{
+			"involvedObject.kind": kind, "involvedObject.name": name, "involvedObject.uid": string(uid), "type": corev1.EventTypeWarning,
+		}.String()}
+		err := l.session.transport.core.RESTClient().Get().MaxRetries(0).
+			Namespace(namespace).Resource("events").VersionedParams(selected, scheme.ParameterCodec).Do(ctx).Into(found)
+		return found, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list.Items[:min(len(list.Items), maxEvents)], nil
 }
 
 // ReadClusterUID asks the target, over the same transport as every other call,

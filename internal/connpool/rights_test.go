@@ -63,7 +63,7 @@ var _ = Describe("When rights are missing", func() {
 		grant(ctx, user, "batch", "jobs", "list", "watch")
 		grant(ctx, user, "", "pods", "list", "watch")
 		lease := r.connect(ctx, target, userConfig(user))
-		_, err := lease.CreateJob(ctx, r.newJob())
+		_, _, err := lease.CreateJob(ctx, r.newJob())
 		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
@@ -126,7 +126,7 @@ var _ = Describe("An identity that may see two namespaces only", func() {
 		lease := r.connect(ctx, target, of(first, second))
 		Expect(lease.Job(first, before.Name)).To(HaveField("UID", before.UID), "it was there from the start")
 		for _, namespace := range []string{first, second} {
-			created, err := lease.CreateJob(ctx, r.newJobIn(namespace))
+			created, _, err := lease.CreateJob(ctx, r.newJobIn(namespace))
 			Expect(err).NotTo(HaveOccurred())
 			Eventually(ctx, r.inView(target, created)).Should(BeTrue())
 			pod := r.createPodIn(ctx, namespace, created.Name)

@@ -2,6 +2,7 @@ package jobstatus
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,11 +17,28 @@ type Writer struct {
 	job    *v1alpha1.PooledJob
 	now    metav1.Time
 	before []metav1.Condition
+	// warned and trouble are what Warned and Explain said.
+	warned  string
+	trouble v1alpha1.Result
 }
 
 // NewWriter returns a Writer for job's status at the given time.
 func NewWriter(job *v1alpha1.PooledJob, now time.Time) *Writer {
 	return &Writer{job: job, now: metav1.NewTime(now), before: slices.Clone(job.Status.Conditions)}
+}
+
+// Warned has the next Observe say what the target's API server warned of when it took the Job.
+func (w *Writer) Warned(warnings []string) {
+	if len(warnings) > 0 {
+		w.warned = " The cluster warned: " + strings.Join(warnings, "; ")
+	}
+}
+
+// Explain has the next Observe say why the run stands still, if it does; see Standstill.
+func (w *Writer) Explain(trouble v1alpha1.Result) {
+	trouble.Reason, trouble.Message = Truncate(trouble.Reason, maxResultReason), Truncate(trouble.Message, maxResultMessage)
+	trouble.PodName = Truncate(trouble.PodName, maxPodName)
+	w.trouble = trouble
 }
 
 // Finished tells whether a status is terminal.

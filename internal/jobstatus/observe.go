@@ -42,16 +42,36 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	if started(remote, pods) || wasStarted(status) {
 		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonStarted, "A Pod of the remote Job has started.")
 	} else {
-		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated, "The remote Job exists; none of its Pods has started.")
+		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated, w.created())
 	}
 	w.Synced()
-	if Phase(status) == v1alpha1.PooledJobSuspended {
+	still, _ := Standstill(remote, pods)
+	switch {
+	case Phase(status) == v1alpha1.PooledJobSuspended:
 		status.Result = v1alpha1.Result{}
-	} else {
+	case still && w.trouble.Reason != "":
+		if status.Result.Reason != w.trouble.Reason || status.Result.PodName != w.trouble.PodName {
+			status.Result = w.trouble // else its words stand while the reason does
+		}
+	default:
 		status.Result = waitingResult(pods, status.Result)
 	}
 	w.observeEnd(remote, pods)
 }
+
+// created says that the Job exists, with what the target warned of. What was said of that
+// stands: the process that knew may be gone.
+func (w *Writer) created() string {
+	const words = "The remote Job exists; none of its Pods has started."
+	said := meta.FindStatusCondition(w.job.Status.Conditions, v1alpha1.ConditionDispatched)
+	if w.warned == "" && said != nil && said.Reason == v1alpha1.ReasonCreated && strings.HasPrefix(said.Message, words) {
+		return said.Message
+	}
+	return words + Truncate(w.warned, maxWarned)
+}
+
+// maxWarned is how much is passed on of what the target warned of, in bytes.
+const maxWarned = 2048
 
 // observeSuspension records whether the Job is suspended, once it was.
 func (w *Writer) observeSuspension(remote *batchv1.Job) {

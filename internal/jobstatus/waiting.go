@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -81,6 +82,30 @@ func partlyEnded(pods []*corev1.Pod) v1alpha1.Result {
 		}
 	}
 	return v1alpha1.Result{}
+}
+
+// Standstill tells whether a Job waits and neither it nor its Pods say what for: it has no Pod
+// that lives, or one of which no container has started and none names a reason. That is so
+// for a moment in the life of every run. pod is that Pod, nil if there is none.
+func Standstill(remote *batchv1.Job, pods []*corev1.Pod) (still bool, pod *corev1.Pod) {
+	if Verdict(remote) != nil || remote.DeletionTimestamp != nil || (remote.Spec.Suspend != nil && *remote.Spec.Suspend) {
+		return false, nil
+	}
+	lives := false
+	for _, p := range controlled(remote, pods) {
+		if ended(p) || p.DeletionTimestamp != nil {
+			continue
+		}
+		lives = true
+		reason, _ := waitingFor(p)
+		switch {
+		case reason != "":
+			return false, nil
+		case !hasStarted(p) && (pod == nil || p.Name < pod.Name):
+			pod = p
+		}
+	}
+	return !lives || pod != nil, pod
 }
 
 // passing are the reasons of the kubelet for a container that will run soon, if

@@ -211,7 +211,40 @@ var unstartedEndings = []ending{{
 		change(ctx, job, `{"cancel":true}`)
 	},
 	end: And(failFor(v1alpha1.ReasonCancelled), unstarted("ErrImageNeverPull")),
+}, {
+	title: "It tells why the Job has no Pod, in the words of the target's Events.",
+	name:  "no-account",
+	with:  func(spec *batchv1.JobSpec) { spec.Template.Spec.ServiceAccountName = "nobody" },
+	act:   cancelWhenItTells("FailedCreate", `serviceaccount "nobody" not found`),
+	end:   And(failFor(v1alpha1.ReasonCancelled), unstarted("FailedCreate")),
+}, {
+	title: "It tells what a volume is missing, in the words of the target's Events.",
+	name:  "no-secret",
+	with: func(spec *batchv1.JobSpec) {
+		spec.Template.Spec.Volumes = append(spec.Template.Spec.Volumes, corev1.Volume{
+			Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "missing"}},
+		})
+		main := &spec.Template.Spec.Containers[0]
+		main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: "secret", MountPath: "/secret"})
+	},
+	act: cancelWhenItTells("FailedMount", `secret "missing" not found`),
+	end: And(failFor(v1alpha1.ReasonCancelled), unstarted("FailedMount")),
+}, {
+	title: "It tells that nobody schedules the Pod.",
+	name:  "no-scheduler",
+	with:  func(spec *batchv1.JobSpec) { spec.Template.Spec.SchedulerName = "nobody" },
+	act:   cancelWhenItTells(v1alpha1.ResultNotScheduled, "spec.schedulerName"),
+	end:   And(failFor(v1alpha1.ReasonCancelled), unstarted(v1alpha1.ResultNotScheduled)),
 }}
+
+// cancelWhenItTells cancels a run when its result has the reason, with such words.
+func cancelWhenItTells(reason, words string) func(context.Context, *v1alpha1.PooledJob) {
+	return func(ctx context.Context, job *v1alpha1.PooledJob) {
+		Eventually(latest(job)).WithContext(ctx).Should(And(
+			resultIn("Reason", Equal(reason)), resultIn("Message", ContainSubstring(words)), resultIn("ExitCode", BeNil())))
+		change(ctx, job, `{"cancel":true}`)
+	}
+}
 
 var _ = Describe("The result of a run whose containers are real", Ordered, ContinueOnFailure, Label(realPods), func() {
 	runs := map[string]*v1alpha1.PooledJob{}

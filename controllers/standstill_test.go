@@ -1,0 +1,153 @@
+package controllers
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/faultproxy"
+)
+
+// say plays a component of the target: it emits an Event about an object.
+func say(ctx context.Context, about client.Object, kind, eventType, reason, message string, at time.Time) {
+	Expect(target.Create(ctx, &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: about.GetNamespace(), GenerateName: about.GetName() + "-"},
+		InvolvedObject: corev1.ObjectReference{Kind: kind, Namespace: about.GetNamespace(), Name: about.GetName(), UID: about.GetUID()},
+		Type:           eventType, Reason: reason, Message: message, FirstTimestamp: metav1.NewTime(at), LastTimestamp: metav1.NewTime(at),
+	})).To(Succeed())
+}
+
+var _ = Describe("A run of which nothing happens", func() {
+	saysNothing := HaveField("Status.Result", Equal(v1alpha1.Result{}))
+	created := haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)
+
+	It("says why its Job has no Pod, in the target's words", func(ctx context.Context) {
+		w := connected(ctx)
+		job := w.submit(ctx)
+		remote := remoteOf(ctx, job)
+		now := time.Now()
+		say(ctx, remote, "Job", corev1.EventTypeWarning, "Older", "something else", now.Add(-time.Minute))
+		say(ctx, remote, "Job", corev1.EventTypeWarning, "FailedCreate", `serviceaccount "robot" not found`, now)
+		say(ctx, remote, "Job", corev1.EventTypeNormal, "Suspended", "no trouble", now.Add(time.Minute))
+		eventually(ctx, job).Should(And(created, resultIs("FailedCreate", `serviceaccount "robot" not found`, "")))
+		versions := versionsOf(ctx, job)
+		passTime()
+		touch(ctx, job)
+		Consistently(versions).Should(HaveEach(HaveField("Status.Result.Reason", "FailedCreate")), "it stands while it is so")
+		operator.restart()
+		touch(ctx, job)
+		consistently(ctx, job).Should(resultIs("FailedCreate", `serviceaccount "robot" not found`, ""), "a new operator does not take it back")
+		start(ctx, remote)
+		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobRunning), saysNothing))
+	})
+
+	It("says why the containers of its Pod are not made", func(ctx context.Context) {
+		w := connected(ctx)
+		job := w.submit(ctx)
+		pod := stuck(ctx, remoteOf(ctx, job), stuckAt("ContainerCreating", ""))
+		say(ctx, pod, "Pod", corev1.EventTypeWarning, "FailedMount", `secret "s" not found`, time.Now())
+		eventually(ctx, job).Should(resultIs("FailedMount", `secret "s" not found`, pod.Name))
+	})
+
+	It("says that nobody schedules its Pod", func(ctx context.Context) {
+		w := connected(ctx)
+		job := w.submit(ctx)
+		pod := stuck(ctx, remoteOf(ctx, job), func(*corev1.PodStatus) {})
+		eventually(ctx, job).Should(And(HaveField("Status.Result.Reason", v1alpha1.ResultNotScheduled), HaveField("Status.Result.PodName", pod.Name),
+			HaveField("Status.Result.Message", ContainSubstring("spec.schedulerName"))))
+	})
+
+	It("says which Job to ask about when the Events may not be read", func(ctx context.Context) {
+		w := newWorld(ctx)
+		l := w.link(ctx, theTarget(ctx), "line")
+		l.line.SetHook(func(_ faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
+			if call.Resource == "events" {
+				return faultproxy.Action{Answer: 403}
+			}
+			return faultproxy.Action{}
+		})
+		job := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = l.name })
+		remote := remoteOf(ctx, job)
+		eventually(ctx, job).Should(And(HaveField("Status.Result.Reason", v1alpha1.ResultNoPod),
+			HaveField("Status.Result.Message", And(ContainSubstring("may not list them"), ContainSubstring(l.name), ContainSubstring("involvedObject.name="+remote.Name)))))
+	})
+
+	It("has its Events read after some seconds and then rarely, and not when it goes well", func(ctx context.Context) {
+		w := newWorld(ctx)
+		l := w.link(ctx, theTarget(ctx), "line")
+		var reads atomic.Int32
+		l.line.SetHook(func(moment faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
+			if call.Resource == "events" && moment == faultproxy.Before {
+				reads.Add(1)
+			}
+			return faultproxy.Action{}
+		})
+		here := func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = l.name }
+		well := w.submit(ctx, here)
+		start(ctx, remoteOf(ctx, well))
+		eventually(ctx, well).Should(havePhase(v1alpha1.PooledJobRunning))
+		passTime()
+		touch(ctx, well)
+		consistently(ctx, well).Should(havePhase(v1alpha1.PooledJobRunning))
+		Expect(reads.Load()).To(BeZero())
+
+		still := w.submit(ctx, here)
+		eventually(ctx, still).Should(HaveField("Status.Result.Reason", v1alpha1.ResultNoPod))
+		for range 3 {
+			touch(ctx, still)
+		}
+		Consistently(reads.Load).Should(BeEquivalentTo(1))
+	})
+
+	It("passes on what the target warned of", func(ctx context.Context) {
+		w := connected(ctx)
+		namespace := &corev1.Namespace{}
+		Expect(target.Get(ctx, client.ObjectKey{Name: w.name}, namespace)).To(Succeed())
+		namespace.Labels["pod-security.kubernetes.io/warn"] = "restricted"
+		Expect(target.Update(ctx, namespace)).To(Succeed())
+		job := w.submit(ctx)
+		warned := haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated,
+			ContainSubstring("The cluster warned: would violate PodSecurity"))
+		eventually(ctx, job).Should(warned)
+		operator.restart()
+		touch(ctx, job)
+		consistently(ctx, job).Should(warned)
+		Expect(remoteOf(ctx, job).Spec.Template.Spec.Containers).NotTo(BeEmpty())
+	})
+})
+
+func TestEventsOfAClusterAreReadInTurn(t *testing.T) {
+	g := NewWithT(t)
+	var turns turns
+	now := time.Unix(1000, 0)
+	for n := range 5 {
+		g.Expect(turns.take("a", now)).To(Equal(now.Add(time.Duration(n) * eventsInterval)))
+	}
+	g.Expect(turns.take("b", now)).To(Equal(now), "another cluster has turns of its own")
+	later := now.Add(time.Hour)
+	g.Expect(turns.take("a", later)).To(Equal(later))
+	g.Expect(turns.next).To(HaveLen(1), "clusters that are not asked are forgotten")
+}
+
+func TestTheNewestWarningSpeaks(t *testing.T) {
+	g := NewWithT(t)
+	at := func(second int64) metav1.Time { return metav1.Unix(second, 0) }
+	trouble, ok := troubleOf([]corev1.Event{
+		{Reason: "Last", LastTimestamp: at(5)},
+		{Reason: "Series", EventTime: metav1.NewMicroTime(at(1).Time), Series: &corev1.EventSeries{LastObservedTime: metav1.NewMicroTime(at(9).Time)}, Message: "again"},
+		{Reason: "", LastTimestamp: at(20)},
+		{Reason: "Micro", EventTime: metav1.NewMicroTime(at(7).Time)},
+	})
+	g.Expect(ok).To(BeTrue())
+	g.Expect(trouble).To(Equal(v1alpha1.Result{Reason: "Series", Message: "again"}))
+	_, ok = troubleOf(nil)
+	g.Expect(ok).To(BeFalse())
+}
