@@ -135,8 +135,8 @@ func (l *Lease) ForgetJob(namespace string) {
 // spec. They are the caller's own.
 //
 // Three things are told by the events of a Pod and not by its last state. A Pod that the Job
-// controller let go while it ran (as it does when the Job is suspended) has no controller
-// here. One that it counted has the finalizer batch.kubernetes.io/job-tracking, although
+// controller let go while it ran (as it does when the Job is suspended) has the Job as its
+// owner, and not as its controller. One that it counted has the finalizer batch.kubernetes.io/job-tracking, although
 // that is taken off then. And deletionGracePeriodSeconds is the time from when the deletion
 // was first asked for to deletionTimestamp: the kubelet asks again when the containers have
 // ended.
@@ -149,7 +149,7 @@ func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 }
 
 // EndedPods are Pods of the run that had ended and were deleted since, while their
-// Job was there: what is remembered of them.
+// Job was there or is remembered: what is remembered of them.
 func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	view, err := l.view(namespace)
 	if err != nil {

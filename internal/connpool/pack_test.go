@@ -164,7 +164,7 @@ func TestLabelsAreNeverInvented(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "pod-1", Labels: labels}}
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "pod-1", UID: "uid", Labels: labels}}
 			g.Expect(throughStore(g, pod, (*store).readPod).Labels).To(Equal(labels))
 		})
 	}
@@ -174,7 +174,7 @@ func TestASelectorThatIsNoEqualityIsKeptInTheLabels(t *testing.T) {
 	g := NewWithT(t)
 	s := newStore(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel})
 	labels := map[string]string{"our.example/hub": "a", "our.example/run": "r"}
-	r, err := s.record(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", Labels: labels}})
+	r, err := s.record(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", UID: "uid", Labels: labels}})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(s.readJob(r).Labels).To(Equal(labels))
 }

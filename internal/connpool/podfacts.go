@@ -64,7 +64,10 @@ func (f *podFacts) show(pod *corev1.Pod) {
 	}
 	switch {
 	case f.letGo:
-		pod.OwnerReferences, pod.Finalizers = nil, nil
+		pod.Finalizers = nil
+		for i := range pod.OwnerReferences {
+			pod.OwnerReferences[i].Controller = nil
+		}
 	case f.counted && pod.Finalizers == nil:
 		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
 	}

@@ -24,9 +24,11 @@ const (
 )
 
 const (
-	// maxGonePods is how many ended Pods are remembered per run after they went: a
-	// Job that keeps failing deletes none of its Pods, so more than a few are rare.
-	maxGonePods = 8
+	// maxGonePods is how many ended Pods are remembered per run after they went, and
+	// maxWholePods of how many what they said, too: a Job that keeps failing deletes none of
+	// its Pods, so more than a few are those that a Job controller stops all at once.
+	maxGonePods  = 256
+	maxWholePods = 8
 	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
 	// for how long: until the hub has been told how they ended, which takes a moment but
 	// when the hub is away.
@@ -262,8 +264,8 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 			delete(s.gone, before.key)
 		}
 	}
-	if k == kindJob {
-		s.forgetLocked(r.key)
+	if gone, ok := s.goneJobs[r.key]; ok && k == kindJob && s.readJob(gone.record).UID == s.readJob(r).UID {
+		s.forgetLocked(r.key) // it is there again
 	}
 	s.objects[k][r.name] = r
 	s.link(k, r)
@@ -289,10 +291,37 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 	switch {
 	case k == kindJob:
 		s.rememberJob(r, watched)
-	case r.pod.ended && len(s.gone[r.key]) < maxGonePods && s.hasJob(r.key):
-		s.gone[r.key] = append(s.gone[r.key], r)
+		if before != nil && before.key != r.key {
+			delete(s.gone, before.key)
+		}
+	case r.pod.ended && s.hasJob(r.key):
+		s.rememberPod(r)
 	}
 	return keysOf(r, before)
+}
+
+// rememberPod keeps how a Pod ended that goes; of the first ones with all that they say. s.mu
+// is held.
+func (s *store) rememberPod(r *record) {
+	switch n := len(s.gone[r.key]); {
+	case n >= maxGonePods:
+		return
+	case n >= maxWholePods:
+		pod := s.readPod(r)
+		pod.Status.Message = ""
+		for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+			for i := range statuses {
+				if t := statuses[i].State.Terminated; t != nil {
+					t.Message = ""
+				}
+				statuses[i].LastTerminationState, statuses[i].State.Waiting = corev1.ContainerState{}, nil
+			}
+		}
+		facts := r.pod
+		r = s.newRecord(&pod.ObjectMeta, func(p *packer) { p.pod(pod) })
+		r.pod = facts
+	}
+	s.gone[r.key] = append(s.gone[r.key], r)
 }
 
 // hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.

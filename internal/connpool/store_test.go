@@ -50,12 +50,12 @@ func (r *storeRig) expectTold(keys ...string) {
 }
 
 func jobOf(key, name string) *batchv1.Job {
-	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: map[string]string{"our.example/run": key}}}
+	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("job-" + name), Labels: map[string]string{"our.example/run": key}}}
 }
 
 func podOf(key, name string, phase corev1.PodPhase) *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: map[string]string{"our.example/run": key}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("pod-" + name), Labels: map[string]string{"our.example/run": key}},
 		Status:     corev1.PodStatus{Phase: phase},
 	}
 }
@@ -218,7 +218,16 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 	r := newStoreRig(t)
 	r.Expect(r.jobs.Add(jobOf("a", "a"))).To(Succeed())
 	for n := range 3 * maxGonePods {
-		r.Expect(r.pods.Delete(podOf("a", fmt.Sprint(n), corev1.PodFailed))).To(Succeed())
+		pod := podOf("a", fmt.Sprint(n), corev1.PodFailed)
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Message: "last words"},
+		}}}
+		r.Expect(r.pods.Delete(pod)).To(Succeed())
+	}
+	for i, pod := range r.store.gonePodsOf("a", "ns") {
+		end := pod.Status.ContainerStatuses[0].State.Terminated
+		r.Expect(end.ExitCode).To(BeEquivalentTo(3))
+		r.Expect(end.Message != "").To(Equal(i < maxWholePods), "the words of the first ones only")
 	}
 	r.Expect(r.store.gonePodsOf("a", "ns")).To(HaveLen(maxGonePods))
 	r.Expect(r.store.gonePodsOf("a", "ns")[0].Name).To(Equal("0"))

@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"errors"
 	"fmt"
 	"unicode"
 	"unicode/utf8"
@@ -21,12 +22,15 @@ const maxUID = 128
 
 // checkUID says why a UID cannot be used.
 func checkUID(uid types.UID) error {
+	if uid == "" {
+		return errors.New("the target's answer cannot be used: an object without a UID")
+	}
 	if len(uid) > maxUID {
 		return fmt.Errorf("the target's answer cannot be used: a UID of %d bytes, of which at most %d are possible", len(uid), maxUID)
 	}
 	for _, c := range string(uid) {
 		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return fmt.Errorf("the target's answer cannot be used: a UID with characters that cannot be printed")
+			return errors.New("the target's answer cannot be used: a UID with characters that cannot be printed")
 		}
 	}
 	return nil
@@ -85,7 +89,7 @@ func tidyTime(t *metav1.Time) {
 }
 
 func possible(t *metav1.Time) *metav1.Time {
-	if t == nil || !isPossible(t) {
+	if t.IsZero() || !isPossible(t) {
 		return nil
 	}
 	return t

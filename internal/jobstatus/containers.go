@@ -20,20 +20,47 @@ func isEnd(t *corev1.ContainerStateTerminated) bool { return t != nil && !t.Star
 func speaker(pod *corev1.Pod) (first ending, ok bool) {
 	ends := endings(pod)
 	if pod.Status.Phase != corev1.PodSucceeded {
-		for _, e := range ends {
-			if e.ExitCode != 0 && (!ok || e.FinishedAt.Before(&first.FinishedAt)) {
-				first, ok = e, true
-			}
-		}
-		if ok {
+		if first, ok = firstFailed(ends); ok {
 			return first, true
 		}
 	}
 	main := slices.DeleteFunc(ends, func(e ending) bool { return !isMain(pod, e.container) })
-	if len(main) == 0 {
-		return ending{}, false
+	if len(main) == 0 || (pod.Status.Phase != corev1.PodSucceeded && len(main) < len(pod.Status.ContainerStatuses)) {
+		return ending{}, false // another container never ran, or its end was lost
 	}
 	return main[0], true
+}
+
+// firstFailed is the first of some endings that is a failure.
+func firstFailed(ends []ending) (first ending, ok bool) {
+	for _, e := range ends {
+		if e.ExitCode != 0 && (!ok || isEarlier(e, first)) {
+			first, ok = e, true
+		}
+	}
+	return first, ok
+}
+
+// isEarlier tells whether an ending is before another. One whose time was lost is before none.
+func isEarlier(a, b ending) bool {
+	return !a.FinishedAt.IsZero() && (b.FinishedAt.IsZero() || a.FinishedAt.Before(&b.FinishedAt))
+}
+
+// stoppedEnding is how a container of a Pod ended that ran when the deletion of the Pod was
+// asked for.
+func stoppedEnding(pod *corev1.Pod) (first ending, ok bool) {
+	asked, deleted := deletionAsked(pod)
+	if !deleted {
+		return ending{}, false
+	}
+	ends := slices.DeleteFunc(endings(pod), func(e ending) bool { return e.FinishedAt.Unix() < asked.Unix() })
+	if first, ok = firstFailed(ends); ok {
+		return first, true
+	}
+	if len(ends) == 0 {
+		return ending{}, false
+	}
+	return ends[0], true
 }
 
 // endings are the ends of the init and main containers of a Pod in the order of its spec.

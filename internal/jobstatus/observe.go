@@ -94,6 +94,7 @@ func wasStarted(status *v1alpha1.PooledJobStatus) bool {
 
 // indexes is a list of indexes within the API's bound.
 func indexes(list string) string {
+	list = strings.ToValidUTF8(list, "\uFFFD")
 	if len(list) <= maxIndexes {
 		return list
 	}
@@ -148,13 +149,31 @@ func EndedByDeletion(remote *batchv1.Job) bool {
 	if verdict == nil || verdict.Type != batchv1.JobFailed || remote.DeletionTimestamp == nil {
 		return false
 	}
+	decided := decidedAt(remote, verdict)
+	return remote.DeletionTimestamp.Before(&decided)
+}
+
+// decidedAt is when the Job controller decided that a Job fails: before it has stopped the Pods.
+func decidedAt(remote *batchv1.Job, verdict *batchv1.JobCondition) metav1.Time {
 	decided := verdict.LastTransitionTime
 	for _, c := range remote.Status.Conditions {
 		if c.Type == batchv1.JobFailureTarget && c.Status == corev1.ConditionTrue && c.LastTransitionTime.Before(&decided) {
 			decided = c.LastTransitionTime
 		}
 	}
-	return remote.DeletionTimestamp.Before(&decided)
+	return decided
+}
+
+// Decided tells whether the Job controller has decided how a Job ends: it has a verdict, or will
+// have it when its Pods have stopped.
+func Decided(remote *batchv1.Job) bool {
+	return slices.ContainsFunc(remote.Status.Conditions, func(c batchv1.JobCondition) bool {
+		switch c.Type {
+		case batchv1.JobComplete, batchv1.JobFailed, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget:
+			return c.Status == corev1.ConditionTrue
+		}
+		return false
+	})
 }
 
 // ResultKnown tells whether the result of a Job that has ended can be told from these Pods:
@@ -168,7 +187,8 @@ func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
 	pods = controlled(remote, pods)
 	if verdict.Type == batchv1.JobFailed {
 		late := slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return !ended(pod) })
-		if late || missing(remote, failures(remote, pods)) {
+		counted := slices.DeleteFunc(failures(remote, pods), func(pod *corev1.Pod) bool { return isIgnored(remote, pod) })
+		if late || len(counted) < int(remote.Status.Failed) {
 			return false
 		}
 	}

@@ -40,6 +40,7 @@ type life struct {
 	counted         time.Duration // by the Job controller; 0 if it did not
 	letGo, evicted  bool
 	byHand          bool // it was deleted by somebody, and does not say so
+	atEnd           bool // it was stopped because the Job was to end
 	lost, isIgnored bool
 }
 
@@ -155,7 +156,7 @@ func (h *history) stopAll() {
 			continue
 		}
 		h.stop(pod)
-		pod.counted = pod.end
+		pod.counted, pod.atEnd = pod.end, true
 		if h.matched(pod) != batchv1.PodFailurePolicyActionIgnore {
 			h.failed++
 			h.indexes[pod.index]++ // the controller adds those of killed peers, too
@@ -205,7 +206,10 @@ func (h *history) told() (*batchv1.Job, []*corev1.Pod) {
 	if h.decider != nil && h.reason == batchv1.JobReasonPodFailurePolicy && h.IntN(2) == 0 {
 		message = fmt.Sprintf("Container main for pod etl/%s failed with exit code 42 matching FailJob rule at index 0", h.decider.name)
 	}
-	job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: h.reason, Message: message}}
+	job.Status.Conditions = []batchv1.JobCondition{
+		{Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue, Reason: h.reason, Message: message, LastTransitionTime: whole(h.now)},
+		{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: h.reason, Message: message, LastTransitionTime: whole(h.now + 2*time.Second)},
+	}
 	if h.job.Spec.BackoffLimitPerIndex != nil {
 		list := ""
 		for index := range h.indexes {
@@ -250,7 +254,7 @@ func (h *history) wanted() (code int32, ok bool) {
 		return h.decider.code, true
 	}
 	for _, pod := range h.pods {
-		if pod.asked == 0 || pod.counted == 0 || pod.lost {
+		if !pod.atEnd {
 			continue
 		}
 		if ok && pod.code != code {
@@ -285,8 +289,11 @@ func (h *history) excused() bool {
 // decided, that the package's documentation makes an exception of: somebody deleted a Pod, or
 // the Pod that decided went and another one failed.
 func (h *history) unlucky() bool {
-	if h.decider == nil {
-		return false
+	if h.decider == nil { // just before the deadline
+		return slices.ContainsFunc(h.pods, func(l *life) bool {
+			uncounted := l.atEnd && l.lost && h.matched(l) == batchv1.PodFailurePolicyActionIgnore
+			return (l.byHand && h.now-l.asked < 2*time.Second) || uncounted
+		})
 	}
 	second := func(at time.Duration) time.Duration { return at.Truncate(time.Second) }
 	return slices.ContainsFunc(h.pods, func(l *life) bool {

@@ -15,17 +15,19 @@ import (
 // several times, as different sources know it; of those one that has ended is taken.
 func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	var found []*corev1.Pod
+	places := map[string]int{}
 	for _, pod := range pods {
 		owner := metav1.GetControllerOf(pod)
 		if owner == nil || owner.UID != remote.UID {
 			continue
 		}
-		i := slices.IndexFunc(found, func(other *corev1.Pod) bool { return other.Name == pod.Name && other.UID == pod.UID })
-		if i < 0 {
-			found = append(found, pod)
-		} else {
+		name := string(pod.UID) + "/" + pod.Name
+		if i, known := places[name]; known {
 			found[i] = later(found[i], pod)
+			continue
 		}
+		places[name] = len(found)
+		found = append(found, pod)
 	}
 	return found
 }

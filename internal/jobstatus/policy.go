@@ -89,17 +89,18 @@ var (
 type named struct {
 	pod, container string
 	exitCode       int32
+	condition      corev1.PodConditionType
 }
 
 // nameMatched reads the message of a Job that failed by its podFailurePolicy; ok is false if the
 // words are others, or are about another namespace.
 func nameMatched(remote *batchv1.Job, message string) (found named, ok bool) {
-	if m := matchedContainer.FindStringSubmatch(message); len(m) > 2 && m[2] == remote.Namespace {
+	if m := matchedContainer.FindStringSubmatch(message); len(m) > 4 && m[2] == remote.Namespace {
 		code, err := strconv.ParseInt(m[4], 10, 32)
-		return named{pod: m[3], container: m[1], exitCode: int32(code)}, err == nil //nolint:gosec // it was read as one of 32 bits
+		return named{pod: m[3], container: m[1], exitCode: int32(code)}, err == nil && code != 0 //nolint:gosec // it was read as one of 32 bits
 	}
-	if m := matchedCondition.FindStringSubmatch(message); len(m) > 1 && m[1] == remote.Namespace {
-		return named{pod: m[2]}, true
+	if m := matchedCondition.FindStringSubmatch(message); len(m) > 3 && m[1] == remote.Namespace {
+		return named{pod: m[2], condition: corev1.PodConditionType(m[3])}, true
 	}
 	return named{}, false
 }

@@ -27,8 +27,13 @@ func podResult(pod *corev1.Pod) v1alpha1.Result {
 	}
 	result := wholePod(pod)
 	for _, status := range ordered(pod) {
-		if t := status.State.Terminated; t != nil && result.Reason == "" {
+		if result.Reason != "" || isSidecar(pod, status.Name) {
+			continue
+		}
+		if t := status.State.Terminated; t != nil && !isEnd(t) {
 			result.Reason, result.Message = Truncate(t.Reason, maxResultReason), Truncate(t.Message, maxResultMessage)
+		} else if w := status.State.Waiting; w != nil && !passing[w.Reason] {
+			result.Reason, result.Message = Truncate(w.Reason, maxResultReason), Truncate(w.Message, maxResultMessage)
 		}
 	}
 	result.Reason = reasonOr(result.Reason, v1alpha1.ResultError)
@@ -56,7 +61,7 @@ func endResult(pod *corev1.Pod, end ending) v1alpha1.Result {
 // disrupted it.
 func wholePod(pod *corev1.Pod) v1alpha1.Result {
 	reason, message := pod.Status.Reason, pod.Status.Message
-	if c := disruption(pod); c != nil && reason == "" {
+	if c := disruption(pod); c != nil && reason == "" && pod.Status.Phase != corev1.PodSucceeded {
 		reason, message = reasonOr(c.Reason, string(c.Type)), c.Message
 	}
 	return v1alpha1.Result{

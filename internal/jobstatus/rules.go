@@ -23,7 +23,8 @@ type judged struct {
 	verdict   *batchv1.JobCondition
 	cancelled bool
 	pods      []*corev1.Pod   // that it controls
-	failures  []*corev1.Pod   // of these, in order
+	failures  []*corev1.Pod   // of these, in order, without those that an Ignore rule matches
+	missing   int             // failures that the Job has counted and that are not there
 	before    v1alpha1.Result // what the result was until now
 }
 
@@ -35,7 +36,8 @@ var rules = []func(*judged) (result v1alpha1.Result, applies bool){
 // resultOf tells how a Job that has ended did so.
 func resultOf(remote *batchv1.Job, pods []*corev1.Pod, cancelled bool, before v1alpha1.Result) v1alpha1.Result {
 	j := &judged{Job: remote, verdict: Verdict(remote), cancelled: cancelled, pods: controlled(remote, pods), before: before}
-	j.failures = failures(remote, j.pods)
+	j.failures = slices.DeleteFunc(failures(remote, j.pods), func(pod *corev1.Pod) bool { return isIgnored(remote, pod) })
+	j.missing = max(0, int(remote.Status.Failed)-len(j.failures))
 	for _, rule := range rules {
 		if result, applies := rule(j); applies {
 			return result
@@ -127,7 +129,8 @@ func (j *judged) matchedByName(name named) (v1alpha1.Result, bool) {
 	i := slices.IndexFunc(j.pods, func(pod *corev1.Pod) bool { return pod.Name == name.pod })
 	switch {
 	case i >= 0 && name.container == "":
-		return podResult(j.pods[i]), true
+		has := slices.ContainsFunc(j.pods[i].Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == name.condition })
+		return podResult(j.pods[i]), has
 	case i >= 0:
 		end, ok := endingOf(j.pods[i], name.container)
 		return endResult(j.pods[i], end), ok && end.ExitCode == name.exitCode
@@ -149,27 +152,41 @@ func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
 	if j.cancelled {
 		reason = v1alpha1.ResultCancelled
 	}
-	var stopped []v1alpha1.Result
-	for _, pod := range j.pods {
-		if _, ok := speaker(pod); ok && wasStopped(pod) && isCounted(pod) {
-			result := podResult(pod)
-			result.Reason = reason
-			stopped = append(stopped, result)
-		}
-	}
+	stopped := j.stopped()
 	switch {
 	case len(stopped) == 0 && isWaiting(j.before):
 		return j.before, true
-	case len(stopped) == 0 && j.hasLost():
-		return podGone, true
+	case j.missing > 0:
+		return v1alpha1.Result{Reason: reason, Message: "Pods that were stopped are gone, and how they ended is not known."}, true
 	case len(stopped) == 0:
 		return v1alpha1.Result{Reason: reason}, true
-	case len(stopped) == 1:
-		return stopped[0], true
 	case !agree(stopped):
 		return v1alpha1.Result{Reason: reason, Message: Truncate("The Pods that were stopped ended differently: "+list(stopped)+".", maxResultMessage)}, true
 	}
-	return v1alpha1.Result{ExitCode: stopped[0].ExitCode, Reason: reason}, true
+	result := v1alpha1.Result{ExitCode: stopped[0].ExitCode}
+	if len(stopped) == 1 {
+		result = stopped[0]
+	}
+	result.Reason = reason
+	return result, true
+}
+
+// stopped are the results of the Pods that the Job controller stopped when it had decided to end
+// the Job. It asks for that in the second before it says so, or in the same one.
+func (j *judged) stopped() []v1alpha1.Result {
+	decided := decidedAt(j.Job, j.verdict)
+	known := decided.Before(&j.verdict.LastTransitionTime)
+	var results []v1alpha1.Result
+	for _, pod := range j.pods {
+		asked, ok := deletionAsked(pod)
+		if !ok || !isCounted(pod) || disruption(pod) != nil || (known && asked.Unix() < decided.Unix()-1) {
+			continue
+		}
+		if end, ok := stoppedEnding(pod); ok {
+			results = append(results, endResult(pod, end))
+		}
+	}
+	return results
 }
 
 // isWaiting tells whether a result is why a Pod did not run.
@@ -184,26 +201,11 @@ func waitingOnly(result v1alpha1.Result) v1alpha1.Result {
 	return v1alpha1.Result{}
 }
 
-// hasLost tells whether the Job has counted Pods that are not there.
-func (j *judged) hasLost() bool { return missing(j.Job, j.failures) }
-
-// missing tells whether a Job has counted more failures than these. It does not count those
-// that an Ignore rule matches.
-func missing(remote *batchv1.Job, failures []*corev1.Pod) bool {
-	n := 0
-	for _, pod := range failures {
-		if !isIgnored(remote, pod) {
-			n++
-		}
-	}
-	return int(remote.Status.Failed) > n
-}
-
 func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
 	position := 0
 	switch {
 	case j.verdict.Reason == batchv1.JobReasonMaxFailedIndexesExceeded && j.Spec.MaxFailedIndexes != nil:
-		position = int(*j.Spec.MaxFailedIndexes)
+		position = max(0, int(*j.Spec.MaxFailedIndexes))
 	case j.verdict.Reason != batchv1.JobReasonFailedIndexes:
 		return v1alpha1.Result{}, false
 	}
@@ -228,19 +230,23 @@ func (j *judged) lastsOfIndexes(pods []*corev1.Pod) []*corev1.Pod {
 	})
 }
 
-// counting are the failures that no Ignore rule matches, in order. Where one is missing that
-// the Job has counted they are only those of Pods that were not just deleted: one that was
-// killed when the missing one had decided could be taken for it.
+// counting are the failures, in order. Where one is missing they are only those of Pods that
+// were not just deleted: one that was killed when the missing one had decided could be taken
+// for it.
 func (j *judged) counting() []*corev1.Pod {
-	return slices.DeleteFunc(slices.Clone(j.failures), func(pod *corev1.Pod) bool {
-		return isIgnored(j.Job, pod) || (j.hasLost() && wasStopped(pod) && disruption(pod) == nil)
-	})
+	if j.missing == 0 {
+		return j.failures
+	}
+	return slices.DeleteFunc(slices.Clone(j.failures), func(pod *corev1.Pod) bool { return wasStopped(pod) && disruption(pod) == nil })
 }
 
 // oneTooMany is the result of the failure after a number of others. The Pods that a Job
 // controller kills when it has decided come later than the one that it decided by, or in the
 // same second; there, those that ended by themselves, or were disrupted, come first.
 func (j *judged) oneTooMany(pods []*corev1.Pod, others int) v1alpha1.Result {
+	if j.missing > 0 {
+		return j.oneOfThese(pods, others)
+	}
 	for len(pods) > 0 {
 		second := j.countedAt(pods[0]).Unix()
 		n := 1
@@ -258,20 +264,46 @@ func (j *judged) oneTooMany(pods []*corev1.Pod, others int) v1alpha1.Result {
 	return podGone
 }
 
+// oneOfThese is oneTooMany where failures are missing: any of them may be among the others, so
+// several Pods come into question. They must have ended alike.
+func (j *judged) oneOfThese(pods []*corev1.Pod, others int) v1alpha1.Result {
+	if len(pods) <= others {
+		return podGone
+	}
+	first, last := j.countedAt(pods[max(0, others-j.missing)]).Unix(), j.countedAt(pods[others]).Unix()
+	var candidates []v1alpha1.Result
+	for _, pod := range pods {
+		if at := j.countedAt(pod).Unix(); first <= at && at <= last {
+			candidates = append(candidates, podResult(pod))
+		}
+	}
+	if !agree(candidates) {
+		return podGone
+	}
+	return podResult(pods[others])
+}
+
 // ownEnds are those of some Pods of one second that the Job controller cannot have killed for
 // what happened in it.
 func (j *judged) ownEnds(pods []*corev1.Pod) []*corev1.Pod {
 	return slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
-		asked, ok := deletionAsked(pod)
-		return ok && disruption(pod) == nil && asked.Unix() >= j.countedAt(pod).Unix()
+		asked, _ := deletionAsked(pod)
+		return wasStopped(pod) && disruption(pod) == nil && asked.Unix() == j.countedAt(pod).Unix()
 	})
 }
 
 func (j *judged) countedAt(pod *corev1.Pod) time.Time { return countedAt(pod, waitsForEnds(j.Job)) }
 
+// failedByRestarts applies when the failed Pods are too few: the Job controller then has counted
+// the restarts in the Pods that it killed, and decided when it saw the last one.
 func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
-	endedItself := func(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed && !wasStopped(pod) }
-	if j.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || slices.ContainsFunc(j.failures, endedItself) {
+	ended := 0
+	for _, pod := range j.failures {
+		if pod.DeletionTimestamp == nil {
+			ended++
+		}
+	}
+	if j.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || ended > j.limit() {
 		return v1alpha1.Result{}, false
 	}
 	tries := j.lastTries(false)
@@ -281,15 +313,10 @@ func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
 	if len(tries) == 0 {
 		return v1alpha1.Result{}, false
 	}
-	last := tries[0]
-	for _, try := range tries {
-		if try.end.FinishedAt.After(last.end.FinishedAt.Time) {
-			last = try
-		}
-	}
+	last := slices.MaxFunc(tries, func(a, b try) int { return a.again.Compare(b.again) })
 	var candidates []v1alpha1.Result
 	for _, try := range tries {
-		if try.end.FinishedAt.Equal(&last.end.FinishedAt) {
+		if try.again.Equal(last.again) {
 			candidates = append(candidates, endResult(try.pod, try.end))
 		}
 	}
@@ -299,39 +326,52 @@ func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
 	return endResult(last.pod, last.end), true
 }
 
-// try is how a container ended before it was started again.
+// try is how a container ended before it was started again, and when that was.
 type try struct {
-	pod *corev1.Pod
-	end ending
+	pod   *corev1.Pod
+	end   ending
+	again time.Time
 }
 
+// lastTries are the last of all containers that were started again in a Pod that was stopped.
 func (j *judged) lastTries(sidecars bool) []try {
 	var tries []try
 	for _, pod := range j.pods {
+		if pod.DeletionTimestamp == nil || !isCounted(pod) {
+			continue
+		}
 		for _, status := range ordered(pod) {
-			t := status.LastTerminationState.Terminated
-			if isEnd(t) && t.ExitCode != 0 && status.RestartCount > 0 && isSidecar(pod, status.Name) == sidecars && isCounted(pod) {
-				tries = append(tries, try{pod, ending{status.Name, t}})
+			before, now := status.LastTerminationState.Terminated, status.State.Terminated
+			if isEnd(before) && before.ExitCode != 0 && status.RestartCount > 0 && isSidecar(pod, status.Name) == sidecars {
+				again := before.FinishedAt.Time
+				if isEnd(now) {
+					again = now.StartedAt.Time
+				}
+				tries = append(tries, try{pod, ending{status.Name, before}, again})
 			}
 		}
 	}
 	return tries
 }
 
+// limit is how many failures the Job takes.
+func (j *judged) limit() int {
+	if j.Spec.BackoffLimit == nil {
+		return defaultBackoffLimit
+	}
+	return max(int(*j.Spec.BackoffLimit), 0)
+}
+
 // failedByLimit applies to all that is left. It also serves Job controllers that are not
 // Kubernetes' own.
 func failedByLimit(j *judged) (v1alpha1.Result, bool) {
-	limit := defaultBackoffLimit
-	if j.Spec.BackoffLimit != nil {
-		limit = max(int(*j.Spec.BackoffLimit), 0)
-	}
-	pods := j.counting()
+	pods, limit := j.counting(), j.limit()
 	switch {
 	case len(pods) > limit:
 		return j.oneTooMany(pods, limit), true
-	case len(j.failures) == 0 && j.Status.Failed == 0:
+	case len(j.failures) == 0 && j.missing == 0:
 		return waitingOnly(j.before), true // no Pod ever ended, and what kept them from running stands
-	case len(pods) == 0 || j.hasLost():
+	case len(pods) == 0 || j.missing > 0:
 		return podGone, true
 	}
 	return j.oneTooMany(pods, len(pods)-1), true

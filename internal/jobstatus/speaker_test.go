@@ -8,6 +8,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
@@ -102,6 +103,9 @@ func before(code int32, second int) change[*corev1.Pod] {
 	return func(p *corev1.Pod) {
 		p.Status.ContainerStatuses[0].RestartCount++
 		p.Status.ContainerStatuses[0].LastTerminationState.Terminated = ptr(exit(code, second, ""))
+		if now := p.Status.ContainerStatuses[0].State.Terminated; now != nil {
+			now.StartedAt = at(second)
+		}
 	}
 }
 
@@ -193,7 +197,27 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 		"several stopped, alike":      {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 143, 5, stopped(4))}, says(143, v1alpha1.ResultDeadlineExceeded, "")},
 		"several stopped, not alike": {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 7, 5, stopped(4))},
 			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "The Pods that were stopped ended differently: a (exit code 143), b (exit code 7)."}},
-		"between two tries": {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
+		"a restart, beside a crash loop": {failedJob(exceeded, 2, onFailure, limit(4)),
+			[]*corev1.Pod{fails("a", 5, 3, stopped(6), before(5, 2)), fails("b", 143, 9, stopped(6), before(3, 6))}, says(3, "Error", "b")},
+		"a restart, and a Pod that got over its own": {failedJob(exceeded, 1, onFailure),
+			[]*corev1.Pod{with(pod("a", corev1.PodSucceeded, exit(0, 8, "")), before(7, 7)), fails("b", 143, 9, stopped(6), before(3, 2))}, says(3, "Error", "b")},
+		"one container ended well, one never ran": {failedJob(exceeded, 1),
+			[]*corev1.Pod{with(pod("a", corev1.PodFailed, exit(0, 5, ""), exit(0, 5, "")), neverRan)}, v1alpha1.Result{Reason: "ContainerStatusUnknown", Message: "could not be located", PodName: "a"}},
+		"one container had ended, one was stopped": {failedJob(batchv1.JobReasonDeadlineExceeded, 1),
+			[]*corev1.Pod{with(pod("a", corev1.PodFailed, exit(5, 2, ""), exit(143, 6, "")), stopped(5))}, says(143, v1alpha1.ResultDeadlineExceeded, "a")},
+		"evicted before, stopped now": {failedJob(batchv1.JobReasonDeadlineExceeded, 2),
+			[]*corev1.Pod{fails("a", 143, 5, stopped(5), disrupted(evicted, "drained")), fails("b", 9, 8, stopped(8))}, says(9, v1alpha1.ResultDeadlineExceeded, "b")},
+		"stopped, and some are gone": {failedJob(batchv1.JobReasonDeadlineExceeded, 3), []*corev1.Pod{fails("a", 143, 5, stopped(4))},
+			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "Pods that were stopped are gone, and how they ended is not known."}},
+		"one of two that may have decided is gone": {failedJob(exceeded, 3, limit(1)), []*corev1.Pod{fails("b", 2, 5), fails("c", 3, 6)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"cleaned up after its end":                 {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 3, 5, stopped(50)), fails("b", 143, 5, stopped(5))}, says(3, "Error", "a")},
+		"a policy, by a condition that is not there": {failedJob(policy, 1, words("Pod etl/a has condition DisruptionTarget matching FailJob rule at index 0")),
+			[]*corev1.Pod{fails("a", 3, 5)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"an end without a time": {failedJob(exceeded, 1), []*corev1.Pod{with(pod("a", corev1.PodFailed, exit(9, 5, ""), exit(3, 5, "")), func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.Time{}
+		})}, says(3, "Error", "a")},
+		"indexes, a bound that cannot be": {failedJob(indexes, 1, func(j *batchv1.Job) { j.Spec.MaxFailedIndexes = ptr(int32(-1)) }), []*corev1.Pod{fails("a", 3, 5, index(0))}, says(3, "Error", "a")},
+		"between two tries":               {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := &v1alpha1.PooledJob{}
@@ -230,6 +254,36 @@ func TestWhoSpeaksForARunThatSucceeded(t *testing.T) {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What a Pod waited for stays when the Job ends, whatever became of the Pods before.
+func TestWhatTheLastPodWaitedForStays(t *testing.T) {
+	job := &v1alpha1.PooledJob{}
+	first := fails("a", 3, 2)
+	waiting := unscheduled("Unschedulable", "0/3 nodes")
+	waiting.Name = "b"
+	observe(job, remoteJob(1, 0, 1, ""), first, waiting)
+	waiting.DeletionTimestamp = ptr(at(5))
+	observe(job, remoteJob(0, 0, 2, ""), first, waiting)
+	observe(job, failedJob(batchv1.JobReasonDeadlineExceeded, 2, limit(3)), first)
+	if got := job.Status.Result; got.Reason != "Unschedulable" || got.ExitCode != nil {
+		t.Errorf("result %+v", got)
+	}
+}
+
+// BenchmarkManyPods judges a Job of 10,000 failed Pods: it must grow as they do, not as their
+// square, for each of their events is looked at.
+func BenchmarkManyPods(b *testing.B) {
+	job := failedJob(batchv1.JobReasonBackoffLimitExceeded, 10_000, onCode(batchv1.PodFailurePolicyActionIgnore, 42))
+	var pods []*corev1.Pod
+	for n := range 10_000 {
+		p := fails(fmt.Sprint(n), 3, 5)
+		p.UID = types.UID(p.Name)
+		pods = append(pods, p)
+	}
+	for b.Loop() {
+		ResultKnown(job, pods)
 	}
 }
 

@@ -19,7 +19,7 @@ func waitingResult(pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
 	var found []v1alpha1.Result
 	live := false
 	for _, pod := range pods {
-		live = live || pod.DeletionTimestamp == nil
+		live = live || (pod.DeletionTimestamp == nil && !ended(pod))
 		if reason, message := waitingFor(pod); reason != "" {
 			found = append(found, v1alpha1.Result{
 				Reason: Truncate(reason, maxResultReason), Message: Truncate(message, maxResultMessage), PodName: Truncate(pod.Name, maxPodName),
