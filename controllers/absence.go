@@ -150,6 +150,9 @@ func (r *run) notAbsent(ctx context.Context, verdict absence) (time.Duration, er
 
 // confirmLoss finds out what became of a Job that was observed and is not in view.
 func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
+	if gone := r.memory.gone; gone != nil {
+		r.writer.Found(gone) // for the next process
+	}
 	verdict, err := r.proveAbsence(ctx)
 	if err != nil {
 		return 0, err
@@ -200,7 +203,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	case r.deletionSeen() && r.cancelled():
 		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone.")
 	case r.deletionSeen():
-		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, name+" was deleted on the cluster before it had finished. It is not run again.")
+		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again.")
 	default:
 		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
 		if r.cancelled() {
@@ -219,22 +222,23 @@ func (s *snapshot) deletionSeen() bool {
 	if uid != "" && s.memory.deletionSeen == uid {
 		return true
 	}
-	if gone == nil || gone.UID != uid || (jobstatus.Verdict(gone) != nil && !jobstatus.EndedByDeletion(gone)) {
-		return false
+	if gone == nil || gone.UID != uid || jobstatus.Decided(gone) {
+		return false // it was about to end, and may have
 	}
 	return !gone.DeletionTimestamp.IsZero() || (s.memory.goneWatched && s.now.Sub(s.memory.goneAt) < informerGrace)
 }
 
-// neverStarted tells whether the Job that is gone was seen, until it was deleted, not to have
-// started: the Job controller makes Pods before it writes that it did.
+// neverStarted tells whether the Job that is gone was seen not to have started when its deletion
+// began: after that the Job controller makes no Pods. (It makes them before it writes that it
+// did; so they are asked for, too. It takes the start time back when a Job is suspended.)
 func (s *snapshot) neverStarted() bool {
 	gone := s.memory.gone
-	if gone == nil || !s.memory.goneWatched || gone.UID != s.observedUID() || jobstatus.Verdict(gone) != nil {
+	if gone == nil || !s.memory.goneWatched || gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
 		return false
 	}
 	status := &gone.Status
 	return status.StartTime == nil && status.Active == 0 && status.Succeeded == 0 && status.Failed == 0 &&
-		s.job.Status.StartTime == nil && len(s.pods) == 0 && len(s.endedPods) == 0
+		s.job.Status.StartTime == nil && !jobstatus.Started(&s.job.Status) && len(s.memory.gonePods) == 0 && len(s.pods) == 0 && len(s.endedPods) == 0
 }
 
 // confirmGone lets a deleted PooledJob go if its Job is proven gone and left no Pods.

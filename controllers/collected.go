@@ -37,7 +37,7 @@ func (r *run) tryFirst(ctx context.Context) (ask bool, after time.Duration, err 
 	case err == nil && r.outlives(tried.Spec.TTLSecondsAfterFinished):
 		return true, 0, nil
 	case err == nil:
-		after, err = r.endUnseen(ctx, fmt.Sprintf("the cluster deletes finished Jobs after %d seconds", *tried.Spec.TTLSecondsAfterFinished))
+		after, err = r.endUnseen(ctx, deletesAfter(*tried.Spec.TTLSecondsAfterFinished))
 	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
 	case apierrors.IsAlreadyExists(err):
 		after, err = r.adopt(ctx)
@@ -51,10 +51,40 @@ func (r *run) tryFirst(ctx context.Context) (ask bool, after time.Duration, err 
 	return false, after, err
 }
 
+// mayHaveCompleted tells whether a run that is to end for a reason of its own may have had a Job
+// that completed and was deleted since, and why. Where the target is not to be asked, or
+// answers something else, the reason stands.
+func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool, why string, err error) {
+	if r.memory.existed {
+		return true, wasThere, nil
+	}
+	if r.lease == nil || r.job.Spec.Template == nil || (reason != v1alpha1.ReasonCancelled && reason != v1alpha1.ReasonDispatchDeadlineExceeded) {
+		return false, "", nil
+	}
+	tried, err := r.lease.TryJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
+	switch {
+	case err == nil && !r.outlives(tried.Spec.TTLSecondsAfterFinished):
+		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
+	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
+		return false, "", err
+	}
+	return false, "", nil
+}
+
+// wasThere is why a Job that is absent was the run's: its name is a hash that nobody else uses.
+const wasThere = "the cluster had a Job of that name a moment before"
+
+func deletesAfter(seconds int32) string {
+	return fmt.Sprintf("the cluster deletes finished Jobs after %d seconds", seconds)
+}
+
 // outlives tells whether a Job with that ttlSecondsAfterFinished, created by any request of the
 // run, would still be there.
 func (s *snapshot) outlives(ttl *int32) bool {
-	age := s.now.Sub(s.job.CreationTimestamp.Time) + clockMargin
+	age := s.now.Sub(s.memory.boundAt)
+	if s.memory.boundAt.IsZero() {
+		age = s.now.Sub(s.job.CreationTimestamp.Time) + clockMargin
+	}
 	return ttl == nil || time.Duration(*ttl)*time.Second > age
 }
 
@@ -72,32 +102,42 @@ func (r *run) endUnseen(ctx context.Context, why string) (time.Duration, error) 
 	if verdict.outcome != absent {
 		return r.notAbsent(ctx, verdict)
 	}
+	r.failUnseen(why)
+	return 0, nil
+}
+
+func (r *run) failUnseen(why string) {
 	r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, jobstatus.Truncate(fmt.Sprintf(
 		"A request to create Job %s/%s was sent, and nobody saw its answer. The Job is not there, but may have completed and been deleted: %s. It is not run again.",
 		r.intent.Namespace, r.intent.JobName, why), maxEventNote))
-	return 0, nil
 }
 
 // keepFinished has the target keep a Job when it has finished, until its run is deleted. A
 // target that does not let it be is named on its ClusterConnection.
-func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Duration) {
+func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Duration, err error) {
 	if left := r.memory.ttlAskedAt.Add(informerGrace).Sub(r.now); left > 0 {
-		return left
+		return left, nil // the watch may be late
 	}
-	r.remember(func(m *memory) { m.ttlAskedAt = r.now })
+	if r.memory.ttlKept {
+		r.insists("it was changed back later")
+		return 0, nil
+	}
 	kept, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.KeepPatch(job.UID))
+	if errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent) {
+		return 0, err // nothing was sent
+	}
+	r.remember(func(m *memory) { m.ttlAskedAt, m.ttlKept = r.now, err == nil && !jobspec.ExpiresSoon(kept) })
 	var status apierrors.APIStatus
 	switch {
-	case err == nil && !jobspec.ExpiresSoon(kept):
-		return 0
+	case r.memory.ttlKept:
 	case err == nil:
 		r.insists(fmt.Sprintf("it is %d again", *kept.Spec.TTLSecondsAfterFinished))
 	case errors.As(err, &status) && (apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
 		r.insists(status.Status().Message)
 	default:
-		return informerGrace // it may have ended, or the way is away
+		return informerGrace, nil // it may have ended, or the way is away
 	}
-	return 0
+	return 0, nil
 }
 
 // insists notes that the target does not let a Job be kept, and says so once for its

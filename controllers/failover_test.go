@@ -480,7 +480,8 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		a.line.SetHook(func(_ faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
 			return faultproxy.Action{Cut: call.String() == "GET jobs"} // the watch tells of it, and nothing can be proven
 		})
-		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
+		a.here(func() { finishDeletion(ctx, remote) })
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
 		a.breakLine()
 		a.expectAway(ctx)
@@ -488,7 +489,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		moveClock(time.Now().Add(700 * time.Second))
 		a.mendLine()
 		if !moves {
-			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown)))
+			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobDeleted)))
 			Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(BeEmpty())
 			return
 		}

@@ -73,7 +73,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 		err = r.observe(ctx, r.memory.gone)
 	case keepJob:
 		if err = r.observe(ctx, r.remote); err == nil {
-			after = r.keepFinished(ctx, r.remote)
+			after, err = r.keepFinished(ctx, r.remote)
 		}
 	case patchRemote:
 		after, err = r.patchRemote(ctx, a)
@@ -180,7 +180,7 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
 	r.remember(func(m *memory) {
-		m.current, m.checkedAt, m.creator, m.intent = true, r.now, r.process, intent
+		m.current, m.checkedAt, m.creator, m.intent, m.boundAt = true, r.now, r.process, intent, r.now
 	})
 	return nil
 }
@@ -213,7 +213,7 @@ func addFinalizer(m *metav1.ObjectMeta) {
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.clock(remote)
 	r.noteDeletion(remote)
-	pods := append(append([]*corev1.Pod(nil), r.pods...), r.endedPods...)
+	pods := slices.Concat(r.pods, r.endedPods, r.memory.gonePods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		if err != nil {
@@ -221,7 +221,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 		}
 		pods = append(pods, ofJob(listed, r.intent.JobName)...)
 		if r.isBehind(remote, listed) {
-			r.lookAgain = recheck
+			r.lookAgain = time.Second // or with the event
 			return nil
 		}
 	}
@@ -248,7 +248,7 @@ func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod) bool {
 
 // noteDeletion remembers that a Job was being deleted before it had ended.
 func (r *run) noteDeletion(remote *batchv1.Job) {
-	begun := !remote.DeletionTimestamp.IsZero() && jobstatus.Verdict(remote) == nil
+	begun := !remote.DeletionTimestamp.IsZero() && !jobstatus.Decided(remote)
 	if begun && r.memory.deletionSeen != remote.UID {
 		r.remember(func(m *memory) { m.deletionSeen = remote.UID })
 	}

@@ -132,7 +132,7 @@ func (s *snapshot) provesJob(pod *corev1.Pod) bool { return provesJob(s.intent.J
 // endedBeforeItWent tells whether the Job is gone and its own verdict was seen before.
 func (s *snapshot) endedBeforeItWent() bool {
 	gone := s.memory.gone
-	return gone != nil && isKnown(s, gone) && jobstatus.Verdict(gone) != nil && !jobstatus.EndedByDeletion(gone)
+	return gone != nil && isKnown(s, gone) && jobstatus.Verdict(gone) != nil
 }
 
 // holdName: a request to create the Job may still be under way, and nothing but the

@@ -77,6 +77,9 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 		return recheck, nil // the run was just moved, and the cache still shows it as it was
 	}
 	r.accept()
+	if r.memory.existed {
+		return r.endUnseen(ctx, wasThere)
+	}
 	if r.mayHaveSent() {
 		if ask, after, err := r.tryFirst(ctx); !ask {
 			return after, err
@@ -87,11 +90,10 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	case err == nil:
 		r.found(created)
 		r.remember(func(m *memory) { m.warnings = warnings })
-		var after time.Duration
-		if jobspec.ExpiresSoon(created) {
-			after = r.keepFinished(ctx, created)
+		if err := r.observe(ctx, created); err != nil || !jobspec.ExpiresSoon(created) {
+			return 0, err
 		}
-		return after, r.observe(ctx, created)
+		return r.keepFinished(ctx, created)
 	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
 		return 0, err // nothing was sent
 	case apierrors.IsAlreadyExists(err):
@@ -130,12 +132,11 @@ func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	if verdict.outcome == unproven || verdict.outcome == absent { // nobody else uses that name
+		r.remember(func(m *memory) { m.existed = true })
+	}
 	if verdict.outcome == absent {
-		return r.refused(ctx, refusal{
-			reason:  v1alpha1.ReasonTargetError,
-			message: "A Job of that name was there and is gone; looking again.",
-			unknown: true,
-		})
+		return r.endUnseen(ctx, wasThere)
 	}
 	return r.notAbsent(ctx, verdict)
 }
@@ -178,7 +179,15 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 			return 0, err
 		}
 		if verdict.outcome == absent {
-			a.message = strings.TrimSpace(a.message) + " (A request to create its Job may have succeeded before; if so, that Job is gone.)"
+			unseen, why, err := r.mayHaveCompleted(ctx, a.reason)
+			if err != nil {
+				return 0, err
+			}
+			if unseen {
+				r.failUnseen(why)
+				return 0, nil
+			}
+			a.message = strings.TrimSpace(a.message) + " (Whether an earlier request to create the Job was answered is not known; there is none now.)"
 		} else {
 			verdict.why = fmt.Sprintf("The run is to end (%s), once it is certain that its Job does not exist. %s", a.reason, verdict.why)
 			return r.notAbsent(ctx, verdict)

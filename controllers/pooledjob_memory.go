@@ -6,6 +6,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,6 +41,12 @@ type memory struct {
 	createdAt time.Time
 	jobUID    types.UID
 	seen      bool
+	// existed tells that the target said that a Job of the run's name exists, which is in no
+	// view since.
+	existed bool
+	// boundAt is when this process bound the run; zero if another one did. No request to
+	// create the Job is older.
+	boundAt time.Time
 	// unknownSince is when the last request to create the Job ended without an
 	// answer to tell whether it was created.
 	unknownSince time.Time
@@ -57,16 +64,18 @@ type memory struct {
 	deletedUID types.UID
 	deletedAt  time.Time
 	// gone is the Job as it was when it left the view, nil if it is there or was not seen to go.
-	// goneAt is when that was, and goneWatched tells that nothing can have happened to the Job
+	// gonePods are the Pods that were known then. goneAt is when that was, and goneWatched tells that nothing can have happened to the Job
 	// in between.
 	gone        *batchv1.Job
+	gonePods    []*corev1.Pod
 	goneAt      time.Time
 	goneWatched bool
 	// deletionSeen is the Job that was seen to be deleted before it had ended.
 	deletionSeen types.UID
-	// ttlAskedAt is when the target was last asked to keep the finished Job, and ttlRefused
-	// tells that it will not.
+	// ttlAskedAt is when the target was last asked to keep the finished Job, ttlKept tells that
+	// it said it would, and ttlRefused that it will not.
 	ttlAskedAt time.Time
+	ttlKept    bool
 	ttlRefused bool
 	// warnings are what the target's API server said when it took the Job.
 	warnings []string

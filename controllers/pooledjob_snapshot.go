@@ -100,7 +100,8 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		return s, nil, nil
 	}
 	lease, err := r.Connections.Lease(s.cluster, string(job.UID))
-	if err == nil {
+	another := err == nil && s.bound && s.intent.ClusterUID != lease.ClusterUID()
+	if err == nil && !another { // whatever is seen on another cluster says nothing about this run
 		err = r.gatherRemote(s, lease)
 	}
 	if err != nil {
@@ -111,12 +112,10 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	if at := lease.ExpiresAt(); !at.IsZero() && !s.now.Before(at) {
 		s.expiredAt = at
 	}
-	if s.bound && s.intent.ClusterUID != lease.ClusterUID() {
-		// Whatever is seen there says nothing about this run.
+	if another {
 		s.notReadyReason = v1alpha1.ReasonClusterNotReady
 		s.notReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
 			s.intent.ClusterUID, s.cluster, lease.ClusterUID())
-		s.remote, s.pods, s.endedPods = nil, nil, nil
 		return s, nil, nil
 	}
 	return s, lease, nil
@@ -159,10 +158,10 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 	if remote != nil && jobspec.Owns(r.HubID, s.job, remote.Labels) {
 		s.remote = remote
 	}
-	r.rememberGone(s, lease)
 	pods, err := lease.Pods(s.intent.Namespace)
 	s.pods = ofJob(pods, s.intent.JobName)
 	s.endedPods = ofJob(lease.EndedPods(s.intent.Namespace), s.intent.JobName)
+	r.rememberGone(s, lease)
 	return err
 }
 
@@ -171,11 +170,12 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 	gone := lease.GoneJob(s.intent.Namespace, s.intent.JobName)
 	switch {
-	case s.remote != nil && s.memory.gone != nil:
-		s.memory = r.memories.update(s.job, func(m *memory) { m.gone = nil })
+	case s.remote != nil && s.memory.gone != nil && s.remote.UID == s.memory.gone.UID:
+		s.memory = r.memories.update(s.job, func(m *memory) { m.gone, m.gonePods = nil, nil })
 	case s.remote == nil && s.bound && gone != nil && jobspec.Owns(r.HubID, s.job, gone.Labels) && isKnown(s, gone.Job):
 		s.memory = r.memories.update(s.job, func(m *memory) {
 			m.gone, m.goneWatched, m.goneAt = gone.Job, gone.Watched, s.now.Add(-time.Since(gone.At))
+			m.gonePods = slices.Concat(s.pods, s.endedPods)
 		})
 	}
 }
@@ -189,11 +189,12 @@ func isKnown(s *snapshot, job *batchv1.Job) bool {
 // provesJob tells whether there was a Job of that name, by one of its Pods. (Labels prove
 // nothing: whoever makes Pods can copy them.)
 func provesJob(name string, pod *corev1.Pod) bool {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil { // the Job was deleted, and let its Pods stay
+	if len(pod.OwnerReferences) == 0 { // the Job was deleted, and let its Pods stay
 		return pod.Labels[batchv1.JobNameLabel] == name && slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
 	}
-	return owner.Kind == "Job" && owner.Name == name
+	return slices.ContainsFunc(pod.OwnerReferences, func(owner metav1.OwnerReference) bool {
+		return owner.Kind == "Job" && owner.Name == name
+	})
 }
 
 // ofJob are the Pods of the present attempt: those of an earlier one on the same cluster

@@ -121,7 +121,7 @@ func (r *run) forgetGone() {
 	if r.lease != nil {
 		r.lease.ForgetJob(r.intent.Namespace)
 	}
-	r.remember(func(m *memory) { m.gone = nil })
+	r.remember(func(m *memory) { m.gone, m.gonePods = nil, nil })
 }
 
 // countEnd counts a run whose final status is on the hub.
@@ -136,7 +136,7 @@ func (r *run) countEnd() {
 // tellsMore tells whether a status says something new that somebody waits for, as
 // against other counters or the end of a trouble.
 func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
-	return !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||
+	return before.JobRef.UID != after.JobRef.UID || !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||
 		(after.Result.Reason != "" && after.Result.Reason != before.Result.Reason)
 }
 

@@ -321,9 +321,13 @@ type Result struct {
 	ExitCode *int32 `json:"exitCode,omitempty"`
 
 	// reason is the container's or the Pod's own reason (Completed, Error,
-	// OOMKilled, Evicted, ...), or PodGone when the Pod that would tell is gone.
+	// OOMKilled, Evicted, ...), that of what disrupted the Pod
+	// (EvictionByEvictionAPI, ...), DeadlineExceeded or Cancelled for what was
+	// stopped, PodGone when a Pod that would tell is gone, or Ambiguous when it
+	// cannot be told which of several Pods decided.
 	// While the run has not ended it is why a Pod does not run (ImagePullBackOff,
-	// Unschedulable, CreateContainerConfigError, ...), and there is no exit code.
+	// Unschedulable, CreateContainerConfigError, ...) or cannot be made (FailedCreate,
+	// ...), or ContainerEnded, and there is no exit code.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256

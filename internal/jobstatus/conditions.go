@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -52,6 +53,19 @@ func Dispatched(status *v1alpha1.PooledJobStatus) bool {
 	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionDispatched)
 }
 
+// Started tells whether a Pod of the present attempt was seen to have started.
+func Started(status *v1alpha1.PooledJobStatus) bool {
+	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
+	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonStarted
+}
+
+// Found records that the remote Job exists or has existed.
+func (w *Writer) Found(remote *batchv1.Job) {
+	if ref := &w.job.Status.JobRef; !Finished(&w.job.Status) && ref.UID == "" {
+		*ref = v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
+	}
+}
+
 // Phase derives the phase from the conditions.
 func Phase(status *v1alpha1.PooledJobStatus) v1alpha1.PooledJobPhase {
 	dispatched := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
@@ -93,7 +107,7 @@ func (w *Writer) NotSynced(reason, message string) {
 }
 
 // Fail ends the run without the remote Job's own verdict. The caller must have
-// proof that no remote Job exists, and none will.
+// proof that no remote Job exists or runs, and none will.
 func (w *Writer) Fail(reason, message string) {
 	if status := &w.job.Status; !Finished(status) && status.JobRef.UID != "" {
 		status.Active, status.Ready, status.Result = count(0), count(0), v1alpha1.Result{}

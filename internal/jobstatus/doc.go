@@ -48,23 +48,26 @@
 //	                               indexes that its rule names
 //	PodFailurePolicy               the Pod and container that the condition's message names, if
 //	                               the Pod agrees; else the first Pod that a FailJob rule matches
-//	DeadlineExceeded, or cancel    nobody decided: the exit code is that of what was stopped, if
-//	                               all agree; without any, what the Pods waited for stays
+//	DeadlineExceeded, or cancel    nobody decided: the exit code is that of the containers that
+//	                               were stopped, if all agree; without any, what the Pods waited
+//	                               for stays
 //	MaxFailedIndexesExceeded       the index that was one too many, by its last Pod
 //	FailedIndexes                  the index that failed first, by its last Pod
-//	BackoffLimitExceeded, where    the container that was restarted last, as it had ended
-//	Pods are restarted             before that
+//	BackoffLimitExceeded, where    of the Pods that were stopped the container that was started
+//	Pods are restarted             again last, as it had ended before that
 //	BackoffLimitExceeded, others   of the Pods that no Ignore rule matches the number
 //	                               backoffLimit+1
 //
 // The Job controller decides by the failure that is one too many, and then kills the other
 // Pods, which fail later or in the same second. Times have whole seconds, so Pods of one second
 // have no order but this: those that were killed in it come after those that ended by themselves
-// or were disrupted. (A Pod that somebody deletes in that very second is taken for a killed
-// one; and where a counted Pod is not there, but enough others ended by themselves, it is taken
-// for a killed one, too, as most are that go.) Where the order would matter and the Pods ended differently, the result has reason
-// Ambiguous. Where a Pod that would have to be asked is gone, it has reason PodGone. Neither has
-// an exit code.
+// or were disrupted. A Pod that somebody else deletes in that very second looks like a killed
+// one.
+//
+// Where the order would matter and the Pods ended differently, the result has reason
+// Ambiguous. Where a Pod is gone that the Job has counted, any Pod that may have been the one
+// too many comes into question; if they did not end alike, the result has reason PodGone. Neither
+// has an exit code.
 //
 // # Before the end
 //

@@ -39,7 +39,7 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	status.StartTime = remote.Status.StartTime
 
 	w.observeSuspension(remote)
-	if started(remote, pods) || wasStarted(status) {
+	if started(remote, pods) || Started(status) {
 		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonStarted, "A Pod of the remote Job has started.")
 	} else {
 		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated, w.created())
@@ -86,12 +86,6 @@ func (w *Writer) observeSuspension(remote *batchv1.Job) {
 	}
 }
 
-// wasStarted tells whether a Pod of the present attempt was seen to have started.
-func wasStarted(status *v1alpha1.PooledJobStatus) bool {
-	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
-	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonStarted
-}
-
 // indexes is a list of indexes within the API's bound.
 func indexes(list string) string {
 	list = strings.ToValidUTF8(list, "\uFFFD")
@@ -104,7 +98,11 @@ func indexes(list string) string {
 // observeEnd records the remote Job's own verdict, if it has one.
 func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 	verdict := Verdict(remote)
-	if verdict == nil || EndedByDeletion(remote) {
+	if verdict == nil {
+		return
+	}
+	if EndedByDeletion(remote) {
+		w.failDeleted()
 		return
 	}
 	status, cancelled := &w.job.Status, w.wasCancelled(remote, verdict)
@@ -120,6 +118,16 @@ func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 		reason, message = v1alpha1.ReasonCancelled, "The run was stopped because of spec.cancel."
 	}
 	w.set(kind, metav1.ConditionTrue, reason, message)
+}
+
+// failDeleted ends a run whose Job was deleted before it had ended. All its Pods have stopped: it
+// has a verdict.
+func (w *Writer) failDeleted() {
+	if w.job.Spec.Cancel != nil && *w.job.Spec.Cancel {
+		w.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and its Job is being deleted.")
+		return
+	}
+	w.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of the Job on the cluster began before it had finished. It is not run again.")
 }
 
 // wasCancelled tells whether a Job failed because the run was cancelled: then its
@@ -142,8 +150,7 @@ func Verdict(remote *batchv1.Job) *batchv1.JobCondition {
 }
 
 // EndedByDeletion tells whether a Job has a verdict that is a consequence of its deletion: its
-// Pods were killed, which the Job controller counts as failures. It says nothing about the
-// run. (Times of one second do not tell; then the verdict stands.)
+// Pods were killed, which the Job controller counts as failures. (Times of one second do not tell; then the verdict stands.)
 func EndedByDeletion(remote *batchv1.Job) bool {
 	verdict := Verdict(remote)
 	if verdict == nil || verdict.Type != batchv1.JobFailed || remote.DeletionTimestamp == nil {
@@ -164,15 +171,14 @@ func decidedAt(remote *batchv1.Job, verdict *batchv1.JobCondition) metav1.Time {
 	return decided
 }
 
+// decisions are the conditions by which a Job controller says that it has decided.
+var decisions = []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget}
+
 // Decided tells whether the Job controller has decided how a Job ends: it has a verdict, or will
 // have it when its Pods have stopped.
 func Decided(remote *batchv1.Job) bool {
 	return slices.ContainsFunc(remote.Status.Conditions, func(c batchv1.JobCondition) bool {
-		switch c.Type {
-		case batchv1.JobComplete, batchv1.JobFailed, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget:
-			return c.Status == corev1.ConditionTrue
-		}
-		return false
+		return c.Status == corev1.ConditionTrue && slices.Contains(decisions, c.Type)
 	})
 }
 

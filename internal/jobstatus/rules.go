@@ -144,63 +144,6 @@ func (j *judged) matchedByName(name named) (v1alpha1.Result, bool) {
 	}, true
 }
 
-func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
-	if !j.cancelled && j.verdict.Reason != batchv1.JobReasonDeadlineExceeded {
-		return v1alpha1.Result{}, false
-	}
-	reason := v1alpha1.ResultDeadlineExceeded
-	if j.cancelled {
-		reason = v1alpha1.ResultCancelled
-	}
-	stopped := j.stopped()
-	switch {
-	case len(stopped) == 0 && isWaiting(j.before):
-		return j.before, true
-	case j.missing > 0:
-		return v1alpha1.Result{Reason: reason, Message: "Pods that were stopped are gone, and how they ended is not known."}, true
-	case len(stopped) == 0:
-		return v1alpha1.Result{Reason: reason}, true
-	case !agree(stopped):
-		return v1alpha1.Result{Reason: reason, Message: Truncate("The Pods that were stopped ended differently: "+list(stopped)+".", maxResultMessage)}, true
-	}
-	result := v1alpha1.Result{ExitCode: stopped[0].ExitCode}
-	if len(stopped) == 1 {
-		result = stopped[0]
-	}
-	result.Reason = reason
-	return result, true
-}
-
-// stopped are the results of the Pods that the Job controller stopped when it had decided to end
-// the Job. It asks for that in the second before it says so, or in the same one.
-func (j *judged) stopped() []v1alpha1.Result {
-	decided := decidedAt(j.Job, j.verdict)
-	known := decided.Before(&j.verdict.LastTransitionTime)
-	var results []v1alpha1.Result
-	for _, pod := range j.pods {
-		asked, ok := deletionAsked(pod)
-		if !ok || !isCounted(pod) || disruption(pod) != nil || (known && asked.Unix() < decided.Unix()-1) {
-			continue
-		}
-		if end, ok := stoppedEnding(pod); ok {
-			results = append(results, endResult(pod, end))
-		}
-	}
-	return results
-}
-
-// isWaiting tells whether a result is why a Pod did not run.
-func isWaiting(result v1alpha1.Result) bool {
-	return result.ExitCode == nil && result.Reason != "" && result.Reason != v1alpha1.ResultContainerEnded
-}
-
-func waitingOnly(result v1alpha1.Result) v1alpha1.Result {
-	if isWaiting(result) {
-		return result
-	}
-	return v1alpha1.Result{}
-}
-
 func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
 	position := 0
 	switch {
@@ -293,66 +236,6 @@ func (j *judged) ownEnds(pods []*corev1.Pod) []*corev1.Pod {
 }
 
 func (j *judged) countedAt(pod *corev1.Pod) time.Time { return countedAt(pod, waitsForEnds(j.Job)) }
-
-// failedByRestarts applies when the failed Pods are too few: the Job controller then has counted
-// the restarts in the Pods that it killed, and decided when it saw the last one.
-func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
-	ended := 0
-	for _, pod := range j.failures {
-		if pod.DeletionTimestamp == nil {
-			ended++
-		}
-	}
-	if j.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || ended > j.limit() {
-		return v1alpha1.Result{}, false
-	}
-	tries := j.lastTries(false)
-	if len(tries) == 0 {
-		tries = j.lastTries(true) // the Job controller counts the restarts of sidecars, too
-	}
-	if len(tries) == 0 {
-		return v1alpha1.Result{}, false
-	}
-	last := slices.MaxFunc(tries, func(a, b try) int { return a.again.Compare(b.again) })
-	var candidates []v1alpha1.Result
-	for _, try := range tries {
-		if try.again.Equal(last.again) {
-			candidates = append(candidates, endResult(try.pod, try.end))
-		}
-	}
-	if !agree(candidates) {
-		return ambiguous(candidates), true
-	}
-	return endResult(last.pod, last.end), true
-}
-
-// try is how a container ended before it was started again, and when that was.
-type try struct {
-	pod   *corev1.Pod
-	end   ending
-	again time.Time
-}
-
-// lastTries are the last of all containers that were started again in a Pod that was stopped.
-func (j *judged) lastTries(sidecars bool) []try {
-	var tries []try
-	for _, pod := range j.pods {
-		if pod.DeletionTimestamp == nil || !isCounted(pod) {
-			continue
-		}
-		for _, status := range ordered(pod) {
-			before, now := status.LastTerminationState.Terminated, status.State.Terminated
-			if isEnd(before) && before.ExitCode != 0 && status.RestartCount > 0 && isSidecar(pod, status.Name) == sidecars {
-				again := before.FinishedAt.Time
-				if isEnd(now) {
-					again = now.StartedAt.Time
-				}
-				tries = append(tries, try{pod, ending{status.Name, before}, again})
-			}
-		}
-	}
-	return tries
-}
 
 // limit is how many failures the Job takes.
 func (j *judged) limit() int {

@@ -320,8 +320,8 @@ func TestAContainerThatEndedWhileAnotherGoesOnIsNamed(t *testing.T) {
 	}
 }
 
-// A verdict that is a consequence of the Job's deletion says nothing about the run.
-func TestAJobThatFailsBecauseItIsDeletedHasNotEnded(t *testing.T) {
+// A verdict that is a consequence of the Job's deletion says nothing but that.
+func TestAJobThatFailsBecauseItIsDeletedWasDeleted(t *testing.T) {
 	for name, test := range map[string]struct {
 		deleted, target, failed int
 		kind                    batchv1.JobConditionType
@@ -342,8 +342,12 @@ func TestAJobThatFailsBecauseItIsDeletedHasNotEnded(t *testing.T) {
 			}
 			job := &v1alpha1.PooledJob{}
 			observe(job, remote)
-			if EndedByDeletion(remote) != test.consequence || Finished(&job.Status) == test.consequence {
-				t.Errorf("EndedByDeletion = %v, phase %s", EndedByDeletion(remote), job.Status.Phase)
+			deleted := false
+			for _, c := range job.Status.Conditions {
+				deleted = deleted || c.Reason == v1alpha1.ReasonRemoteJobDeleted
+			}
+			if EndedByDeletion(remote) != test.consequence || deleted != test.consequence || !Finished(&job.Status) {
+				t.Errorf("EndedByDeletion = %v, conditions %+v", EndedByDeletion(remote), job.Status.Conditions)
 			}
 		})
 	}
