@@ -48,12 +48,19 @@ func (t *tap) intercept(w http.ResponseWriter, r *http.Request) bool {
 	if !strings.Contains(r.URL.Path, "/namespaces/w-") {
 		return false
 	}
+	if r.URL.Query().Get("dryRun") != "" {
+		return t.answers(w, r, body) // it changes nothing
+	}
 	if r.Method != http.MethodPost {
 		path := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 		t.note(strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Method, path, body)))
 	} else {
 		t.note(r.Method)
 	}
+	return t.answers(w, r, body)
+}
+
+func (t *tap) answers(w http.ResponseWriter, r *http.Request, body []byte) bool {
 	before := t.before.Load()
 	return before != nil && (*before)(w, r, body)
 }

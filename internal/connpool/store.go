@@ -23,19 +23,6 @@ const (
 	kinds
 )
 
-const (
-	// maxGonePods is how many ended Pods are remembered per run after they went, and
-	// maxWholePods of how many what they said, too: a Job that keeps failing deletes none of
-	// its Pods, so more than a few are those that a Job controller stops all at once.
-	maxGonePods  = 256
-	maxWholePods = 8
-	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
-	// for how long: until the hub has been told how they ended, which takes a moment but
-	// when the hub is away.
-	maxGoneJobs = 1024
-	maxGoneAge  = 10 * time.Minute
-)
-
 // store holds the Jobs and Pods of a view: of each only what a run needs, packed.
 type store struct {
 	labels *labelling
@@ -48,18 +35,12 @@ type store struct {
 	// exceeds its deadline before it declares the Job failed; without this their exit codes
 	// would be lost.
 	gone map[string][]*record
+	// early are the keys in gone whose Job was not seen yet, and since when: the two watches
+	// have no common order, so a Pod may come and go before its Job is told of.
+	early map[string]time.Time
 	// goneJobs are Jobs, by key, as they were when they went, until they are forgotten:
 	// what deletes finished Jobs may be faster than those who ask how they ended.
 	goneJobs map[string]goneJob
-}
-
-// goneJob is a Job that went.
-type goneJob struct {
-	record *record
-	at     time.Time
-	// watched tells that its end was told by an event, which shows the last that was known
-	// of it; else it was missing from a list, and may have changed before it went.
-	watched bool
 }
 
 // record is an object. Once it is in the store only next changes, which mu guards.
@@ -74,7 +55,7 @@ type record struct {
 func newStore(o Options) *store {
 	s := &store{
 		labels: newLabelling(o), runs: map[string][kinds]*record{},
-		gone: map[string][]*record{}, goneJobs: map[string]goneJob{},
+		gone: map[string][]*record{}, early: map[string]time.Time{}, goneJobs: map[string]goneJob{},
 	}
 	for k := range s.objects {
 		s.objects[k] = map[string]*record{}
@@ -184,57 +165,6 @@ func (s *store) readPods(records []*record, namespace string) []*corev1.Pod {
 	return found
 }
 
-// goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
-func (s *store) goneJob(key, namespace, name string) (job *batchv1.Job, watched bool, at time.Time) {
-	s.mu.RLock()
-	gone := s.goneJobs[key]
-	s.mu.RUnlock()
-	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
-		return nil, false, time.Time{}
-	}
-	return s.readJob(gone.record), gone.watched, gone.at
-}
-
-// forget drops what is remembered of a run's Job that went, and of its Pods.
-func (s *store) forget(key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.forgetLocked(key)
-}
-
-func (s *store) forgetLocked(key string) {
-	if _, ok := s.goneJobs[key]; ok {
-		delete(s.goneJobs, key)
-		delete(s.gone, key)
-	}
-}
-
-// rememberJob keeps the last that is known of a Job that goes. s.mu is held.
-func (s *store) rememberJob(r *record, watched bool) {
-	if r.key == "" {
-		return
-	}
-	if len(s.goneJobs) >= maxGoneJobs {
-		s.makeRoom()
-	}
-	s.goneJobs[r.key] = goneJob{record: r, at: time.Now(), watched: watched}
-}
-
-// makeRoom forgets the Jobs that are too old or, if none is, the oldest one. s.mu is held.
-func (s *store) makeRoom() {
-	oldest := ""
-	for key, gone := range s.goneJobs {
-		if time.Since(gone.at) > maxGoneAge {
-			s.forgetLocked(key)
-		} else if oldest == "" || gone.at.Before(s.goneJobs[oldest].at) {
-			oldest = key
-		}
-	}
-	if len(s.goneJobs) >= maxGoneJobs {
-		s.forgetLocked(oldest)
-	}
-}
-
 // count is how many objects of a kind there are.
 func (s *store) count(k kind) int {
 	s.mu.RLock()
@@ -269,6 +199,9 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 	}
 	s.objects[k][r.name] = r
 	s.link(k, r)
+	if k == kindJob {
+		delete(s.early, r.key)
+	}
 	return keysOf(r, before)
 }
 
@@ -294,40 +227,13 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 		if before != nil && before.key != r.key {
 			delete(s.gone, before.key)
 		}
-	case r.pod.ended && s.hasJob(r.key):
+	case r.pod.ended && r.key != "":
+		if !s.hasJob(r.key) {
+			s.rememberEarly(r.key)
+		}
 		s.rememberPod(r)
 	}
 	return keysOf(r, before)
-}
-
-// rememberPod keeps how a Pod ended that goes; of the first ones with all that they say. s.mu
-// is held.
-func (s *store) rememberPod(r *record) {
-	switch n := len(s.gone[r.key]); {
-	case n >= maxGonePods:
-		return
-	case n >= maxWholePods:
-		pod := s.readPod(r)
-		pod.Status.Message = ""
-		for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-			for i := range statuses {
-				if t := statuses[i].State.Terminated; t != nil {
-					t.Message = ""
-				}
-				statuses[i].LastTerminationState, statuses[i].State.Waiting = corev1.ContainerState{}, nil
-			}
-		}
-		facts := r.pod
-		r = s.newRecord(&pod.ObjectMeta, func(p *packer) { p.pod(pod) })
-		r.pod = facts
-	}
-	s.gone[r.key] = append(s.gone[r.key], r)
-}
-
-// hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.
-func (s *store) hasJob(key string) bool {
-	_, remembered := s.goneJobs[key]
-	return remembered || s.runs[key][kindJob] != nil
 }
 
 // replace has the store hold these objects of a kind and no others.

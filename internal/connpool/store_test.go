@@ -169,14 +169,17 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	forget(podOf("b", "of-b", corev1.PodFailed))
 	forget(podOf("no-job", "late", corev1.PodFailed))
 	r.Expect(gone("a")).To(HaveExactElements("failed", "succeeded"))
-	r.Expect(gone("no-job")).To(BeEmpty(), "nobody would ever forget it")
+	r.Expect(gone("no-job")).To(HaveLen(1), "its Job may be told of later")
+	r.Expect(r.jobs.Add(jobOf("no-job", "no-job"))).To(Succeed())
+	r.Expect(r.jobs.Delete(jobOf("no-job", "no-job"))).To(Succeed())
+	r.store.forget("no-job")
+	r.Expect(gone("no-job")).To(BeEmpty())
 	r.Expect(r.store.gonePodsOf("a", "other")).To(BeEmpty())
 
 	r.Expect(r.jobs.Delete(jobOf("a", "a"))).To(Succeed())
 	forget(podOf("a", "after-its-Job", corev1.PodFailed))
 	r.Expect(gone("a")).To(HaveExactElements("failed", "succeeded", "after-its-Job"))
 	r.store.forget("a")
-	forget(podOf("a", "after-its-run", corev1.PodFailed))
 	r.Expect(gone("a")).To(BeEmpty())
 	r.Expect(gone("b")).To(HaveLen(1))
 	r.Expect(r.store.gone).To(HaveLen(1), "a key that has nothing is kept")
@@ -212,6 +215,21 @@ func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
 	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns"))).To(ConsistOf("p"))
 	r.store.forget("a")
 	r.Expect(r.store.gone).To(BeEmpty())
+}
+
+func TestPodsWithoutAJobAreForgotten(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	for n := range maxEarly + 10 {
+		r.Expect(r.pods.Delete(podOf(fmt.Sprint(n), fmt.Sprint(n), corev1.PodFailed))).To(Succeed())
+	}
+	r.Expect(r.store.gone).To(HaveLen(maxEarly))
+	r.Expect(r.store.early).To(HaveLen(maxEarly))
+	for key := range r.store.early {
+		r.store.early[key] = time.Now().Add(-2 * maxEarlyAge)
+	}
+	r.Expect(r.pods.Delete(podOf("new", "new", corev1.PodFailed))).To(Succeed())
+	r.Expect(r.store.gone).To(HaveLen(1))
 }
 
 func TestRememberedPodsAreBounded(t *testing.T) {

@@ -1,0 +1,139 @@
+package connpool
+
+import (
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// This file is what a store remembers of Jobs and Pods that went.
+
+const (
+	// maxGonePods is how many ended Pods are remembered per run after they went, and
+	// maxWholePods of how many what they said, too: a Job that keeps failing deletes none of
+	// its Pods, so more than a few are those that a Job controller stops all at once.
+	maxGonePods = 256
+	// maxEarly is how many runs' ended Pods are remembered that went before their Job was seen,
+	// and maxEarlyAge for how long.
+	maxEarly     = 256
+	maxEarlyAge  = time.Minute
+	maxWholePods = 8
+	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
+	// for how long: until the hub has been told how they ended, which takes a moment but
+	// when the hub is away.
+	maxGoneJobs = 1024
+	maxGoneAge  = 10 * time.Minute
+)
+
+// goneJob is a Job that went.
+type goneJob struct {
+	record *record
+	at     time.Time
+	// watched tells that its end was told by an event, which shows the last that was known
+	// of it; else it was missing from a list, and may have changed before it went.
+	watched bool
+}
+
+// goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
+func (s *store) goneJob(key, namespace, name string) (job *batchv1.Job, watched bool, at time.Time) {
+	s.mu.RLock()
+	gone := s.goneJobs[key]
+	s.mu.RUnlock()
+	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
+		return nil, false, time.Time{}
+	}
+	return s.readJob(gone.record), gone.watched, gone.at
+}
+
+// forget drops what is remembered of a run's Job that went, and of its Pods.
+func (s *store) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetLocked(key)
+}
+
+func (s *store) forgetLocked(key string) {
+	if _, ok := s.goneJobs[key]; ok {
+		delete(s.goneJobs, key)
+		delete(s.gone, key)
+	}
+}
+
+// rememberJob keeps the last that is known of a Job that goes. s.mu is held.
+func (s *store) rememberJob(r *record, watched bool) {
+	if r.key == "" {
+		return
+	}
+	if len(s.goneJobs) >= maxGoneJobs {
+		s.makeRoom()
+	}
+	delete(s.early, r.key)
+	s.goneJobs[r.key] = goneJob{record: r, at: time.Now(), watched: watched}
+}
+
+// makeRoom forgets the Jobs that are too old or, if none is, the oldest one. s.mu is held.
+func (s *store) makeRoom() {
+	oldest := ""
+	for key, gone := range s.goneJobs {
+		if time.Since(gone.at) > maxGoneAge {
+			s.forgetLocked(key)
+		} else if oldest == "" || gone.at.Before(s.goneJobs[oldest].at) {
+			oldest = key
+		}
+	}
+	if len(s.goneJobs) >= maxGoneJobs {
+		s.forgetLocked(oldest)
+	}
+}
+
+// rememberEarly notes a key whose Job was not seen yet. s.mu is held.
+func (s *store) rememberEarly(key string) {
+	if _, known := s.early[key]; known {
+		return
+	}
+	oldest := key
+	for other, since := range s.early {
+		if time.Since(since) > maxEarlyAge {
+			delete(s.early, other)
+			delete(s.gone, other)
+		} else if oldest == key || since.Before(s.early[oldest]) {
+			oldest = other
+		}
+	}
+	if len(s.early) >= maxEarly {
+		delete(s.early, oldest)
+		delete(s.gone, oldest)
+	}
+	s.early[key] = time.Now()
+}
+
+// rememberPod keeps how a Pod ended that goes; of the first ones with all that they say. s.mu
+// is held.
+func (s *store) rememberPod(r *record) {
+	switch n := len(s.gone[r.key]); {
+	case n >= maxGonePods:
+		return
+	case n >= maxWholePods:
+		pod := s.readPod(r)
+		pod.Status.Message = ""
+		for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+			for i := range statuses {
+				if t := statuses[i].State.Terminated; t != nil {
+					t.Message = ""
+				}
+				statuses[i].LastTerminationState, statuses[i].State.Waiting = corev1.ContainerState{}, nil
+			}
+		}
+		facts := r.pod
+		r = s.newRecord(&pod.ObjectMeta, func(p *packer) { p.pod(pod) })
+		r.pod = facts
+	}
+	s.gone[r.key] = append(s.gone[r.key], r)
+}
+
+// hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.
+func (s *store) hasJob(key string) bool {
+	_, remembered := s.goneJobs[key]
+	return remembered || s.runs[key][kindJob] != nil
+}
