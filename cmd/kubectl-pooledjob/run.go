@@ -73,7 +73,7 @@ func addJobFlags(flags *pflag.FlagSet, o *jobOptions) {
 	flags.StringVar(&o.targetNamespace, "target-namespace", "", "The namespace on the target. Without it the one of the same name.")
 	flags.StringArrayVarP(&o.env, "env", "e", nil, "Environment variable NAME=VALUE; may be given several times.")
 	flags.StringSliceVarP(&o.labels, "labels", "l", nil, "Labels KEY=VALUE of the PooledJob and its Pods.")
-	flags.StringSliceVar(&o.annotations, "annotations", nil, "Annotations KEY=VALUE of the Pods.")
+	flags.StringArrayVar(&o.annotations, "annotations", nil, "Annotations KEY=VALUE of the Pods, several with commas between them; a value may be JSON.")
 	flags.StringVar(&o.requests, "requests", "", "What the container is given at least, such as cpu=500m,memory=1Gi.")
 	flags.StringVar(&o.limits, "limits", "", "What the container may use at most.")
 	flags.Int32Var(&o.backoffLimit, "backoff-limit", 0, "How often a failed Pod is replaced by another.")

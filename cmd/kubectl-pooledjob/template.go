@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
@@ -37,7 +38,7 @@ func (o *jobOptions) build(namespace, name string) (*v1alpha1.PooledJob, error) 
 		return nil, err
 	}
 	labels, labelsErr := keyValues("--labels", o.labels)
-	annotations, annotationsErr := keyValues("--annotations", o.annotations)
+	annotations, annotationsErr := keyValues("--annotations", splitPairs(o.annotations))
 	container, containerErr := o.container()
 	spec, placeErr := o.place()
 	if err := errors.Join(labelsErr, annotationsErr, containerErr, placeErr); err != nil {
@@ -134,6 +135,23 @@ func quantities(flag, text string) (corev1.ResourceList, error) {
 		list[corev1.ResourceName(name)] = quantity
 	}
 	return list, nil
+}
+
+// splitPairs splits texts at the commas after which another KEY= begins: a comma may also be
+// part of a value, such as one that is JSON.
+func splitPairs(texts []string) []string {
+	var pairs []string
+	for _, text := range texts {
+		for i, part := range strings.Split(text, ",") {
+			key, _, isPair := strings.Cut(part, "=")
+			if i > 0 && (!isPair || len(validation.IsQualifiedName(key)) > 0) {
+				pairs[len(pairs)-1] += "," + part
+				continue
+			}
+			pairs = append(pairs, part)
+		}
+	}
+	return pairs
 }
 
 func keyValues(flag string, pairs []string) (map[string]string, error) {
