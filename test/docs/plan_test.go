@@ -59,10 +59,7 @@ var plan = []struct {
 		{begins: "kubectl wait", want: "condition met"},
 		{begins: "kubectl get pooledjob etl-42", want: "Succeeded"},
 		{begins: "kubectl get pj etl-42", want: "Name:         etl-42"},
-		{begins: "kubectl --context prod-eu", want: "table written", replaced: map[string]string{
-			"--context prod-eu -n etl": "--context prod -n team-a",
-			"etl-42-9f3c2b7a10d4e6b1":  "$(kubectl get pj etl-42 -n team-a -o jsonpath={.status.jobRef.name})",
-		}},
+		{begins: "kubectl pooledjob logs etl-42 -n team-a", want: "table written"},
 		{begins: "kubectl patch pooledjob etl-42 -n team-a --type=merge -p '{\"spec\":{\"cancel", after: "kubectl get pj etl-42 -n team-a -o yaml | grep 'cancel: true'"},
 		{begins: "kubectl patch pooledjob etl-42 -n team-a --type=merge -p '{\"spec\":{\"suspend", after: "kubectl get pj etl-42 -n team-a -o yaml | grep 'suspend: true'"},
 		{begins: "kubectl annotate pooledjob", want: "annotated"},
