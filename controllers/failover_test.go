@@ -3,12 +3,14 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -494,6 +496,14 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			return
 		}
 		eventually(ctx, job).Should(And(HaveField("Status.Attempt", BeEquivalentTo(1)), HaveField("Status.JobRef.UID", Not(Or(BeEmpty(), Equal(string(remote.UID)))))))
+		told := func(g Gomega, ctx context.Context) []eventsv1.Event {
+			var list eventsv1.EventList
+			g.Expect(hub.List(ctx, &list, client.InNamespace(job.Namespace))).To(Succeed())
+			return slices.DeleteFunc(list.Items, func(e eventsv1.Event) bool {
+				return e.Regarding.UID != job.UID || e.Reason != v1alpha1.ReasonFailedOver
+			})
+		}
+		Eventually(told).WithContext(ctx).Should(ConsistOf(HaveField("Note", ContainSubstring("Moved away"))))
 		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(
 			HaveField("Name", jobspec.RemoteName(operator.hubID, job, 1))))
 	},

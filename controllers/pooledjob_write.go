@@ -68,6 +68,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	}
 	if !finished || jobstatus.Finished(r.before) {
 		r.wrote(wroteStatus, written, &r.job.Status)
+		r.announceMove()
 		return 0, nil
 	}
 	r.wrote(wroteTerminal, written, &r.job.Status)
@@ -138,6 +139,14 @@ func (r *run) countEnd() {
 func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
 	return before.JobRef.UID != after.JobRef.UID || !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||
 		(after.Result.Reason != "" && after.Result.Reason != before.Result.Reason)
+}
+
+// announceMove emits an Event for a run that was moved away from a cluster.
+func (r *run) announceMove() {
+	moved := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionDispatched)
+	if r.job.Status.Attempt > r.before.Attempt && moved != nil {
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonFailedOver, "Move", "%s", jobstatus.Truncate(moved.Message, maxEventNote))
+	}
 }
 
 // announceFailure emits an Event for a run that has failed.

@@ -119,8 +119,8 @@ const (
 	// ReasonClusterFenced surfaces when a person has stated that the cluster is
 	// fenced. Nothing is sent there.
 	ReasonClusterFenced = "ClusterFenced"
-	// ReasonFailedOver surfaces when the run was moved away from a cluster; the
-	// message says why.
+	// ReasonFailedOver surfaces when the run was moved away from a cluster, on an Event,
+	// too; the message says why.
 	ReasonFailedOver = "FailedOver"
 	// ReasonClusterNotReady surfaces when the ClusterConnection is not Ready;
 	// the message says why. The run goes on by itself when it is.
