@@ -111,7 +111,10 @@ func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 	kind := v1alpha1.ConditionComplete
 	if verdict.Type == batchv1.JobFailed {
 		kind = v1alpha1.ConditionFailed
-		status.CompletionTime = &verdict.LastTransitionTime
+		status.CompletionTime = nil
+		if at := verdict.LastTransitionTime; !at.IsZero() {
+			status.CompletionTime = &at
+		}
 	}
 	reason, message := conditionReason(verdict), verdict.Message
 	if cancelled {
