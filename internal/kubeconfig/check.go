@@ -63,7 +63,9 @@ func checkCredential(user *clientcmdapi.AuthInfo) error {
 		if _, err := tls.X509KeyPair(user.ClientCertificateData, user.ClientKeyData); err != nil {
 			// The parser's words describe the defect and quote no key material,
 			// but they are not ours to promise that for.
-			return errors.New("client-certificate-data and client-key-data are not a matching PEM certificate and key")
+			wrong := errors.New("client-certificate-data and client-key-data are not a matching PEM certificate and key")
+			wrong = twice("client-certificate-data", user.ClientCertificateData, wrong)
+			return twice("client-key-data", user.ClientKeyData, wrong)
 		}
 	}
 	return nil

@@ -50,8 +50,7 @@ func Parse(data []byte) (Identity, error) {
 	}
 	config, err := clientcmd.Load(data)
 	if err != nil {
-		// The decoder's own message can quote the input, which may be a key.
-		return Identity{}, errors.New("the kubeconfig is not a valid v1 Config document in YAML or JSON")
+		return Identity{}, notAConfig(data)
 	}
 	if err := checkFieldsKnown(data); err != nil {
 		return Identity{}, err
@@ -70,7 +69,7 @@ func identity(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) (Ident
 	err := errors.Join(
 		checkNothingElse(cluster, user),
 		serverErr,
-		checkCA(cluster.CertificateAuthorityData),
+		twice("certificate-authority-data", cluster.CertificateAuthorityData, checkCA(cluster.CertificateAuthorityData)),
 		checkCredential(user),
 	)
 	if err != nil {
