@@ -23,6 +23,9 @@ const (
 	logPatience = 30 * time.Second
 	// noLogPatience is the same for a log of which nothing has come yet.
 	noLogPatience = 10 * time.Second
+	// onceMore is for how long a second SIGTERM is the first one again: timeout of GNU coreutils
+	// sends it to the process and to its group.
+	onceMore = 500 * time.Millisecond
 	// cancelPatience is how long a second signal waits for what the first one asked.
 	cancelPatience = 5 * time.Second
 )
@@ -43,6 +46,7 @@ type attendant struct {
 	mu        sync.Mutex
 	interrupt os.Signal // the first signal, if one came
 
+	stopping atomic.Bool // the hub has taken the request to stop it
 	begun    atomic.Bool // some of the log has come
 	last     atomic.Pointer[v1alpha1.PooledJob]
 	logged   chan struct{} // closed when the log has been read
@@ -100,7 +104,11 @@ func (a *attendant) left(err error) error {
 	if !errors.Is(err, errLeft) {
 		return err
 	}
-	a.progress.note("left alone; `kubectl pooledjob wait %s -n %s` waits for its end", a.key.Name, a.key.Namespace)
+	how := "left alone"
+	if a.stopping.Load() {
+		how = "left while it is being stopped"
+	}
+	a.progress.note("%s; `kubectl pooledjob wait %s -n %s` waits for its end", how, a.key.Name, a.key.Namespace)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if number, ok := a.interrupt.(syscall.Signal); ok {
@@ -112,14 +120,16 @@ func (a *attendant) left(err error) error {
 // heedSignals asks the operator to cancel at the first signal, and has us leave at the
 // second.
 func (a *attendant) heedSignals(ctx context.Context, leave context.CancelCauseFunc) {
+	var first os.Signal
 	select {
 	case <-ctx.Done():
 		return
-	case s := <-a.signals:
+	case first = <-a.signals:
 		a.mu.Lock()
-		a.interrupt = s
+		a.interrupt = first
 		a.mu.Unlock()
 	}
+	came := time.Now()
 	a.progress.note("stopping it; interrupt again to leave before it has ended")
 	// What a first signal asks for is not taken back by a second.
 	asking, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -129,11 +139,18 @@ func (a *attendant) heedSignals(ctx context.Context, leave context.CancelCauseFu
 		defer close(asked)
 		a.cancel(asking)
 	}()
-	select {
-	case <-ctx.Done():
-	case <-a.signals:
-		a.awaitAsked(ctx, asked)
-		leave(errLeft)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case again := <-a.signals:
+			if again == syscall.SIGTERM && first == syscall.SIGTERM && time.Since(came) < onceMore {
+				continue
+			}
+			a.awaitAsked(ctx, asked)
+			leave(errLeft)
+			return
+		}
 	}
 }
 
@@ -154,6 +171,7 @@ func (a *attendant) cancel(ctx context.Context) {
 	for attempt := 1; ; attempt++ {
 		_, err := cancelRun(ctx, a.hub, a.key, a.uid, nil)
 		if err == nil || ctx.Err() != nil {
+			a.stopping.Store(err == nil)
 			return
 		}
 		if !mayPass(err) && (!isRefusal(err) || attempt >= lastRefusals) {

@@ -131,6 +131,21 @@ func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {
 	g.Expect(h.patched).To(ContainSubstring(`"cancel":true`))
 }
 
+// A command that timeout of GNU coreutils ends gets the signal twice.
+func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	h := &scriptedHub{}
+	a := attendantOf(h.start(t), syscall.SIGTERM, syscall.SIGTERM)
+	a.patience = time.Millisecond
+	result := make(chan error, 1)
+	go func() { result <- a.attend(t.Context()) }()
+	g.Eventually(func() string { h.mu.Lock(); defer h.mu.Unlock(); return h.patched }).Should(ContainSubstring(`"cancel":true`))
+	g.Consistently(result).Should(Not(Receive()), "it has not left")
+	h.becomes(func(job *v1alpha1.PooledJob) { job.Status.Phase = v1alpha1.PooledJobFailed })
+	g.Eventually(result).Should(Receive(Equal(exitCode(exitSignal + int(syscall.SIGTERM)))))
+}
+
 // slowOutput is an output that is read only after a while.
 type slowOutput struct {
 	strings.Builder

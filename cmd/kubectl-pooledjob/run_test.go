@@ -109,7 +109,7 @@ var _ = Describe("run", func() {
 		Consistently(session).WithTimeout(time.Second).ShouldNot(gexec.Exit())
 		session.Terminate()
 		Eventually(session).Should(gexec.Exit(128 + int(syscall.SIGTERM)))
-		Expect(stderr(session)).To(ContainSubstring("left alone; `kubectl pooledjob wait " + name))
+		Expect(stderr(session)).To(ContainSubstring("left while it is being stopped; `kubectl pooledjob wait " + name))
 		Expect(env.StartManager(ctx)).To(Succeed())
 		Eventually(jobNamed(ctx, name)).Should(havePhase(v1alpha1.PooledJobFailed))
 	}, NodeTimeout(2*time.Minute))
