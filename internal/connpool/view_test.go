@@ -92,7 +92,7 @@ var _ = Describe("A connection that is Ready", func() {
 		pods, err := keyed(lease, job.Name).Pods(metav1.NamespaceDefault)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(pods).To(HaveLen(1))
-		Expect(pods[0].Spec).To(Equal(corev1.PodSpec{}))
+		Expect(pods[0].Spec).To(Equal(corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}}))
 		Expect(pods[0].ManagedFields).To(BeEmpty())
 		Expect(pods[0].Status.ContainerStatuses[0].State.Terminated.ExitCode).To(BeEquivalentTo(3))
 	})
@@ -148,7 +148,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(2))
 	})
 
-	It("remembers a Pod that ended and was deleted, until its Job is deleted", func(ctx context.Context) {
+	It("remembers a Job and its ended Pods that were deleted, until they are forgotten", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)
@@ -165,7 +165,13 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(remembered[0].Name).To(Equal(ended.Name))
 		Expect(remembered[0].Status.ContainerStatuses[0].State.Terminated.ExitCode).To(BeEquivalentTo(137))
 
+		Expect(keyed(lease, job.Name).GoneJob(job.Namespace, job.Name)).To(BeNil())
 		deleteJob(ctx, job)
-		Eventually(ctx, func() []*corev1.Pod { return keyed(lease, job.Name).EndedPods(metav1.NamespaceDefault) }).Should(BeEmpty())
+		Eventually(ctx, func() *GoneJob { return keyed(lease, job.Name).GoneJob(job.Namespace, job.Name) }).Should(
+			And(HaveField("UID", job.UID), HaveField("Watched", true)))
+		Expect(keyed(lease, job.Name).EndedPods(metav1.NamespaceDefault)).To(HaveLen(1))
+		keyed(lease, job.Name).ForgetJob(job.Namespace)
+		Expect(keyed(lease, job.Name).GoneJob(job.Namespace, job.Name)).To(BeNil())
+		Expect(keyed(lease, job.Name).EndedPods(metav1.NamespaceDefault)).To(BeEmpty())
 	})
 })
