@@ -13,12 +13,12 @@ const (
 	// maxGonePods is how many ended Pods are remembered per run after they went, and
 	// maxWholePods of how many what they said, too: a Job that keeps failing deletes none of
 	// its Pods, so more than a few are those that a Job controller stops all at once.
-	maxGonePods = 256
+	maxGonePods  = 256
+	maxWholePods = 8
 	// maxEarly is how many runs' ended Pods are remembered that went before their Job was seen,
 	// and maxEarlyAge for how long.
-	maxEarly     = 256
-	maxEarlyAge  = time.Minute
-	maxWholePods = 8
+	maxEarly    = 256
+	maxEarlyAge = time.Minute
 	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
 	// for how long: until the hub has been told how they ended, which takes a moment but
 	// when the hub is away.
