@@ -26,7 +26,9 @@ const clockMargin = time.Minute
 
 // mayHaveSent tells whether an earlier request may have created the Job: one whose answer was
 // lost, or one of another process.
-func (s *snapshot) mayHaveSent() bool { return !s.memory.current || !s.memory.unknownSince.IsZero() }
+func (s *snapshot) mayHaveSent() bool {
+	return !s.memory.current || !s.memory.unknownSince.IsZero() || s.memory.existed
+}
 
 // tryFirst finds out whether the Job of an earlier request may have been created, have completed
 // and have been deleted since: then there must not be another. The target says by a dry run
@@ -42,7 +44,7 @@ func (r *run) tryFirst(ctx context.Context) (ask bool, after time.Duration, err 
 	case apierrors.IsAlreadyExists(err):
 		after, err = r.adopt(ctx)
 	case isDryRunUnsupported(err):
-		after, err = r.endUnseen(ctx, "whether the cluster deletes finished Jobs cannot be asked: "+classify(err).message)
+		after, err = r.endUnseen(ctx, dryRunUnsupported(err))
 	default:
 		answer := classify(err)
 		answer.unknown = false // nothing is created by a dry run
@@ -65,14 +67,20 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 	switch {
 	case err == nil && !r.outlives(tried.Spec.TTLSecondsAfterFinished):
 		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
-	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
-		return false, "", err
+	case err != nil && isDryRunUnsupported(err):
+		return true, dryRunUnsupported(err), nil
+	case err != nil && classify(err).unknown:
+		return false, "", &targetError{"asking what would become of a Job", err}
 	}
 	return false, "", nil
 }
 
 // wasThere is why a Job that is absent was the run's: its name is a hash that nobody else uses.
 const wasThere = "the cluster had a Job of that name a moment before"
+
+func dryRunUnsupported(err error) string {
+	return "whether the cluster deletes finished Jobs cannot be asked: " + classify(err).message
+}
 
 func deletesAfter(seconds int32) string {
 	return fmt.Sprintf("the cluster deletes finished Jobs after %d seconds", seconds)
@@ -144,7 +152,10 @@ func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Du
 // ClusterConnection.
 func (r *run) insists(words string) {
 	r.remember(func(m *memory) { m.ttlRefused = true })
-	if _, told := r.collecting.LoadOrStore(r.cluster+"/"+r.intent.ClusterUID, true); told || r.connection == nil {
+	if r.connection == nil {
+		return
+	}
+	if _, told := r.collecting.LoadOrStore(r.cluster+"/"+r.intent.ClusterUID, true); told {
 		return
 	}
 	r.Recorder.Eventf(r.connection, nil, corev1.EventTypeWarning, v1alpha1.ReasonFinishedJobsDeleted, "Dispatch", "%s", jobstatus.Truncate(fmt.Sprintf(

@@ -51,7 +51,7 @@ func (s *snapshot) failoverAfter() time.Duration {
 // mayHaveJob tells whether the cluster may have the run's Job, or get it by a request
 // that is under way. A process knows that it cannot only of what it bound itself.
 func (s *snapshot) mayHaveJob() bool {
-	return !s.memory.current || !s.memory.unknownSince.IsZero() || s.wasObserved()
+	return s.mayHaveSent() || s.wasObserved()
 }
 
 // awaySince is since when the run's connection has not been Ready; zero if it is, or

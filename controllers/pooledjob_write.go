@@ -122,7 +122,7 @@ func (r *run) forgetGone() {
 	if r.lease != nil {
 		r.lease.ForgetJob(r.intent.Namespace)
 	}
-	r.remember(func(m *memory) { m.gone, m.gonePods = nil, nil })
+	r.remember(func(m *memory) { m.gone, m.gonePods, m.warnings, m.standstill = nil, nil, nil, standstill{} })
 }
 
 // countEnd counts a run whose final status is on the hub.

@@ -3,12 +3,15 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -27,8 +30,10 @@ const eventsInterval = time.Second
 
 // standstill is what a process knows of a run that stands still.
 type standstill struct {
-	// since is when it was seen to; zero while it does not.
-	since time.Time
+	// subject is what stands still, a Pod or the Job without one, and since is when that was
+	// seen; zero while nothing does.
+	subject types.UID
+	since   time.Time
 	// looked tells that the run was looked at before, and is not one that was taken over.
 	looked bool
 	// reads counts how often the Events were read since, lastRead is when that was, and turn
@@ -44,18 +49,23 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 	if r.lease == nil {
 		return
 	}
-	still, pod := jobstatus.Standstill(remote, pods)
+	still, standing := jobstatus.Standstill(remote, pods)
 	known := r.memory.standstill
-	switch {
-	case !still && (!known.since.IsZero() || !known.looked):
-		r.remember(func(m *memory) { m.standstill = standstill{looked: true} })
+	if !still {
+		if !known.since.IsZero() || !known.looked {
+			r.remember(func(m *memory) { m.standstill = standstill{looked: true} })
+		}
 		return
-	case !still:
-		return
-	case known.since.IsZero():
-		known = standstill{since: r.now, looked: true}
-		if !r.memory.standstill.looked {
-			known.trouble = r.before.Result // another process may have found out
+	}
+	subject, pod := remote.UID, r.subjectOf(standing)
+	if pod != nil {
+		subject = pod.UID
+	}
+	if known.subject != subject {
+		before := known
+		known = standstill{subject: subject, since: r.now, looked: true}
+		if !before.looked && isFound(r.before.Result, pod) {
+			known.trouble = r.before.Result // another process has found out
 		}
 		r.remember(func(m *memory) { m.standstill = known })
 	}
@@ -63,9 +73,34 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 		r.remember(func(m *memory) { m.standstill = known })
 		r.lookAgain = earliest(r.lookAgain, wait)
 	} else {
-		r.readEvents(ctx, remote, pod, &known)
+		r.readEvents(ctx, remote, pod, jobstatus.LastEnd(remote, pods), &known)
 	}
 	r.writer.Explain(known.trouble)
+}
+
+// subjectOf is the Pod to ask about: the same as before, as long as it stands still.
+func (r *run) subjectOf(standing []*corev1.Pod) *corev1.Pod {
+	for _, pod := range standing {
+		if pod.UID == r.memory.standstill.subject {
+			return pod
+		}
+	}
+	if len(standing) == 0 {
+		return nil
+	}
+	return standing[0]
+}
+
+// isFound tells whether a result is what was found out about a Pod that stands still, or about a
+// Job that has none.
+func isFound(result v1alpha1.Result, pod *corev1.Pod) bool {
+	name := ""
+	if pod != nil {
+		name = pod.Name
+	}
+	found := result.Reason == v1alpha1.ResultNoPod || result.Reason == v1alpha1.ResultNotScheduled ||
+		result.Reason == v1alpha1.ResultContainerCreating || strings.HasPrefix(result.Reason, "Failed")
+	return found && result.ExitCode == nil && result.PodName == name
 }
 
 // untilRead is the time until the Events may be read.
@@ -84,16 +119,16 @@ func (r *run) untilRead(s *standstill) time.Duration {
 	return s.turn.Sub(r.now)
 }
 
-// readEvents reads what the target says of the Job or, if it has one, of its Pod. That it
-// cannot be read is no trouble of the run.
-func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.Pod, known *standstill) {
+// readEvents reads what the target says of the Job or, if it has one, of its Pod, since the last
+// of them ended. That it cannot be read is no trouble of the run.
+func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.Pod, lastEnd time.Time, known *standstill) {
 	kind, name, uid := "Job", remote.Name, remote.UID
 	if pod != nil {
 		kind, name, uid = "Pod", pod.Name, pod.UID
 	}
 	warnings, err := r.lease.Warnings(ctx, remote.Namespace, kind, name, uid)
 	known.reads, known.lastRead, known.turn = known.reads+1, r.now, time.Time{}
-	switch trouble, ok := troubleOf(warnings); {
+	switch trouble, ok := troubleOf(warnings, lastEnd, pod != nil && isScheduled(pod)); {
 	case err != nil && !apierrors.IsForbidden(err):
 		known.reads-- // the target is in trouble itself
 	case ok:
@@ -102,24 +137,34 @@ func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.P
 		}
 		known.trouble = trouble
 	default:
-		known.trouble = r.unexplained(remote, pod, err != nil, known.reads)
+		known.trouble = r.unexplained(remote, pod, err != nil, known.reads, !lastEnd.IsZero())
 	}
 	r.remember(func(m *memory) { m.standstill = *known })
 	r.lookAgain = earliest(r.lookAgain, standstillPauses[min(known.reads, len(standstillPauses)-1)])
 }
 
-// troubleOf is what the newest of some warnings says.
-func troubleOf(warnings []corev1.Event) (v1alpha1.Result, bool) {
+// isScheduled tells whether a Pod has a node, as far as the view keeps that.
+func isScheduled(pod *corev1.Pod) bool {
+	return len(pod.Status.ContainerStatuses) > 0 || slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue
+	})
+}
+
+// troubleOf is what the newest of some warnings says that came after a time and are not over:
+// what the scheduler said of a Pod is when it has a node.
+func troubleOf(warnings []corev1.Event, after time.Time, scheduled bool) (v1alpha1.Result, bool) {
 	var newest *corev1.Event
 	for i := range warnings {
-		if e := &warnings[i]; e.Reason != "" && (newest == nil || toldAt(e).After(toldAt(newest))) {
+		e := &warnings[i]
+		over := e.Reason == "" || !toldAt(e).After(after) || (scheduled && e.Reason == "FailedScheduling")
+		if !over && (newest == nil || toldAt(e).After(toldAt(newest))) {
 			newest = e
 		}
 	}
 	if newest == nil {
 		return v1alpha1.Result{}, false
 	}
-	return v1alpha1.Result{Reason: newest.Reason, Message: newest.Message}, true
+	return v1alpha1.Result{Reason: newest.Reason, Message: jobstatus.Truncate(newest.Message, maxEventNote)}, true
 }
 
 // toldAt is when an Event was last told: programs differ in which of its times they fill in.
@@ -140,23 +185,23 @@ func toldAt(e *corev1.Event) time.Time {
 // unexplained says that a run stands still and that its Events do not say why, or may not be
 // read. A Job waits between two tries without a reason, and containers are made for as long as
 // their images are pulled.
-func (r *run) unexplained(remote *batchv1.Job, pod *corev1.Pod, forbidden bool, reads int) v1alpha1.Result {
+func (r *run) unexplained(remote *batchv1.Job, pod *corev1.Pod, forbidden bool, reads int, hadPods bool) v1alpha1.Result {
 	where := fmt.Sprintf("kubectl -n %s get events --field-selector involvedObject.name=", remote.Namespace)
 	why := "Its Events on the cluster do not say why"
 	if forbidden {
 		why = fmt.Sprintf("Its Events may say why, but the identity of ClusterConnection %q may not list them there", r.cluster)
 	}
 	switch {
-	case pod == nil && (remote.Status.Failed > 0 || remote.Status.Succeeded > 0 || r.before.Result.Reason != ""):
+	case pod == nil && (hadPods || remote.Status.Failed > 0 || remote.Status.Succeeded > 0 || (r.before.Result.Reason != "" && !isFound(r.before.Result, nil))):
 		return v1alpha1.Result{} // what the last Pod waited for stands, for a Job that gives up deletes its Pods first
 	case pod == nil:
 		return v1alpha1.Result{Reason: v1alpha1.ResultNoPod, Message: fmt.Sprintf(
 			"Job %s/%s has had no Pod for more than %d seconds. %s: %s%s", remote.Namespace, remote.Name, int(standstillPauses[0].Seconds()), why, where, remote.Name)}
-	case len(pod.Status.ContainerStatuses) == 0:
+	case !isScheduled(pod):
 		return v1alpha1.Result{Reason: v1alpha1.ResultNotScheduled, PodName: pod.Name, Message: fmt.Sprintf(
-			"Neither a scheduler nor a kubelet has said anything about Pod %s/%s for more than %d seconds. Does a scheduler of the name in its "+
+			"No scheduler has said anything about Pod %s/%s for more than %d seconds. Does a scheduler of the name in its "+
 				"spec.schedulerName run on the cluster? %s: %s%s", pod.Namespace, pod.Name, int(standstillPauses[0].Seconds()), why, where, pod.Name)}
-	case reads > 1 || forbidden:
+	case reads > 1:
 		return v1alpha1.Result{Reason: v1alpha1.ResultContainerCreating, PodName: pod.Name, Message: fmt.Sprintf(
 			"The containers of Pod %s/%s are still being made. %s: %s%s", pod.Namespace, pod.Name, why, where, pod.Name)}
 	}

@@ -57,6 +57,16 @@ var _ = Describe("A run of which nothing happens", func() {
 		eventually(ctx, job).Should(resultIs("FailedMount", `secret "s" not found`, pod.Name))
 	})
 
+	It("takes back what it said of its Job when that has a Pod", func(ctx context.Context) {
+		w := connected(ctx)
+		job := w.submit(ctx)
+		remote := remoteOf(ctx, job)
+		eventually(ctx, job).Should(HaveField("Status.Result.Reason", v1alpha1.ResultNoPod))
+		moveClock(time.Now().Add(time.Minute))
+		stuck(ctx, remote, stuckAt("ContainerCreating", ""))
+		eventually(ctx, job).Should(saysNothing)
+	})
+
 	It("says that nobody schedules its Pod", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
@@ -145,9 +155,12 @@ func TestTheNewestWarningSpeaks(t *testing.T) {
 		{Reason: "Series", EventTime: metav1.NewMicroTime(at(1).Time), Series: &corev1.EventSeries{LastObservedTime: metav1.NewMicroTime(at(9).Time)}, Message: "again"},
 		{Reason: "", LastTimestamp: at(20)},
 		{Reason: "Micro", EventTime: metav1.NewMicroTime(at(7).Time)},
-	})
+		{Reason: "FailedScheduling", LastTimestamp: at(30)},
+	}, at(8).Time, true)
 	g.Expect(ok).To(BeTrue())
 	g.Expect(trouble).To(Equal(v1alpha1.Result{Reason: "Series", Message: "again"}))
-	_, ok = troubleOf(nil)
-	g.Expect(ok).To(BeFalse())
+	_, ok = troubleOf([]corev1.Event{{Reason: "Before", LastTimestamp: at(5)}}, at(8).Time, false)
+	g.Expect(ok).To(BeFalse(), "it is over")
+	trouble, _ = troubleOf([]corev1.Event{{Reason: "FailedScheduling", LastTimestamp: at(30)}}, at(8).Time, false)
+	g.Expect(trouble.Reason).To(Equal("FailedScheduling"))
 }

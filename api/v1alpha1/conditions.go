@@ -197,8 +197,8 @@ const (
 	// ResultNoPod surfaces when the Job has had no Pod for some seconds, and the cluster's
 	// Events do not say why or may not be read.
 	ResultNoPod = "NoPod"
-	// ResultNotScheduled surfaces when neither a scheduler nor a kubelet has said anything
-	// about a Pod for some seconds.
+	// ResultNotScheduled surfaces when no scheduler has said anything about a Pod for some
+	// seconds.
 	ResultNotScheduled = "NotScheduled"
 	// ResultContainerCreating surfaces when the containers of a Pod are being made for long,
 	// and the cluster's Events do not say why or may not be read.

@@ -173,19 +173,23 @@ func (l *Lease) TryJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, err
 	}, new([]string))
 }
 
-// maxWarnings is how many warnings of one answer are passed on.
-const maxWarnings = 4
+// maxWarnings is how many warnings of one answer are passed on, and maxWarning how much of each,
+// in bytes.
+const (
+	maxWarnings = 4
+	maxWarning  = 512
+)
 
 func (l *Lease) postJob(ctx context.Context, job *batchv1.Job, options *metav1.CreateOptions, warnings *[]string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
 		created := &batchv1.Job{}
-		answer := l.session.transport.batch.RESTClient().Post().
+		answer := l.session.transport.batch.RESTClient().Post().MaxRetries(0).
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
 			Body(job).Do(ctx)
 		err := answer.Into(created)
 		for _, warning := range answer.Warnings() {
 			if len(*warnings) < maxWarnings {
-				*warnings = append(*warnings, warning.Text)
+				*warnings = append(*warnings, warning.Text[:min(len(warning.Text), maxWarning)])
 			}
 		}
 		return theJob(created, job.Namespace, job.Name, err)

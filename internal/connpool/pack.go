@@ -61,10 +61,15 @@ func (p *packer) failureRules(spec *batchv1.JobSpec) {
 	optional(p, &spec.MaxFailedIndexes, number[int32])
 	optional(p, &spec.PodFailurePolicy, podFailurePolicy)
 	// Of these only one value says anything.
+	none := spec.Parallelism != nil && *spec.Parallelism == 0
 	onlyFailed := spec.PodReplacementPolicy != nil && *spec.PodReplacementPolicy == batchv1.Failed
 	restarts := spec.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure
+	flag(p, &none)
 	flag(p, &onlyFailed)
 	flag(p, &restarts)
+	if p.reading && none {
+		spec.Parallelism = new(int32)
+	}
 	if p.reading && onlyFailed {
 		policy := batchv1.Failed
 		spec.PodReplacementPolicy = &policy
@@ -107,7 +112,7 @@ func (p *packer) pod(pod *corev1.Pod) {
 	words(p, &pod.Status.Message)
 	telling := &pod.Status.Conditions
 	if !p.reading {
-		kept := tellingConditions(pod.Status.Conditions)
+		kept := tellingConditions(pod)
 		telling = &kept
 	}
 	list(p, telling, func(p *packer, c *corev1.PodCondition) {
@@ -121,12 +126,15 @@ func (p *packer) pod(pod *corev1.Pod) {
 	p.failedAt(pod)
 }
 
-// tellingConditions keeps that a Pod is ready, why it is not scheduled, and what a disruption
-// or a condition that is not Kubernetes' own says of it.
-func tellingConditions(conditions []corev1.PodCondition) []corev1.PodCondition {
+// tellingConditions keeps that a Pod is ready, why it is not scheduled or, as long as its node
+// says nothing, that it is, and what a disruption or a condition that is not Kubernetes' own
+// says of it.
+func tellingConditions(pod *corev1.Pod) []corev1.PodCondition {
 	var kept []corev1.PodCondition
-	for _, c := range conditions {
+	for _, c := range pod.Status.Conditions {
 		switch {
+		case c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue && len(pod.Status.ContainerStatuses) == 0 && !isEnded(pod):
+			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		case c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue:
 			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		case c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse:

@@ -145,6 +145,8 @@ func TestThatAPodIsNotReadyOrWasScheduledIsNotKept(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: keptMeta("pod"), Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 		{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}}}
+	g.Expect(throughStore(g, pod, (*store).readPod).Status.Conditions).To(HaveLen(1), "its node has said nothing yet")
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main"}}
 	g.Expect(throughStore(g, pod, (*store).readPod).Status.Conditions).To(BeEmpty())
 }
 

@@ -195,7 +195,7 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 		}
 	}
 	if gone, ok := s.goneJobs[r.key]; ok && k == kindJob && s.readJob(gone.record).UID == s.readJob(r).UID {
-		s.forgetLocked(r.key) // it is there again
+		delete(s.goneJobs, r.key) // it is there again
 	}
 	s.objects[k][r.name] = r
 	s.link(k, r)

@@ -45,16 +45,16 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 		w.set(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated, w.created())
 	}
 	w.Synced()
-	still, _ := Standstill(remote, pods)
+	still, standing := Standstill(remote, pods)
 	switch {
 	case Phase(status) == v1alpha1.PooledJobSuspended:
 		status.Result = v1alpha1.Result{}
-	case still && w.trouble.Reason != "":
+	case explains(w.trouble, still, standing):
 		if status.Result.Reason != w.trouble.Reason || status.Result.PodName != w.trouble.PodName {
 			status.Result = w.trouble // else its words stand while the reason does
 		}
 	default:
-		status.Result = waitingResult(pods, status.Result)
+		status.Result = waitingResult(remote, pods, status.Result)
 	}
 	w.observeEnd(remote, pods)
 }
@@ -127,7 +127,7 @@ func (w *Writer) observeEnd(remote *batchv1.Job, pods []*corev1.Pod) {
 // has a verdict.
 func (w *Writer) failDeleted() {
 	if w.job.Spec.Cancel != nil && *w.job.Spec.Cancel {
-		w.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and its Job is being deleted.")
+		w.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and its Job was deleted.")
 		return
 	}
 	w.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of the Job on the cluster began before it had finished. It is not run again.")

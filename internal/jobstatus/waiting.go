@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +16,7 @@ import (
 // waitingResult tells why a Pod of a run that has not ended does not run; nothing
 // when all do, or soon will. It stays what it was while that is still true, and when
 // the Pods go.
-func waitingResult(pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
+func waitingResult(remote *batchv1.Job, pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
 	var found []v1alpha1.Result
 	live := false
 	for _, pod := range pods {
@@ -28,7 +29,7 @@ func waitingResult(pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
 	}
 	switch {
 	case len(found) == 0 && live:
-		return partlyEnded(pods)
+		return partlyEnded(pods, remote.Spec.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure)
 	case len(found) == 0:
 		return before // a Job that gives up deletes its Pods first
 	}
@@ -60,8 +61,8 @@ func waitingFor(pod *corev1.Pod) (reason, message string) {
 }
 
 // partlyEnded tells which container of a Pod has ended while another goes on; nothing where
-// none has.
-func partlyEnded(pods []*corev1.Pod) v1alpha1.Result {
+// none has. One that failed has not where it is started again.
+func partlyEnded(pods []*corev1.Pod, restarts bool) v1alpha1.Result {
 	for _, pod := range slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
 		var over, running []string
 		for _, status := range ordered(pod) {
@@ -69,7 +70,7 @@ func partlyEnded(pods []*corev1.Pod) v1alpha1.Result {
 			case ended(pod) || pod.DeletionTimestamp != nil || !isMain(pod, status.Name):
 			case status.State.Running != nil:
 				running = append(running, status.Name)
-			case isEnd(t):
+			case isEnd(t) && !(restarts && t.ExitCode != 0):
 				over = append(over, fmt.Sprintf("%s has ended with exit code %d (%s)", status.Name, t.ExitCode, terminationReason(t)))
 			}
 		}
@@ -85,27 +86,50 @@ func partlyEnded(pods []*corev1.Pod) v1alpha1.Result {
 }
 
 // Standstill tells whether a Job waits and neither it nor its Pods say what for: it has no Pod
-// that lives, or one of which no container has started and none names a reason. That is so
-// for a moment in the life of every run. pod is that Pod, nil if there is none.
-func Standstill(remote *batchv1.Job, pods []*corev1.Pod) (still bool, pod *corev1.Pod) {
-	if Verdict(remote) != nil || remote.DeletionTimestamp != nil || (remote.Spec.Suspend != nil && *remote.Spec.Suspend) {
+// that lives, or some of which no container has started and none names a reason. These are
+// standing, by name. That is so for a moment in the life of every run.
+func Standstill(remote *batchv1.Job, pods []*corev1.Pod) (still bool, standing []*corev1.Pod) {
+	wantsNone := remote.Spec.Parallelism != nil && *remote.Spec.Parallelism == 0
+	suspended := remote.Spec.Suspend != nil && *remote.Spec.Suspend
+	if Verdict(remote) != nil || remote.DeletionTimestamp != nil || wantsNone || suspended {
 		return false, nil
 	}
 	lives := false
-	for _, p := range controlled(remote, pods) {
-		if ended(p) || p.DeletionTimestamp != nil {
+	for _, pod := range controlled(remote, pods) {
+		if ended(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		lives = true
-		reason, _ := waitingFor(p)
-		switch {
-		case reason != "":
+		if reason, _ := waitingFor(pod); reason != "" {
 			return false, nil
-		case !hasStarted(p) && (pod == nil || p.Name < pod.Name):
-			pod = p
+		}
+		if !hasStarted(pod) {
+			standing = append(standing, pod)
 		}
 	}
-	return !lives || pod != nil, pod
+	slices.SortFunc(standing, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return !lives || len(standing) > 0, standing
+}
+
+// LastEnd is when the last Pod of a Job ended, by the target's clock; zero if none has.
+func LastEnd(remote *batchv1.Job, pods []*corev1.Pod) (last time.Time) {
+	for _, pod := range controlled(remote, pods) {
+		if at := endTime(pod); ended(pod) && at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+// explains tells whether what is known of why a run stands still is about what stands still.
+func explains(trouble v1alpha1.Result, still bool, standing []*corev1.Pod) bool {
+	if !still || trouble.Reason == "" {
+		return false
+	}
+	if len(standing) == 0 {
+		return trouble.PodName == ""
+	}
+	return slices.ContainsFunc(standing, func(pod *corev1.Pod) bool { return pod.Name == trouble.PodName })
 }
 
 // passing are the reasons of the kubelet for a container that will run soon, if
