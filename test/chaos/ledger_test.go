@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -118,7 +117,7 @@ func (l *ledger) readCreation(t *target, event localcluster.AuditEvent, key stri
 		return
 	}
 	l.owners[key] = owner
-	if isDryRun(event) {
+	if event.DryRun() {
 		return // it makes nothing
 	}
 	if l.asked[owner].IsZero() {
@@ -131,11 +130,6 @@ func (l *ledger) readCreation(t *target, event localcluster.AuditEvent, key stri
 		}
 		l.created[owner][t.Name()+"/"+string(made.UID)] = true
 	}
-}
-
-func isDryRun(event localcluster.AuditEvent) bool {
-	uri, err := url.Parse(event.RequestURI)
-	return err == nil && uri.Query().Get("dryRun") != ""
 }
 
 // trespasses are writes to anything but Jobs that the manager created, and Pods of

@@ -47,7 +47,7 @@ func createdTwice(cluster *localenv.Cluster) []string {
 	created := map[string]int{}
 	var twice []string
 	for _, e := range events {
-		if e.Verb != "create" || e.ObjectRef.Resource != "jobs" || e.ResponseStatus.Code != http.StatusCreated {
+		if e.Verb != "create" || e.ObjectRef.Resource != "jobs" || e.ResponseStatus.Code != http.StatusCreated || e.DryRun() {
 			continue
 		}
 		created[e.ObjectRef.Name]++

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,6 +47,12 @@ type ObjectReference struct {
 	Namespace   string    `json:"namespace"`
 	Name        string    `json:"name"`
 	UID         types.UID `json:"uid"`
+}
+
+// DryRun tells whether a request was to change nothing.
+func (e AuditEvent) DryRun() bool {
+	uri, err := url.Parse(e.RequestURI)
+	return err == nil && uri.Query().Get("dryRun") != ""
 }
 
 // String is the event in one line.
