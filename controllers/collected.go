@@ -69,8 +69,6 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
 	case err != nil && isDryRunUnsupported(err):
 		return true, dryRunUnsupported(err), nil
-	case err != nil && classify(err).unknown:
-		return false, "", &targetError{"asking what would become of a Job", err}
 	}
 	return false, "", nil
 }

@@ -66,7 +66,10 @@ func versionsOf(ctx context.Context, job *v1alpha1.PooledJob) func() []*v1alpha1
 }
 
 // passTime makes every write due that was put off.
-func passTime() { clockOffset.Add(int64(countersInterval + time.Second)) }
+func passTime() {
+	DeferCleanup(clockOffset.Store, int64(0))
+	clockOffset.Add(int64(countersInterval + time.Second))
+}
 
 var _ = Describe("What keeps a Pod from running", func() {
 	DescribeTable("is told within seconds", func(ctx context.Context, in trouble, reason, message string) {
