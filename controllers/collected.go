@@ -69,6 +69,8 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
 	case err != nil && isDryRunUnsupported(err):
 		return true, dryRunUnsupported(err), nil
+	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
+		return false, "", err // nothing was sent
 	}
 	return false, "", nil
 }
