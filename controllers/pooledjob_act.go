@@ -23,13 +23,8 @@ import (
 // The pool wakes us when there is room; this is for when that goes by unused.
 const busyPause = 5 * time.Second
 
-const (
-	// behindGrace is how long the end of a run may wait for the event of a Pod that has gone.
-	behindGrace = 5 * time.Second
-	// lateGrace is how long it may wait for Pods of which nothing is known: the watch of Pods
-	// may be behind that of Jobs.
-	lateGrace = 2 * time.Second
-)
+// behindGrace is how long the end of a run may wait for the event of a Pod that has gone.
+const behindGrace = 5 * time.Second
 
 // notSentPause is the wait when there is no TCP connection to the target, before the
 // pool knows whether it is Unreachable.
@@ -225,7 +220,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 			return &targetError{"reading the Pods of the ended Job", err}
 		}
 		pods = append(pods, ofJob(listed, r.intent.JobName)...)
-		if r.isBehind(remote, listed) || (!jobstatus.ResultKnown(remote, pods) && r.now.Sub(r.memory.endedAt) < lateGrace) {
+		if r.isBehind(remote, listed) {
 			r.lookAgain = time.Second // or with the event
 			return nil
 		}
