@@ -155,6 +155,7 @@ type object struct {
 	Metadata struct {
 		Name              string            `json:"name"`
 		Namespace         string            `json:"namespace"`
+		UID               string            `json:"uid"`
 		ResourceVersion   string            `json:"resourceVersion"`
 		DeletionTimestamp string            `json:"deletionTimestamp"`
 		Labels            map[string]string `json:"labels"`

@@ -113,7 +113,10 @@ func (s *simulator) startPod(ctx context.Context, o *object) error {
 	spec["nodeName"] = "node-1"
 	body := encode(fields{
 		"apiVersion": "v1", "kind": "Pod",
-		"metadata": fields{"name": podName(o.Metadata.Name), "labels": labels}, "spec": spec,
+		"metadata": fields{
+			"name": podName(o.Metadata.Name), "labels": labels, "finalizers": []string{"batch.kubernetes.io/job-tracking"},
+			"ownerReferences": []fields{{"apiVersion": "batch/v1", "kind": "Job", "name": o.Metadata.Name, "uid": o.Metadata.UID, "controller": true}},
+		}, "spec": spec,
 	})
 	if err := s.target.post(ctx, podsOf(pathOf(o)), body); err != nil {
 		return err
@@ -172,6 +175,9 @@ func (s *simulator) endPod(ctx context.Context, pod string) error {
 
 // collect lets a deleted Job go, with its Pod, as the garbage collector would.
 func (s *simulator) collect(ctx context.Context, o *object) error {
+	if err := s.target.patch(ctx, podOf(pathOf(o)), encode(fields{"metadata": fields{"finalizers": nil}})); err != nil {
+		return ignoreGone(err)
+	}
 	if err := s.target.delete(ctx, podOf(pathOf(o))+"?gracePeriodSeconds=0"); err != nil {
 		return err
 	}
