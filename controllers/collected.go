@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -40,7 +39,7 @@ func (r *run) tryFirst(ctx context.Context) (ask bool, after time.Duration, err 
 		return true, 0, nil
 	case err == nil:
 		after, err = r.endUnseen(ctx, deletesAfter(*tried.Spec.TTLSecondsAfterFinished))
-	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
+	case wasNotSent(err):
 	case apierrors.IsAlreadyExists(err):
 		after, err = r.adopt(ctx)
 	case isDryRunUnsupported(err):
@@ -69,7 +68,7 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
 	case err != nil && isDryRunUnsupported(err):
 		return true, dryRunUnsupported(err), nil
-	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
+	case wasNotSent(err):
 		return false, "", err // nothing was sent
 	}
 	return false, "", nil
@@ -131,7 +130,7 @@ func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Du
 		return 0, nil
 	}
 	kept, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.KeepPatch(job.UID))
-	if errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent) {
+	if wasNotSent(err) {
 		return 0, err // nothing was sent
 	}
 	r.remember(func(m *memory) { m.ttlAskedAt, m.ttlKept = r.now, err == nil && !jobspec.ExpiresSoon(kept) })

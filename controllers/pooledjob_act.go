@@ -107,6 +107,12 @@ type targetError struct {
 func (e *targetError) Error() string { return e.doing + ": " + e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
+// wasNotSent tells whether a request to the target failed before it was sent; explain says when
+// to try again.
+func wasNotSent(err error) bool {
+	return errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent)
+}
+
 // explain records a target's failure where the user can see it. It turns an end of
 // the connection, which the pool wakes us from, a full one and one that is being made
 // into no error.

@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -94,7 +92,7 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		return r.keepFinished(ctx, created)
-	case errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent):
+	case wasNotSent(err):
 		return 0, err // nothing was sent
 	case apierrors.IsAlreadyExists(err):
 		return r.adopt(ctx)
