@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/controllers"
@@ -40,9 +40,9 @@ func (e *Env) installLogs(ctx context.Context) error {
 	return nil
 }
 
-// ServeLogsBy has the hub ask that manager for logs, and returns when it can.
+// ServeLogsBy has the hub ask that manager for logs, and returns when it does. What the hub said
+// of the server before does not hold for this one, so it has to lose its server first.
 func (e *Env) ServeLogsBy(ctx context.Context, manager *Manager) error {
-	// What the hub says of the server before does not hold for one that does not answer yet.
 	if err := manager.waitLogs(ctx); err != nil {
 		return err
 	}
@@ -50,25 +50,39 @@ func (e *Env) ServeLogsBy(ctx context.Context, manager *Manager) error {
 	if err != nil {
 		return fmt.Errorf("the log API's port: %w", err)
 	}
-	number, err := strconv.ParseInt(port, 10, 32)
-	if err != nil {
-		return fmt.Errorf("the log API's port: %w", err)
+	if err := e.serveLogsAt(ctx, nobodysPort, false); err != nil {
+		return err
 	}
+	return e.serveLogsAt(ctx, port, true)
+}
+
+// nobodysPort is a port at which no server listens.
+const nobodysPort = "1"
+
+// serveLogsAt has the hub ask at a port for logs, and returns when both its status and its answers
+// show whether somebody serves them there.
+func (e *Env) serveLogsAt(ctx context.Context, port string, served bool) error {
 	service := &unstructured.Unstructured{}
 	service.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"})
 	service.SetName(logserver.Version + "." + logserver.Group)
-	patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"service":{"port":%d}}}`, number))
+	patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"service":{"port":%s}}}`, port))
 	if err := e.Hub.Client.Patch(ctx, service, patch); err != nil {
 		return fmt.Errorf("the log API's port: %w", err)
 	}
+	hub, err := kubernetes.NewForConfig(e.Hub.Config())
+	if err != nil {
+		return fmt.Errorf("a client of the hub: %w", err)
+	}
+	var answer error
 	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, logsTimeout, true, func(ctx context.Context) (bool, error) {
 		if err := e.Hub.Client.Get(ctx, client.ObjectKeyFromObject(service), service); err != nil {
 			return false, err
 		}
-		return available(service), nil
+		answer = hub.RESTClient().Get().AbsPath("/apis", logserver.Group, logserver.Version).Do(ctx).Error()
+		return available(service) == served && (answer == nil) == served, nil
 	})
 	if err != nil {
-		return fmt.Errorf("the log API is not available: %w: %v", err, service.Object["status"])
+		return fmt.Errorf("the log API at port %s: %w: %v, and the hub answers: %w", port, err, service.Object["status"], answer)
 	}
 	return nil
 }
