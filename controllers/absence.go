@@ -59,7 +59,7 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	case err == nil:
 		verdict = absence{outcome: r.whose(job), job: job}
 	case !isAPIServerNotFound(err):
-		return absence{}, &targetError{"looking for the remote Job", err}
+		return absence{}, &targetError{doing: "looking for the remote Job", err: err}
 	}
 	if verdict.outcome == present {
 		return verdict, nil
@@ -85,7 +85,7 @@ func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
 	}
 	uid, err := r.lease.ReadClusterUID(ctx)
 	if err != nil {
-		return "", &targetError{"making sure which cluster says that the Job is not there", err}
+		return "", &targetError{doing: "making sure which cluster says that the Job is not there", err: err}
 	}
 	if uid != r.intent.ClusterUID {
 		return fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.intent.ClusterUID, uid), nil
@@ -191,7 +191,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	if r.movesAfterLoss() && r.neverStarted() {
 		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		if err != nil {
-			return 0, &targetError{"looking for Pods of the Job that is gone", err}
+			return 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
 		}
 		if len(ofJob(pods, r.intent.JobName)) == 0 {
 			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
@@ -275,7 +275,7 @@ func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
 		}
 		err := r.lease.DeletePod(ctx, pod.Namespace, pod.Name, pod.UID)
 		if err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err) {
-			return 0, &targetError{"deleting a Pod that the remote Job left", err}
+			return 0, &targetError{"deleting a Pod that the remote Job left", err, true}
 		}
 	}
 	return informerGrace, nil
@@ -290,7 +290,7 @@ func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, err
 		}
 		_, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
 		if err != nil {
-			return 0, &targetError{"putting the labels back on the remote Job", err}
+			return 0, &targetError{"putting the labels back on the remote Job", err, true}
 		}
 	}
 	return informerGrace, r.observe(ctx, job)

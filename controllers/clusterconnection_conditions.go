@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type connectionWriter struct {
 	again time.Duration
 	// renewal is what became of the renewal of the token; nil if nobody asked for it.
 	renewal *renewal
+	// current tells that the conditions are those of the present spec.
+	current bool
 }
 
 // finding is what is known of one condition.
@@ -218,6 +221,7 @@ func (w *connectionWriter) deleting() finding {
 
 // write records a finding for each of connectionConditions, and what they sum up to.
 func (w *connectionWriter) write(findings []finding, ready finding) {
+	w.current = true
 	for i, condition := range connectionConditions {
 		f := findings[i]
 		if f == works {
@@ -232,6 +236,34 @@ func (w *connectionWriter) write(findings []finding, ready finding) {
 		ready = w.deleting()
 	}
 	w.set(v1alpha1.ConditionReady, ready)
+}
+
+// needPerson are the reasons of Ready that go away only when a person does something.
+var needPerson = []string{
+	v1alpha1.ReasonSecretNotFound, v1alpha1.ReasonInvalidKubeconfig, v1alpha1.ReasonCredentialsRejected,
+	v1alpha1.ReasonCredentialsExpired, v1alpha1.ReasonForbidden, v1alpha1.ReasonIdentityChanged,
+	v1alpha1.ReasonLastKubeconfig, v1alpha1.ReasonClusterFenced,
+}
+
+// seal brings what sums the status up in line with the rest of it. It is the last that is done to
+// a status before it is written.
+func (w *connectionWriter) seal(fenced bool) {
+	status := &w.connection.Status
+	if fenced {
+		w.set(v1alpha1.ConditionReady, finding{metav1.ConditionFalse, v1alpha1.ReasonClusterFenced, fmt.Sprintf(
+			"The cluster was stated to be fenced, by annotation %s=%s. Nothing is sent there until the annotation is taken off.",
+			v1alpha1.AnnotationFenced, status.ClusterUID)})
+	}
+	ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready != nil && slices.Contains(needPerson, ready.Reason):
+		w.set(v1alpha1.ConditionStalled, finding{metav1.ConditionTrue, ready.Reason, ready.Message})
+	case meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil:
+		w.set(v1alpha1.ConditionStalled, finding{metav1.ConditionFalse, v1alpha1.ReasonReconciled, "Nothing has to be mended."})
+	}
+	if w.current {
+		status.ObservedGeneration = w.connection.Generation
+	}
 }
 
 // rollUp is the first finding that is False, else the first that is Unknown, else

@@ -87,6 +87,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("clusterconnection").
 		For(&v1alpha1.ClusterConnection{}).
+		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.fencedBy), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
 		Watches(&v1alpha1.PooledJob{}, r.afterJobs(), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
 		WatchesRawSource(&r.Wakeups.connections).
@@ -128,6 +129,11 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	fenced, err := isFenced(ctx, r.Hub, connection.Status.ClusterUID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	writer.seal(fenced)
 	if err := r.patchStatus(ctx, before, connection); err != nil {
 		return asResult(0, err)
 	}
@@ -228,6 +234,23 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))
 	}
 	return nil
+}
+
+// fencedBy are the other ClusterConnections of the cluster that one states to be fenced. (Of a
+// change, the object before is mapped, too.)
+func (r *ClusterConnectionReconciler) fencedBy(ctx context.Context, changed client.Object) []reconcile.Request {
+	var all v1alpha1.ClusterConnectionList
+	fenced := changed.GetAnnotations()[v1alpha1.AnnotationFenced]
+	if fenced == "" || r.Hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range all.Items {
+		if other := &all.Items[i]; other.Name != changed.GetName() && other.Status.ClusterUID == fenced {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(other)})
+		}
+	}
+	return requests
 }
 
 func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {

@@ -102,6 +102,8 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 type targetError struct {
 	doing string
 	err   error
+	// changes tells that the request was to change something, not to find out.
+	changes bool
 }
 
 func (e *targetError) Error() string { return e.doing + ": " + e.err.Error() }
@@ -129,6 +131,8 @@ func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
 		return after, err
 	case !r.job.DeletionTimestamp.IsZero():
 		r.writer.Deleting(v1alpha1.ReasonTargetError, failed.Error())
+	case failed.changes:
+		r.writer.Unfulfilled(unfulfilledReason(failed.err), failed.Error())
 	case r.wasObserved() && !r.movesAfterLoss(): // what says since when it was away must stay
 		r.writer.NotSynced(v1alpha1.ReasonTargetError, failed.Error())
 	}
@@ -223,7 +227,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		if err != nil {
-			return &targetError{"reading the Pods of the ended Job", err}
+			return &targetError{doing: "reading the Pods of the ended Job", err: err}
 		}
 		pods = append(pods, ofJob(listed, r.intent.JobName)...)
 		if r.isBehind(remote, listed) {
@@ -283,7 +287,7 @@ func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) 
 	}
 	_, err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
 	if err != nil && !isAPIServerNotFound(err) {
-		return 0, &targetError{a.doing, err}
+		return 0, &targetError{a.doing, err, true}
 	}
 	r.remember(func(m *memory) { m.patch, m.patchedAt = a.patch, r.now })
 	return earliest(informerGrace, a.after), nil

@@ -28,7 +28,7 @@ func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, e
 	case err == nil && r.remote != nil && r.remote.UID == uid: // else nobody will tell of its end
 		r.remember(func(m *memory) { m.deletedUID, m.deletedAt = uid, r.now })
 	case err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err):
-		return 0, &targetError{"deleting the remote Job", err}
+		return 0, &targetError{"deleting the remote Job", err, true}
 	}
 	return informerGrace, nil
 }
@@ -52,7 +52,7 @@ func (r *run) orphan(ctx context.Context) (time.Duration, error) {
 	}
 	if job != nil && job.Labels[v1alpha1.LabelHub] == r.HubID {
 		if _, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.OrphanPatch(job.UID)); err != nil {
-			return 0, &targetError{"taking the label off the remote Job", err}
+			return 0, &targetError{"taking the label off the remote Job", err, true}
 		}
 	}
 	return 0, r.release(ctx)
@@ -100,11 +100,23 @@ func timeToLive(job *v1alpha1.PooledJob, now time.Time) (left time.Duration, ok 
 func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJob) (ctrl.Result, error) {
 	left, ok := timeToLive(job, r.Now())
 	if !ok || left > 0 {
-		return ctrl.Result{RequeueAfter: max(left, 0)}, nil
+		return asResult(max(left, 0), r.followEdit(ctx, job))
 	}
 	err := r.Hub.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion})
 	if err == nil {
 		r.Metrics.wrote(wroteExpiry)
 	}
 	return asResult(0, client.IgnoreNotFound(err))
+}
+
+// followEdit notes on a run that has ended that its spec was edited: there is nothing to obey, but
+// who waits for one of its conditions waits for that of the present generation.
+func (r *PooledJobReconciler) followEdit(ctx context.Context, job *v1alpha1.PooledJob) error {
+	if job.Status.ObservedGeneration == job.Generation {
+		return nil
+	}
+	s := &snapshot{now: r.Now(), job: job, memory: r.memories.of(job)}
+	ended := &run{PooledJobReconciler: r, snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now)}
+	_, err := ended.writeStatus(ctx)
+	return err
 }

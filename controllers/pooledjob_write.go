@@ -44,6 +44,7 @@ func (r *run) writeMeta(ctx context.Context, kind hubWrite, changed *metav1.Obje
 // new when enough time has passed since the last write, and any other when it has waited for
 // long enough. It returns the time until then.
 func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
+	r.writer.Seal()
 	if r.released || equality.Semantic.DeepEqual(*r.before, r.job.Status) {
 		return 0, nil
 	}

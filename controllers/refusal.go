@@ -66,6 +66,16 @@ func classify(err error) refusal {
 	return r
 }
 
+// unfulfilledReason is why a change of a Job has not come about: the target refused it, or could not
+// answer.
+func unfulfilledReason(err error) string {
+	refused := apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+	if refused && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
+		return v1alpha1.ReasonChangeRefused
+	}
+	return v1alpha1.ReasonTargetError
+}
+
 // forbiddenReason tells the kinds of 403 apart, which differ in their words only.
 func forbiddenReason(err error) string {
 	text := err.Error()

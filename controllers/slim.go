@@ -34,7 +34,7 @@ func slimJob(job *v1alpha1.PooledJob) {
 func shareStrings(job *v1alpha1.PooledJob) {
 	status := &job.Status
 	shared.share(&job.Namespace, &job.Spec.ClusterName, &job.Spec.TargetNamespace)
-	shared.share(&status.ClusterName, &status.ClusterUID, &status.JobRef.Namespace, &status.Result.Reason)
+	shared.share(&status.ClusterName, &status.ClusterUID, &status.JobRef.Namespace, &status.Result.Reason, &status.Reason)
 	for i := range status.Conditions {
 		c := &status.Conditions[i]
 		shared.share(&c.Type, &c.Reason, &c.Message, (*string)(&c.Status))

@@ -28,8 +28,10 @@ type ClusterConnection struct {
 	// +required
 	Spec ClusterConnectionSpec `json:"spec,omitzero"`
 
-	// status is what the manager knows of the target.
+	// status is what the manager knows of the target. Until the manager has seen
+	// the ClusterConnection its observedGeneration is -1.
 	// +optional
+	// +default={"observedGeneration":-1}
 	Status ClusterConnectionStatus `json:"status,omitzero"`
 }
 
@@ -178,13 +180,20 @@ type TargetNamespaces struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type ClusterConnectionStatus struct {
-	// conditions are Ready, CredentialsValid, Reachable, Authorized and Synced.
+	// conditions are Ready, CredentialsValid, Reachable, Authorized, Synced, and for
+	// a connection that a person had to mend Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the metadata.generation that the status is up to date
+	// with; -1 before the manager has seen the ClusterConnection.
+	// +optional
+	// +kubebuilder:validation:Minimum=-1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// server is the address of the target's API server.
 	// +optional

@@ -1,5 +1,20 @@
 package v1alpha1
 
+// Condition types that PooledJobs and ClusterConnections have for tools that do not know them:
+// kstatus, and what uses it (Flux, kpt, Config Sync). See
+// https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus.
+const (
+	// ConditionReconciling is True while a PooledJob is not what was asked for yet: it
+	// has no remote Job, its cluster is away, it is being cancelled, or the target
+	// refused a change. Its reason and message are those of what it waits for. It is
+	// absent if the run never had to wait.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when somebody has to do something: on a PooledJob when
+	// the run failed, on a ClusterConnection when only a person can mend it. Its
+	// reason and message say what. It is absent if it never was True.
+	ConditionStalled = "Stalled"
+)
+
 // Condition types of a ClusterConnection.
 const (
 	// ConditionReady is True when Jobs can be sent to the target and their
@@ -18,8 +33,8 @@ const (
 	ConditionAuthorized = "Authorized"
 	// ConditionSynced is True when the manager's view of the target is
 	// complete and kept up to date. PooledJobs have it too: there it is True
-	// while their cluster's is, and Unknown, with the time of the last contact,
-	// while it is not.
+	// while their cluster's is, Unknown, with the time of the last contact,
+	// while it is not, and False after the run was moved, while it has no Job.
 	ConditionSynced = "Synced"
 )
 
@@ -116,8 +131,8 @@ const (
 	// spec.clusterSelector selects can be used; the message says why for each. The
 	// run starts by itself when one can.
 	ReasonNoClusterMatches = "NoClusterMatches"
-	// ReasonClusterFenced surfaces when a person has stated that the cluster is
-	// fenced. Nothing is sent there.
+	// ReasonClusterFenced surfaces, on the ClusterConnection, too, when a person has
+	// stated that the cluster is fenced. Nothing is sent there.
 	ReasonClusterFenced = "ClusterFenced"
 	// ReasonFailedOver surfaces when the run was moved away from a cluster, on an Event,
 	// too; the message says why.
@@ -131,8 +146,8 @@ const (
 	// ReasonNamespaceNotWatched surfaces when the target namespace is not among
 	// the ClusterConnection's spec.namespaces.
 	ReasonNamespaceNotWatched = "NamespaceNotWatched"
-	// ReasonCreating surfaces when a run should end and it is not known yet
-	// whether an earlier request created the remote Job all the same.
+	// ReasonCreating surfaces while it is not known whether a request created the
+	// remote Job.
 	ReasonCreating = "Creating"
 	// ReasonCreated surfaces when the remote Job exists and none of its Pods
 	// has started.
@@ -160,6 +175,14 @@ const (
 	// ReasonCancelled surfaces when the run was stopped because of spec.cancel.
 	// Final.
 	ReasonCancelled = "Cancelled"
+	// ReasonCancelling surfaces while spec.cancel is set and the run has not ended.
+	ReasonCancelling = "Cancelling"
+	// ReasonChangeRefused surfaces when the target refused to have the remote Job
+	// cancelled, suspended, resumed or deleted; the message is the target's. The run
+	// goes on, and it is tried again.
+	ReasonChangeRefused = "ChangeRefused"
+	// ReasonReconciled surfaces when nothing is waited for any more.
+	ReasonReconciled = "Reconciled"
 	// ReasonSuspended surfaces while the remote Job is suspended.
 	ReasonSuspended = "Suspended"
 	// ReasonResumed surfaces when the remote Job was resumed.

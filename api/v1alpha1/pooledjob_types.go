@@ -11,10 +11,10 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=pj
-// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.status.clusterName`
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.*.clusterName`,description="Cluster that was asked for, or was chosen"
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Exit Code",type=integer,JSONPath=`.status.result.exitCode`
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.result.reason`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Dispatched",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Dispatched")].reason`
 // +kubebuilder:printcolumn:name="Failed",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Failed")].reason`
@@ -32,8 +32,10 @@ type PooledJob struct {
 	// +required
 	Spec PooledJobSpec `json:"spec,omitzero"`
 
-	// status is how the run goes.
+	// status is how the run goes. Until the manager has seen the PooledJob it is
+	// Pending, with observedGeneration -1.
 	// +optional
+	// +default={"observedGeneration":-1,"phase":"Pending"}
 	Status PooledJobStatus `json:"status,omitzero"`
 }
 
@@ -196,7 +198,8 @@ const (
 // +kubebuilder:validation:MinProperties=1
 type PooledJobStatus struct {
 	// conditions are Accepted, Dispatched, Synced, for a run that was suspended
-	// Suspended, and in the end Complete or Failed.
+	// Suspended, for one that had to wait Reconciling, and in the end Complete, or
+	// Failed and Stalled. None is taken off again.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -204,9 +207,24 @@ type PooledJobStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
+	// observedGeneration is the metadata.generation that the status is up to date
+	// with; -1 before the manager has seen the PooledJob. A deletion is not counted.
+	// +optional
+	// +kubebuilder:validation:Minimum=-1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
 	// phase is Pending, Running, Suspended, Succeeded or Failed.
 	// +optional
 	Phase PooledJobPhase `json:"phase,omitempty"`
+
+	// reason is why the run is as it is, in one word: what keeps it from its Job or
+	// its Pods from running, why the status may be out of date, or how it ended. It
+	// is derived with the phase, from the conditions and the result, which say more.
+	// Before the run has ended any other reason comes before Created and Started.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Reason string `json:"reason,omitempty"`
 
 	// clusterName is the ClusterConnection that the run is bound to.
 	// +optional

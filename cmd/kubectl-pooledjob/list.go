@@ -142,7 +142,7 @@ func jobTable(jobs []v1alpha1.PooledJob, all bool) *metav1.Table {
 			target = ref.Namespace + "/" + ref.Name
 		}
 		cells := []any{
-			job.Name, clusterCell(job), string(job.Status.Phase), exit, reasonOf(job), age(job.CreationTimestamp),
+			job.Name, clusterCell(job), string(job.Status.Phase), exit, job.Status.Reason, age(job.CreationTimestamp),
 			target, printable(stateOf(job)),
 		}
 		if all {

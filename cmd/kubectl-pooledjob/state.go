@@ -20,9 +20,9 @@ func finished(job *v1alpha1.PooledJob) bool {
 // would call the same have the same words.
 func stateOf(job *v1alpha1.PooledJob) string {
 	status := &job.Status
-	obstacle := func(conditionType string) string {
+	said := func(conditionType string, is metav1.ConditionStatus) string {
 		c := meta.FindStatusCondition(status.Conditions, conditionType)
-		if c == nil || c.Status == metav1.ConditionTrue {
+		if c == nil || c.Status != is {
 			return ""
 		}
 		return c.Reason + ": " + c.Message
@@ -32,12 +32,16 @@ func stateOf(job *v1alpha1.PooledJob) string {
 		return endOf(job)
 	case len(status.Conditions) == 0:
 		return "waits for the manager"
-	case obstacle(v1alpha1.ConditionAccepted) != "":
-		return "waits: " + obstacle(v1alpha1.ConditionAccepted)
-	case obstacle(v1alpha1.ConditionSynced) != "":
-		return "no contact with " + clusterOf(job) + ": " + obstacle(v1alpha1.ConditionSynced)
-	case obstacle(v1alpha1.ConditionDispatched) != "":
-		return "waits for " + clusterOf(job) + ": " + obstacle(v1alpha1.ConditionDispatched)
+	case said(v1alpha1.ConditionAccepted, metav1.ConditionFalse) != "":
+		return "waits: " + said(v1alpha1.ConditionAccepted, metav1.ConditionFalse)
+	case said(v1alpha1.ConditionSynced, metav1.ConditionUnknown) != "":
+		return "no contact with " + clusterOf(job) + ": " + said(v1alpha1.ConditionSynced, metav1.ConditionUnknown)
+	case said(v1alpha1.ConditionDispatched, metav1.ConditionFalse) != "":
+		return "waits for " + clusterOf(job) + ": " + said(v1alpha1.ConditionDispatched, metav1.ConditionFalse)
+	case status.Reason == v1alpha1.ReasonChangeRefused || status.Reason == v1alpha1.ReasonTargetError:
+		return "goes on on " + clusterOf(job) + ": " + said(v1alpha1.ConditionReconciling, metav1.ConditionTrue)
+	case status.Reason == v1alpha1.ReasonCancelling:
+		return "is being cancelled on " + clusterOf(job)
 	case status.Phase == v1alpha1.PooledJobSuspended:
 		return "suspended on " + clusterOf(job)
 	case status.Result.Reason != "" && status.Result.ExitCode == nil:
@@ -70,31 +74,6 @@ func endOf(job *v1alpha1.PooledJob) string {
 		}
 	}
 	return b.String()
-}
-
-// reasonOf is the reason that a person looks for first.
-func reasonOf(job *v1alpha1.PooledJob) string {
-	conditions := job.Status.Conditions
-	for _, conditionType := range []string{v1alpha1.ConditionDeleting, v1alpha1.ConditionFailed} {
-		if c := meta.FindStatusCondition(conditions, conditionType); c != nil && c.Status == metav1.ConditionTrue {
-			return c.Reason
-		}
-	}
-	if finished(job) {
-		return job.Status.Result.Reason
-	}
-	for _, conditionType := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionSynced, v1alpha1.ConditionDispatched} {
-		if c := meta.FindStatusCondition(conditions, conditionType); c != nil && c.Status != metav1.ConditionTrue {
-			return c.Reason
-		}
-	}
-	if job.Status.Result.Reason != "" {
-		return job.Status.Result.Reason
-	}
-	if c := meta.FindStatusCondition(conditions, v1alpha1.ConditionDispatched); c != nil {
-		return c.Reason
-	}
-	return ""
 }
 
 // clusterOf names the cluster of a run, as far as it is known.

@@ -18,9 +18,11 @@ type Writer struct {
 	job    *v1alpha1.PooledJob
 	now    metav1.Time
 	before []metav1.Condition
-	// warned and trouble are what Warned and Explain said.
-	warned  string
-	trouble v1alpha1.Result
+	// warned, trouble and unfulfilled are what Warned, Explain and Unfulfilled said.
+	warned      string
+	trouble     v1alpha1.Result
+	unfulfilled obstacle
+	observed    bool
 }
 
 // NewWriter returns a Writer for job's status at the given time.
@@ -66,23 +68,6 @@ func (w *Writer) Found(remote *batchv1.Job) {
 	}
 }
 
-// Phase derives the phase from the conditions.
-func Phase(status *v1alpha1.PooledJobStatus) v1alpha1.PooledJobPhase {
-	dispatched := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
-	switch {
-	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionComplete):
-		return v1alpha1.PooledJobSucceeded
-	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionFailed):
-		return v1alpha1.PooledJobFailed
-	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionSuspended):
-		return v1alpha1.PooledJobSuspended
-	case dispatched != nil && dispatched.Status == metav1.ConditionTrue && dispatched.Reason == v1alpha1.ReasonStarted:
-		return v1alpha1.PooledJobRunning
-	default:
-		return v1alpha1.PooledJobPending
-	}
-}
-
 // Accepted records whether the run is permitted.
 func (w *Writer) Accepted(status metav1.ConditionStatus, reason, message string) {
 	w.set(v1alpha1.ConditionAccepted, status, reason, message)
@@ -123,9 +108,16 @@ func (w *Writer) Move(message string) {
 	if Finished(status) {
 		return
 	}
-	*status = v1alpha1.PooledJobStatus{Conditions: status.Conditions, Attempt: status.Attempt + 1}
-	for _, kind := range []string{v1alpha1.ConditionSynced, v1alpha1.ConditionSuspended} {
-		meta.RemoveStatusCondition(&status.Conditions, kind)
+	*status = v1alpha1.PooledJobStatus{
+		ObservedGeneration: status.ObservedGeneration, Conditions: status.Conditions, Attempt: status.Attempt + 1,
+	}
+	for kind, words := range map[string]string{
+		v1alpha1.ConditionSynced:    "The run has no remote Job on another cluster yet.",
+		v1alpha1.ConditionSuspended: "The remote Job was suspended on an earlier cluster.",
+	} {
+		if meta.FindStatusCondition(status.Conditions, kind) != nil {
+			w.set(kind, metav1.ConditionFalse, v1alpha1.ReasonFailedOver, words)
+		}
 	}
 	w.set(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonFailedOver, message)
 }
@@ -147,8 +139,11 @@ func (w *Writer) Deleting(reason, message string) {
 	w.write(v1alpha1.ConditionDeleting, metav1.ConditionTrue, reason, message)
 }
 
-// set changes one condition of a status that is not terminal, and the phase with
-// it.
+// Unfulfilled records that the target did not make a change that was asked for. What is known of
+// the run is not touched by that.
+func (w *Writer) Unfulfilled(reason, message string) { w.unfulfilled = obstacle{reason, message} }
+
+// set changes one condition of a status that is not terminal, and what sums the status up.
 func (w *Writer) set(kind string, status metav1.ConditionStatus, reason, message string) {
 	if Finished(&w.job.Status) {
 		return

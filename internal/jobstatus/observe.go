@@ -27,6 +27,7 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	if Finished(status) {
 		return
 	}
+	w.observed = true
 	pods = controlled(remote, pods)
 	status.JobRef = v1alpha1.JobReference{Namespace: remote.Namespace, Name: remote.Name, UID: string(remote.UID)}
 	status.Active, status.Ready = count(remote.Status.Active), count(ready(pods))
