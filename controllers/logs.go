@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -113,15 +114,24 @@ func (l *Logs) Run(ctx context.Context, namespace, name string) (logserver.Run, 
 		UID: string(job.UID), Connection: job.Status.ClusterName, ClusterUID: job.Status.ClusterUID,
 		Ended: jobstatus.Finished(&job.Status), State: stateOf(job),
 	}
+	if run.Ended {
+		run.Speaker, run.Stopped = job.Status.Result.PodName, wasStopped(job)
+	}
 	if ref := job.Status.JobRef; jobstatus.Dispatched(&job.Status) {
 		run.Namespace, run.JobUID = ref.Namespace, string(ref.UID)
 	}
 	return run, nil
 }
 
+// wasStopped reports whether a run ended because it was stopped.
+func wasStopped(job *v1alpha1.PooledJob) bool {
+	failed := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionFailed)
+	return failed != nil && (failed.Reason == v1alpha1.ReasonCancelled || failed.Reason == batchv1.JobReasonDeadlineExceeded)
+}
+
 // stateOf says in a sentence how a run stands.
 func stateOf(job *v1alpha1.PooledJob) string {
-	if job.Status.Phase == "" {
+	if len(job.Status.Conditions) == 0 {
 		return "The manager has not seen it yet."
 	}
 	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionFailed} {

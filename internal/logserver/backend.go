@@ -28,8 +28,11 @@ type Run struct {
 	// Namespace is that of the Job, and JobUID is the Job's; empty while it is not known
 	// to exist.
 	Namespace, JobUID string
-	// Ended tells that the run has its result.
-	Ended bool
+	// Ended tells that the run has its result, and Stopped that it was stopped for that: the
+	// Job controller then deletes its Pods.
+	Ended, Stopped bool
+	// Speaker is the Pod that the result is from; empty if there is none.
+	Speaker string
 	// State says in a sentence how the run stands, for a client that gets no log.
 	State string
 }

@@ -81,6 +81,7 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 	if err := r.checkChoice(run, podsOf(run, pods)); err != nil {
 		return false, err
 	}
+	r.preferSpeaker(podsOf(run, pods))
 	v := newView(run)
 	if run.sameJob(r.run) { // else the request was there before any of its Pods
 		v.began = podsOf(run, pods)
@@ -160,6 +161,15 @@ func (r *reading) refresh(ctx context.Context, target Target, v *view) {
 			}
 			pause(ctx, r.timing.pause)
 		}
+	}
+}
+
+// preferSpeaker follows, of a run that had ended before anybody followed it, the Pod that read would
+// read. (One who goes on from a time has followed others before.)
+func (r *reading) preferSpeaker(pods []*corev1.Pod) {
+	fresh := r.run.Ended && r.query.sinceTime == nil && r.query.pod == "" && !r.query.allPods
+	if fresh && podNamed(pods, r.run.Speaker) != nil {
+		r.query.pod = r.run.Speaker
 	}
 }
 

@@ -101,6 +101,8 @@ func noLog(name string, run Run) error {
 	switch {
 	case run.Ended && run.JobUID == "":
 		return notFound(name, fmt.Sprintf("PooledJob %q has no log: it never had a Pod. %s", name, run.State))
+	case run.Stopped:
+		return notFound(name, fmt.Sprintf("PooledJob %q has no log any more: its Pods were deleted when the run was stopped, and their log with them. %s", name, run.State))
 	case run.Ended:
 		return notFound(name, fmt.Sprintf("the Pods of PooledJob %q are gone from the cluster, and their log with them; "+
 			"status.result has the last lines of a container that failed. %s", name, run.State))

@@ -60,10 +60,13 @@ func (r *reading) choose(pods []*corev1.Pod) ([]*corev1.Pod, error) {
 		return []*corev1.Pod{named}, nil
 	case len(pods) == 0:
 		return nil, noLog(r.name, r.run)
-	case !r.query.allPods:
-		return pods[len(pods)-1:], nil
+	case r.query.allPods:
+		return pods, nil
 	}
-	return pods, nil
+	if speaker := podNamed(pods, r.run.Speaker); speaker != nil {
+		return []*corev1.Pod{speaker}, nil
+	}
+	return pods[len(pods)-1:], nil
 }
 
 // readPod sends the log of one Pod as the target gives it.

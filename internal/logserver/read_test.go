@@ -21,7 +21,12 @@ func TestReading(t *testing.T) {
 		want       string
 		code       int32
 	}{
-		"the newest Pod":                 {change: none, want: "c\nd\n"},
+		"the newest Pod":                  {change: none, want: "c\nd\n"},
+		"the Pod that the result is from": {change: func(f *fake) { f.run.Ended, f.run.Speaker = true, "p0" }, want: "a\nb\n"},
+		"the same, followed":              {parameters: "follow=true", change: func(f *fake) { f.run.Ended, f.run.Speaker = true, "p0" }, want: "a\nb\n"},
+		"the newest, for the Pod that the result is from is gone": {change: func(f *fake) { f.run.Ended, f.run.Speaker = true, "p7" }, want: "c\nd\n"},
+		"no Pods any more, after a cancel": {change: func(f *fake) { f.pods, f.run.Ended, f.run.Stopped = nil, true, true },
+			want: `its Pods were deleted when the run was stopped, and their log with them`, code: 404},
 		"one that is named":              {parameters: "pod=p0", change: none, want: "a\nb\n"},
 		"all":                            {parameters: "allPods=true", change: none, want: "[p0] a\n[p0] b\n[p1] c\n[p1] d\n"},
 		"some bytes":                     {parameters: "limitBytes=3", change: none, want: "c\nd"},
