@@ -41,7 +41,9 @@ type attendant struct {
 	uid      types.UID // of the run; another run of its name is not ours
 	progress *progress
 	out      io.Writer
-	signals  <-chan os.Signal
+	// allPods has the output of all Pods shown, each line with its Pod.
+	allPods bool
+	signals <-chan os.Signal
 
 	mu        sync.Mutex
 	interrupt os.Signal // the first signal, if one came
@@ -190,7 +192,7 @@ func (a *attendant) log(ctx context.Context) {
 	open, err := a.hub.logs(a.key)
 	if err == nil {
 		f := &follower{
-			open: open, options: logOptions{follow: true, tail: -1, limit: -1}, patient: true,
+			open: open, options: logOptions{follow: true, tail: -1, limit: -1, allPods: a.allPods}, patient: true,
 			ended: func(context.Context) bool { return a.over() },
 			broken: func(err error) {
 				if !a.over() {

@@ -34,7 +34,7 @@ var _ = Describe("Someone with rights in one namespace of the hub only", func() 
 		session = dev("list")
 		Expect(session).To(gexec.Exit(0))
 		Expect(stdout(session)).To(MatchRegexp(`(?m)^NAME +CLUSTER +PHASE +EXIT CODE +REASON +AGE`))
-		Expect(stdout(session)).To(MatchRegexp(`(?m)^%s +%s +Failed +3 +BackoffLimitExceeded +\d+s`, name, ordinal))
+		Expect(stdout(session)).To(MatchRegexp(`(?m)^%s +%s +Failed +3 +Error +\d+s`, name, ordinal))
 
 		session = dev("cancel", name)
 		Expect(session).To(gexec.Exit(0))
@@ -95,10 +95,39 @@ var _ = Describe("list", func() {
 		Expect(stdout(dev("list", name, "--no-headers"))).To(HavePrefix(name))
 		Expect(dev("cancel", name)).To(gexec.Exit(0))
 
-		session := dev("list", "-l", "app=none")
+		By("waiting for those that have a label")
+		session := dev("wait", "-l", "app=list")
+		Expect(session).To(gexec.Exit(1))
+		Expect(stdout(session)).To(MatchRegexp(`^pooledjob.pooledjob.io/%s failed, Cancelled: `, name))
+
+		session = dev("list", "-l", "app=none")
 		Expect(session).To(gexec.Exit(0))
 		Expect(stdout(session)).To(BeEmpty())
 		Expect(stderr(session)).To(Equal("No PooledJobs found in namespace " + team + ".\n"))
+	})
+
+	It("sorts", func() {
+		for _, name := range []string{"sorted-a", "sorted-b", "sorted-c"} {
+			cluster := map[string]string{"sorted-a": "nowhere-2", "sorted-b": "nowhere-3", "sorted-c": "nowhere-1"}[name]
+			Expect(dev("run", name, "--image", "b", "--cluster", cluster, "--labels", "app=sorted", "--detach")).To(gexec.Exit(0))
+		}
+		for _, path := range []string{".spec.clusterName", "{.spec.clusterName}", "spec.clusterName"} {
+			Expect(strings.Fields(stdout(dev("list", "-l", "app=sorted", "-o", "name", "--sort-by", path)))).To(Equal([]string{
+				"pooledjob.pooledjob.io/sorted-c", "pooledjob.pooledjob.io/sorted-a", "pooledjob.pooledjob.io/sorted-b",
+			}))
+		}
+		Expect(dev("cancel", "sorted-a", "sorted-b", "sorted-c")).To(gexec.Exit(0))
+	})
+
+	It("goes on with each change until it is interrupted", func(ctx context.Context) {
+		session := plug(developer, inTeam("list", "-l", "app=watched", "-w", "--unfinished")...)
+		Consistently(session, "500ms").ShouldNot(gexec.Exit())
+		name := uniqueName("watched")
+		Expect(dev(runArgs(name, behaviour(1, 3), "--labels", "app=watched", "--detach")...)).To(gexec.Exit(0))
+		Eventually(session.Out.Contents).Should(ContainSubstring("Error"))
+		Expect(stdout(session)).To(MatchRegexp(`^NAME +CLUSTER +PHASE .*\n(%[1]s +%[2]s +Pending .*\n)+(%[1]s +%[2]s +Running .*\n)+(%[1]s +%[2]s +Failed +3 +Error .*\n)$`, name, ordinal))
+		session.Interrupt()
+		Eventually(session).Should(gexec.Exit())
 	})
 
 	DescribeTable("and the others say what is wrong", func(words string, args ...string) {
@@ -111,6 +140,10 @@ var _ = Describe("list", func() {
 		Entry("wait for nothing", `there is no PooledJob "gone" in this namespace`, "wait", "gone"),
 		Entry("cancel nothing", `there is no PooledJob "gone" in this namespace`, "cancel", "gone"),
 		Entry("rerun nothing", `there is no PooledJob "gone" in this namespace`, "rerun", "gone"),
+		Entry("no such label", "no PooledJob in namespace "+team+" has the labels app=nobody", "wait", "-l", "app=nobody"),
+		Entry("a name and a label", "give names, or labels with -l, not both", "wait", "a", "-l", "b=c"),
+		Entry("an order that is none", "--sort-by: ", "list", "--sort-by", "{.a[}"),
+		Entry("a watch of objects", "--watch prints a table", "list", "-w", "-o", "yaml"),
 		Entry("no name", "give the name of a PooledJob", "wait"),
 		Entry("two names", "give the name of a PooledJob, not 2", "logs", "a", "b"),
 		Entry("an unknown format", `unable to match a printer suitable for the output format "xml"`, "list", "-o", "xml"),

@@ -97,13 +97,13 @@ func firstChanged(cmd *cobra.Command, flags *pflag.FlagSet) (changed string) {
 
 // createOrFind creates a PooledJob or, when the same one exists and has not ended, finds
 // it again.
-func createOrFind(ctx context.Context, hub *cluster, wanted *v1alpha1.PooledJob, dryRun bool) (job *v1alpha1.PooledJob, done string, err error) {
-	options := []client.CreateOption{client.FieldOwner(fieldOwner), client.FieldValidation(metav1.FieldValidationStrict)}
-	if dryRun {
-		options = append(options, client.DryRunAll)
+func createOrFind(ctx context.Context, hub *cluster, wanted *v1alpha1.PooledJob, options *startOptions) (job *v1alpha1.PooledJob, done string, err error) {
+	how := []client.CreateOption{client.FieldOwner(fieldOwner), client.FieldValidation(metav1.FieldValidationStrict)}
+	if options.dryRun == dryRunServer {
+		how = append(how, client.DryRunAll)
 	}
 	job = wanted.DeepCopy()
-	err = hub.Create(ctx, job, options...)
+	err = hub.Create(ctx, job, how...)
 	if !apierrors.IsAlreadyExists(err) {
 		return job, "created", err
 	}
@@ -115,7 +115,7 @@ func createOrFind(ctx context.Context, hub *cluster, wanted *v1alpha1.PooledJob,
 	if err != nil {
 		return nil, "", err
 	}
-	return existing, "found again", mayRejoin(existing, same)
+	return existing, "found again", mayRejoin(existing, same, options.takeResult)
 }
 
 // asStored is what is wanted as the API server would store it: it fills in defaults, which
@@ -131,7 +131,7 @@ func asStored(ctx context.Context, hub *cluster, existing, wanted *v1alpha1.Pool
 }
 
 // mayRejoin tells whether an existing run is the one that is wanted; if not, what to do.
-func mayRejoin(existing, wanted *v1alpha1.PooledJob) error {
+func mayRejoin(existing, wanted *v1alpha1.PooledJob, takeResult bool) error {
 	name, namespace := existing.Name, existing.Namespace
 	difference, err := specDifference(existing, wanted)
 	switch {
@@ -143,6 +143,8 @@ func mayRejoin(existing, wanted *v1alpha1.PooledJob) error {
 	case difference != "":
 		return fmt.Errorf("the name %s is taken by a run with another %s: take another name, or delete that run with `kubectl delete pooledjob %s -n %s`",
 			name, difference, name, namespace)
+	case takeResult && existing.Status.Phase == v1alpha1.PooledJobSucceeded:
+		return nil
 	case finished(existing):
 		return fmt.Errorf("the run %s has ended (%s): run it again with `kubectl pooledjob rerun %s -n %s`, or delete it with `kubectl delete pooledjob %s -n %s`",
 			name, printable(endOf(existing)), name, namespace, name, namespace)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,8 +29,8 @@ type tableOptions struct {
 
 type listOptions struct {
 	tableOptions
-	all, unfinished   bool
-	selector, cluster string
+	all, unfinished, watch    bool
+	selector, cluster, sortBy string
 }
 
 func newList(p *plugin) *cobra.Command {
@@ -41,7 +42,9 @@ func newList(p *plugin) *cobra.Command {
 		Example: "  # The runs of a namespace\n" +
 			"  kubectl pooledjob list -n team-a\n\n" +
 			"  # What has not ended on one cluster, in all namespaces, with the messages\n" +
-			"  kubectl pooledjob list -A --cluster prod-eu --unfinished -o wide",
+			"  kubectl pooledjob list -A --cluster prod-eu --unfinished -o wide\n\n" +
+			"  # The newest last, and then every change\n" +
+			"  kubectl pooledjob list --sort-by .metadata.creationTimestamp -w",
 		ValidArgsFunction: p.completeMany(p.jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.list(cmd.Context(), args, options)
@@ -52,6 +55,8 @@ func newList(p *plugin) *cobra.Command {
 	flags.StringVarP(&options.selector, "selector", "l", "", "Labels of the PooledJobs.")
 	flags.StringVar(&options.cluster, "cluster", "", "Only what is bound to that ClusterConnection, or asks for it.")
 	flags.BoolVar(&options.unfinished, "unfinished", false, "Only what has not ended.")
+	flags.BoolVarP(&options.watch, "watch", "w", false, "Go on with a line for each change, until interrupted.")
+	flags.StringVar(&options.sortBy, "sort-by", "", "Sort by a field, as JSONPath, such as .metadata.creationTimestamp or .status.phase.")
 	options.add(p, cmd)
 	_ = cmd.RegisterFlagCompletionFunc("cluster", p.completeWith(p.clusterNames))
 	return cmd
@@ -85,26 +90,40 @@ func (p *plugin) list(ctx context.Context, names []string, options *listOptions)
 			return fmt.Errorf("a name cannot be given with -A: give its namespace with -n")
 		}
 	}
+	wide, table := options.asTable()
+	if options.watch && !table {
+		return errors.New("--watch prints a table: leave -o out, or give -o wide")
+	}
+	listed := []client.ListOption{client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}}
 	list := &v1alpha1.PooledJobList{}
-	if err := hub.List(ctx, list, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+	if err := hub.List(ctx, list, listed...); err != nil {
 		return err
 	}
 	if err := missing(list.Items, names); err != nil {
 		return err
 	}
-	list.Items = slices.DeleteFunc(list.Items, func(job v1alpha1.PooledJob) bool {
-		return (len(names) > 0 && !slices.Contains(names, job.Name)) ||
-			(options.unfinished && finished(&job)) || (options.cluster != "" && clusterOf(&job) != options.cluster)
-	})
-	wide, ok := options.asTable()
-	if !ok {
+	list.Items = slices.DeleteFunc(list.Items, func(job v1alpha1.PooledJob) bool { return !options.shows(&job, names) })
+	if err := sortBy(list.Items, options.sortBy); err != nil {
+		return err
+	}
+	if !table {
 		return p.printObjects(options.output, list, len(names) == 1)
+	}
+	if options.watch {
+		shown := &tableWatch{hub: hub, list: listed, options: options, names: names, wide: wide, out: printers.GetNewTabWriter(p.Out)}
+		return shown.follow(ctx, list)
 	}
 	if len(list.Items) == 0 {
 		p.say("No PooledJobs found%s.", where(namespace))
 		return nil
 	}
 	return p.printTable(jobTable(list.Items, options.all), wide, options.noHeaders)
+}
+
+// shows reports whether a run is to be listed.
+func (o *listOptions) shows(job *v1alpha1.PooledJob, names []string) bool {
+	return (len(names) == 0 || slices.Contains(names, job.Name)) &&
+		(!o.unfinished || !finished(job)) && (o.cluster == "" || clusterOf(job) == o.cluster)
 }
 
 func where(namespace string) string {

@@ -139,6 +139,15 @@ var _ = Describe("logs", func() {
 		Expect(session).To(gexec.Exit(1))
 		Expect(dev("cancel", name)).To(gexec.Exit(0))
 
+		By("the Pods being gone with the run that was stopped")
+		stopped := uniqueName("stopped")
+		Expect(dev(append(runArgs(stopped, behaviour(3600, 0)), "--detach")...)).To(gexec.Exit(0))
+		podOf(ctx, stopped)
+		Expect(dev("cancel", stopped)).To(gexec.Exit(0))
+		session = dev("logs", stopped)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("its Pods were deleted when the run was stopped, and their log with them. It is Failed (Cancelled)"))
+
 		By("having no log API on the hub")
 		Expect(env.KillManager()).To(Succeed())
 		session = dev("logs", name)

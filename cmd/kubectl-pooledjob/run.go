@@ -17,8 +17,10 @@ import (
 // startOptions say what is done with a new PooledJob.
 type startOptions struct {
 	detach bool
-	dryRun dryRun
-	output *genericclioptions.PrintFlags
+	// takeResult has a run of that name that has succeeded stand for the new one.
+	takeResult bool
+	dryRun     dryRun
+	output     *genericclioptions.PrintFlags
 }
 
 type runOptions struct {
@@ -36,7 +38,9 @@ func newRun(p *plugin) *cobra.Command {
 			"Standard output has what the run writes, and nothing else; how it goes is on standard error. Ctrl-C (or\n" +
 			"SIGTERM) stops the run and waits for its end; a second one leaves at once.\n\n" +
 			"The name is the run: after this program was killed, the same command line goes on with a run that has not\n" +
-			"ended. A name that is taken by another spec, or by a run that has ended, is refused.",
+			"ended. A name that is taken by another spec, or by a run that has ended, is refused; with --take-result a\n" +
+			"run of the same spec that has succeeded stands for the new one.\n\n" +
+			"Of a run with several Pods side by side each line of the output begins with the name of its Pod.",
 		Example: "  # Run a command on the cluster prod-eu\n" +
 			"  kubectl pooledjob run hello --image busybox:1.37 --cluster prod-eu -- sh -c 'echo hello; exit 3'\n\n" +
 			"  # On any cluster with this label, with environment and resources\n" +
@@ -87,6 +91,7 @@ func (o *startOptions) add(p *plugin, cmd *cobra.Command) {
 	o.output.AddFlags(cmd)
 	o.dryRun.add(cmd)
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "Create the PooledJob only; do not follow it.")
+	cmd.Flags().BoolVar(&o.takeResult, "take-result", false, "When this run has succeeded before, take that result, with its output if the Pod still exists.")
 }
 
 func (o *startOptions) validate() error {
@@ -132,7 +137,7 @@ func (p *plugin) start(ctx context.Context, hub *cluster, job *v1alpha1.PooledJo
 	}
 	signals, release := catchSignals()
 	defer release()
-	job, done, err := createOrFind(ctx, hub, job, options.dryRun == dryRunServer)
+	job, done, err := createOrFind(ctx, hub, job, options)
 	if err != nil {
 		return err
 	}
@@ -140,7 +145,14 @@ func (p *plugin) start(ctx context.Context, hub *cluster, job *v1alpha1.PooledJo
 		return p.print(options.output, job, done, &options.dryRun)
 	}
 	key := client.ObjectKeyFromObject(job)
-	a := &attendant{hub: hub, key: key, uid: job.UID, progress: newProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals}
+	a := &attendant{hub: hub, key: key, uid: job.UID, progress: newProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}
 	a.progress.show(done)
 	return a.attend(ctx)
+}
+
+// hasSeveralPods reports whether a run has Pods side by side. (Those of retries come one after the
+// other, and are followed so.)
+func hasSeveralPods(job *v1alpha1.PooledJob) bool {
+	spec := &job.Spec.Template.Spec
+	return (spec.Parallelism != nil && *spec.Parallelism > 1) || (spec.Completions != nil && *spec.Completions > 1)
 }

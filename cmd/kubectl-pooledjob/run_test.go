@@ -11,9 +11,11 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gexec"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
 var _ = Describe("run", func() {
@@ -122,9 +124,52 @@ var _ = Describe("run", func() {
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(MatchRegexp(`^error: the run %s has ended \(succeeded.*\): .*kubectl pooledjob rerun %s`, name, name))
 
-		session = dev(runArgs(name, behaviour(0.2, 0))...)
+		By("taking its result, if it is the same run and has succeeded")
+		session = dev(append(runArgs(name, behaviour(0.1, 0)), "--take-result")...)
+		Expect(session).To(gexec.Exit(0))
+		Expect(stderr(session)).To(MatchRegexp(`%s: found again\n.*%s: succeeded after`, name, name))
+
+		session = dev(append(runArgs(name, behaviour(0.2, 0)), "--take-result")...)
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(ContainSubstring("is taken by a run with another spec.template: take another name, or delete"))
+
+		failed := uniqueName("taken")
+		Expect(dev(runArgs(failed, behaviour(0.1, 4))...)).To(gexec.Exit(4))
+		session = dev(append(runArgs(failed, behaviour(0.1, 4)), "--take-result")...)
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(MatchRegexp(`^error: the run %s has ended \(failed`, failed))
+	})
+
+	It("shows the output of all Pods that run side by side, and takes numbers for quantities", func(ctx context.Context) {
+		manifest := `apiVersion: pooledjob.io/v1alpha1
+kind: PooledJob
+metadata: {name: several}
+spec:
+  clusterName: ` + ordinal + `
+  template:
+    spec:
+      parallelism: 2
+      completions: 2
+      template:
+        metadata: {annotations: {` + localcluster.DurationAnnotation + `: 3s}}
+        spec: {restartPolicy: Never, containers: [{name: main, image: busybox, resources: {requests: {cpu: 0.5}}}]}
+`
+		session := plugWithInput(manifest, developer, "run", "-f", "-", "-n", team)
+		var pods corev1.PodList
+		Eventually(func(g Gomega) {
+			job := jobNamed(ctx, "several")(g)
+			g.Expect(target.List(ctx, &pods, client.InNamespace(team), client.MatchingLabels{v1alpha1.LabelUID: string(job.UID)})).To(Succeed())
+			g.Expect(pods.Items).To(HaveLen(2))
+		}).Should(Succeed())
+		var lines []string
+		for i := range pods.Items {
+			name := pods.Items[i].Name
+			kubelet.Log(team, name, "main").Print("hello")
+			lines = append(lines, "["+name+"] hello")
+			Expect(pods.Items[i].Spec.Containers[0].Resources.Requests.Cpu().String()).To(Equal("500m"))
+		}
+		Eventually(session).Should(gexec.Exit(0))
+		Expect(strings.Split(strings.TrimSpace(stdout(session)), "\n")).To(ConsistOf(lines))
 	})
 
 	It("finds a run again whose manifest the hub has filled in", func() {

@@ -66,10 +66,12 @@ func endOf(job *v1alpha1.PooledJob) string {
 		fmt.Fprintf(&b, ", exit code %d", *result.ExitCode)
 	}
 	if job.Status.Phase == v1alpha1.PooledJobFailed {
+		said := ""
 		if c := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionFailed); c != nil {
+			said = c.Reason
 			b.WriteString(", " + withMessage(c.Reason, c.Message))
 		}
-		if result.Reason != "" && result.Reason != v1alpha1.ResultError {
+		if result.Reason != "" && result.Reason != v1alpha1.ResultError && result.Reason != said {
 			b.WriteString(" (" + result.Reason + ")")
 		}
 	}

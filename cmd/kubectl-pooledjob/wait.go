@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,38 +18,53 @@ import (
 
 func newWait(p *plugin) *cobra.Command {
 	var timeout time.Duration
+	var selector string
 	output := p.printFlags()
 	cmd := &cobra.Command{
-		Use:   "wait NAME [NAME...]",
+		Use:   "wait NAME [NAME...] | wait -l LABELS",
 		Short: "Wait until runs have ended, and end with their exit code",
 		Long: "Wait until runs have ended, whether they succeed or fail. Changes are shown on standard error, the ends\n" +
 			"on standard output. The exit code is that of the run; of several, that of the first that failed.",
 		Example: "  # Start a run, do something else, wait for its end\n" +
 			"  kubectl pooledjob run etl-42 --image registry.example.com/etl:1.4 --cluster prod-eu --detach\n" +
 			"  kubectl pooledjob wait etl-42 --timeout 1h\n\n" +
+			"  # Wait for all runs of a day\n" +
+			"  kubectl pooledjob wait -l day=2026-11-21\n\n" +
 			"  # Print the result\n" +
 			"  kubectl pooledjob wait etl-42 -o jsonpath='{.status.result}'",
-		Args:              atLeastOne,
 		ValidArgsFunction: p.completeMany(p.jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.wait(cmd.Context(), args, timeout, output)
+			if selector != "" && len(args) > 0 {
+				return errors.New("give names, or labels with -l, not both")
+			}
+			if selector == "" {
+				if err := atLeastOne(cmd, args); err != nil {
+					return err
+				}
+			}
+			return p.wait(cmd.Context(), args, selector, timeout, output)
 		},
 	}
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "Wait for the runs that have these labels now.")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "How long to wait, for all of them together; 0 is without end.")
 	output.AddFlags(cmd)
 	return cmd
 }
 
-func (p *plugin) wait(ctx context.Context, names []string, timeout time.Duration, output *genericclioptions.PrintFlags) error {
+func (p *plugin) wait(ctx context.Context, names []string, selector string, timeout time.Duration, output *genericclioptions.PrintFlags) error {
 	hub, namespace, err := p.hub()
+	if err != nil {
+		return err
+	}
+	awaited, err := awaitedRuns(ctx, hub, namespace, names, selector)
 	if err != nil {
 		return err
 	}
 	ctx, stop := bounded(ctx, timeout)
 	defer stop()
 	var exit error
-	for _, name := range names {
-		job, err := p.await(ctx, hub, client.ObjectKey{Namespace: namespace, Name: name}, "", timeout)
+	for _, run := range awaited {
+		job, err := p.await(ctx, hub, client.ObjectKeyFromObject(run), run.UID, timeout)
 		if err != nil {
 			return err
 		}
@@ -55,7 +72,7 @@ func (p *plugin) wait(ctx context.Context, names []string, timeout time.Duration
 			none := dryRunNone
 			err = p.print(output, job, "", &none)
 		} else {
-			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", name, printable(endOf(job)))
+			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", run.Name, printable(endOf(job)))
 		}
 		if err != nil {
 			return err
@@ -65,6 +82,33 @@ func (p *plugin) wait(ctx context.Context, names []string, timeout time.Duration
 		}
 	}
 	return exit
+}
+
+// awaitedRuns are the runs to wait for: those of the names, whichever have them, or those that have
+// the labels now.
+func awaitedRuns(ctx context.Context, hub *cluster, namespace string, names []string, selector string) ([]*v1alpha1.PooledJob, error) {
+	var runs []*v1alpha1.PooledJob
+	for _, name := range names {
+		runs = append(runs, &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
+	}
+	if selector == "" {
+		return runs, nil
+	}
+	parsed, err := labels.Parse(selector)
+	if err != nil {
+		return nil, fmt.Errorf("-l: %w", err)
+	}
+	var list v1alpha1.PooledJobList
+	if err := hub.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: parsed}); err != nil {
+		return nil, err
+	}
+	if len(list.Items) == 0 {
+		return nil, fmt.Errorf("no PooledJob in namespace %s has the labels %s", namespace, selector)
+	}
+	for i := range list.Items {
+		runs = append(runs, &list.Items[i])
+	}
+	return runs, nil
 }
 
 // await shows how a run goes until it has ended. Without a UID it is the one that has the
