@@ -252,6 +252,9 @@ func (e *Env) installHub(ctx context.Context) error {
 	if _, err := envtest.InstallCRDs(e.Hub.Config(), crds); err != nil {
 		return fmt.Errorf("CRDs: %w", err)
 	}
+	if err := e.awaitServed(ctx); err != nil {
+		return fmt.Errorf("CRDs: %w", err)
+	}
 	files := []string{filepath.Join(e.Root, "config", "manager", "namespace.yaml")}
 	roles, err := filepath.Glob(filepath.Join(e.Root, "config", "rbac", "*.yaml"))
 	if err != nil {
@@ -269,6 +272,19 @@ func (e *Env) installHub(ctx context.Context) error {
 		return nil
 	}
 	return e.installLogs(ctx)
+}
+
+// awaitServed waits until the hub answers from its watch caches for what the CRDs define: while it
+// makes them, which may be after a CRD is Established, it answers watches with 429.
+func (e *Env) awaitServed(ctx context.Context) error {
+	const patience = 30 * time.Second
+	fromCache := &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = errors.Join(e.Hub.Client.List(ctx, &v1alpha1.PooledJobList{}, fromCache), e.Hub.Client.List(ctx, &v1alpha1.ClusterConnectionList{}, fromCache))
+		return last == nil, nil
+	})
+	return errors.Join(err, last)
 }
 
 // installTarget makes the identity that the manager uses on a target, and gives the
