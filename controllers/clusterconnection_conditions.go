@@ -232,8 +232,17 @@ func (w *connectionWriter) write(findings []finding, ready finding) {
 		}
 		w.set(condition.kind, f)
 	}
-	if ready.status == metav1.ConditionTrue && len(w.users) > 0 {
+	w.setReady(ready)
+}
+
+// setReady records what the conditions sum up to, and what a deleted connection is kept for.
+func (w *connectionWriter) setReady(ready finding) {
+	switch {
+	case len(w.users) == 0:
+	case ready.status == metav1.ConditionTrue:
 		ready = w.deleting()
+	default:
+		ready.message = strings.TrimSuffix(ready.message, ".") + ". " + w.deleting().message
 	}
 	w.set(v1alpha1.ConditionReady, ready)
 }
@@ -250,7 +259,7 @@ var needPerson = []string{
 func (w *connectionWriter) seal(fenced bool) {
 	status := &w.connection.Status
 	if fenced {
-		w.set(v1alpha1.ConditionReady, finding{metav1.ConditionFalse, v1alpha1.ReasonClusterFenced, fmt.Sprintf(
+		w.setReady(finding{metav1.ConditionFalse, v1alpha1.ReasonClusterFenced, fmt.Sprintf(
 			"The cluster was stated to be fenced, by annotation %s=%s. Nothing is sent there until the annotation is taken off.",
 			v1alpha1.AnnotationFenced, status.ClusterUID)})
 	}

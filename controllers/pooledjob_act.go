@@ -61,10 +61,8 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 		after, err = r.refuse(ctx, a)
 	case restore:
 		after, err = r.restore(ctx)
-	case place:
-		err = r.place(ctx)
-	case bind:
-		after, err = r.bind(ctx)
+	case place, bind:
+		after, err = r.begin(ctx, a.verb)
 	case create:
 		after, err = r.resume(ctx)
 	case observe:
@@ -166,6 +164,20 @@ func (r *run) accept() {
 		r.job.Status.ClusterName, r.job.Status.ClusterUID = r.intent.Cluster, r.intent.ClusterUID
 	}
 	r.writer.Accepted(metav1.ConditionTrue, v1alpha1.ReasonAccepted, "The ClusterConnection's access rules permit the run.")
+}
+
+// begin binds the run to a cluster, by placement or as it was asked for.
+func (r *run) begin(ctx context.Context, how verb) (time.Duration, error) {
+	tooLarge, err := r.whyTooLarge(ctx)
+	switch {
+	case err != nil:
+		return 0, client.IgnoreNotFound(err)
+	case tooLarge != "":
+		return r.refuse(ctx, action{reason: v1alpha1.ReasonTooLarge, message: tooLarge})
+	case how == place:
+		return 0, r.place(ctx)
+	}
+	return r.bind(ctx)
 }
 
 // bind records where the Job is to be, and creates it.

@@ -65,6 +65,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 		return r.Hub.Status().Patch(ctx, o, p)
 	})
 	if err != nil {
+		r.announceTooLarge(err)
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	if !finished || jobstatus.Finished(r.before) {

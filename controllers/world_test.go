@@ -84,6 +84,13 @@ func (w world) connection(g Gomega, ctx context.Context) *v1alpha1.ClusterConnec
 
 // submit creates a PooledJob, after the changes.
 func (w world) submit(ctx context.Context, changes ...func(*v1alpha1.PooledJob)) *v1alpha1.PooledJob {
+	job, err := w.trySubmit(ctx, changes...)
+	Expect(err).NotTo(HaveOccurred())
+	return job
+}
+
+// trySubmit creates a PooledJob, after the changes, if the hub takes it.
+func (w world) trySubmit(ctx context.Context, changes ...func(*v1alpha1.PooledJob)) (*v1alpha1.PooledJob, error) {
 	none := int32(0)
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.name, Name: uniqueName("job")},
@@ -101,8 +108,7 @@ func (w world) submit(ctx context.Context, changes ...func(*v1alpha1.PooledJob))
 	for _, change := range changes {
 		change(job)
 	}
-	Expect(hub.Create(ctx, job)).To(Succeed())
-	return job
+	return job, hub.Create(ctx, job)
 }
 
 // latest reads a PooledJob from the hub.

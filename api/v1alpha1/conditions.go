@@ -166,6 +166,9 @@ const (
 	// ReasonRejected surfaces when the target refused the Job itself: invalid,
 	// unknown field, or denied by admission. Final; the message is the target's.
 	ReasonRejected = "Rejected"
+	// ReasonTooLarge surfaces, on an Event, too, when the PooledJob is so large that
+	// its status might not fit into it: more than 1.25 MiB. Final.
+	ReasonTooLarge = "TooLarge"
 	// ReasonNameConflict surfaces when a Job that is not ours has the remote
 	// Job's name. It is left alone. Final.
 	ReasonNameConflict = "NameConflict"

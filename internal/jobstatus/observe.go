@@ -13,11 +13,12 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// maxConditionMessage and maxIndexes are the API's bounds on a condition's message and
-// on a list of indexes, in bytes.
 const (
-	maxConditionMessage = 32768
-	maxIndexes          = 16384
+	// maxConditionMessage bounds a condition's message, in bytes. The API takes 32768, but all of
+	// a status together has to fit into the object beside the template.
+	maxConditionMessage = 4096
+	// maxIndexes is the API's bound on a list of indexes, in bytes.
+	maxIndexes = 16384
 )
 
 // Observe records the remote Job and its Pods: of those that are given, the ones that the
