@@ -114,12 +114,19 @@ func connectionState(c *v1alpha1.ClusterConnection) (state, problem string) {
 		return "Unknown", "the manager has not looked at it yet"
 	case ready.Status != metav1.ConditionTrue:
 		return ready.Reason, ready.Message
-	case credentials != nil && (credentials.Status != metav1.ConditionTrue || credentials.Reason == v1alpha1.ReasonExpiringSoon):
-		return ready.Reason, withMessage(credentials.Reason, credentials.Message)
-	case ready.Reason == v1alpha1.ReasonConnected:
-		return v1alpha1.ConditionReady, ""
+	case credentials != nil && (credentials.Status != metav1.ConditionTrue ||
+		credentials.Reason == v1alpha1.ReasonExpiringSoon || credentials.Reason == v1alpha1.ReasonTokenRenewalFailed):
+		return readyState(ready), withMessage(credentials.Reason, credentials.Message)
 	}
-	return ready.Reason, ""
+	return readyState(ready), ""
+}
+
+// readyState is a connection that is Ready in one word.
+func readyState(ready *metav1.Condition) string {
+	if ready.Reason == v1alpha1.ReasonConnected {
+		return v1alpha1.ConditionReady
+	}
+	return ready.Reason
 }
 
 func count(n *int32) string {

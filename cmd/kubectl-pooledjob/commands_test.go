@@ -119,9 +119,9 @@ var _ = Describe("list", func() {
 		Expect(dev("cancel", "sorted-a", "sorted-b", "sorted-c")).To(gexec.Exit(0))
 	})
 
-	It("goes on with each change until it is interrupted", func(ctx context.Context) {
+	It("goes on with each change until it is interrupted", func() {
 		session := plug(developer, inTeam("list", "-l", "app=watched", "-w", "--unfinished")...)
-		Consistently(session, "500ms").ShouldNot(gexec.Exit())
+		Consistently(session, 500*time.Millisecond).ShouldNot(gexec.Exit())
 		name := uniqueName("watched")
 		Expect(dev(runArgs(name, behaviour(1, 3), "--labels", "app=watched", "--detach")...)).To(gexec.Exit(0))
 		Eventually(session.Out.Contents).Should(ContainSubstring("Error"))

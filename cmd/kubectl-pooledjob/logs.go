@@ -19,8 +19,9 @@ func newLogs(p *plugin) *cobra.Command {
 		Use:   "logs NAME [-f]",
 		Short: "Print the output of a run",
 		Long: "Print the output of a run, as `kubectl logs` does, through the hub.\n\n" +
-			"Of a run with several Pods it is the newest, unless --pod or --all-pods says otherwise. With --follow it\n" +
-			"waits for the Pod, goes on when a connection breaks, and ends when the run has.",
+			"Of a run with several Pods it is the newest or, when the run has ended, the one that its result is from,\n" +
+			"unless --pod or --all-pods says otherwise. With --follow it waits for the Pod, goes on when a connection\n" +
+			"breaks, and ends when the run has.",
 		Example: "  # Print what a run has written so far\n" +
 			"  kubectl pooledjob logs etl-42\n\n" +
 			"  # Follow it to its end\n" +
@@ -36,7 +37,7 @@ func newLogs(p *plugin) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVarP(&options.follow, "follow", "f", false, "Wait for the Pod and for further output, until the run has ended.")
 	flags.StringVarP(&options.container, "container", "c", "", "The container. Without it the only one, or the first.")
-	flags.StringVar(&options.pod, "pod", "", "The Pod, by its name on the target. Without it the newest.")
+	flags.StringVar(&options.pod, "pod", "", "The Pod, by its name on the target. Without it the newest or, of a run that has ended, the one that its result is from.")
 	flags.BoolVar(&options.allPods, "all-pods", false, "All Pods of the run; each line begins with the name of its Pod.")
 	flags.BoolVar(&options.timestamps, "timestamps", false, "Begin each line with the time when it was written.")
 	flags.BoolVarP(&options.previous, "previous", "p", false, "The container before its last restart.")
