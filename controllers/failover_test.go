@@ -578,7 +578,9 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			a.fence(ctx)
 			eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDeleting, metav1.ConditionTrue, v1alpha1.ReasonClusterFenced)))
 			a.mendLine()
-			Eventually(a.connection).WithContext(ctx).Should(beReady())
+			Eventually(func(g Gomega, ctx context.Context) *metav1.Condition {
+				return meta.FindStatusCondition(a.connection(g, ctx).Status.Conditions, v1alpha1.ConditionReachable)
+			}).WithContext(ctx).Should(HaveField("Status", metav1.ConditionTrue))
 			consistently(ctx, job).Should(haveCondition(v1alpha1.ConditionDeleting, metav1.ConditionTrue, v1alpha1.ReasonClusterFenced))
 			Expect(north.remote(ctx, job, 0).DeletionTimestamp).To(BeNil(), "nothing is sent to a fenced cluster")
 			a.unfence(ctx)
