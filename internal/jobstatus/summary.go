@@ -97,15 +97,24 @@ func (w *Writer) refused() obstacle {
 
 // sealHealth sets the conditions Reconciling and Stalled, once they have something to say.
 func (w *Writer) sealHealth(waits obstacle) {
-	conditions := &w.job.Status.Conditions
+	conditions := w.job.Status.Conditions
 	switch {
 	case waits.reason != "":
-		w.write(v1alpha1.ConditionReconciling, metav1.ConditionTrue, waits.reason, Truncate(waits.message, maxSummary))
-	case meta.IsStatusConditionTrue(*conditions, v1alpha1.ConditionReconciling):
-		w.write(v1alpha1.ConditionReconciling, metav1.ConditionFalse, v1alpha1.ReasonReconciled, "Nothing is waited for.")
+		w.health(v1alpha1.ConditionReconciling, metav1.ConditionTrue, waits)
+	case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReconciling):
+		w.health(v1alpha1.ConditionReconciling, metav1.ConditionFalse, obstacle{v1alpha1.ReasonReconciled, "Nothing is waited for."})
 	}
-	if failed := meta.FindStatusCondition(*conditions, v1alpha1.ConditionFailed); failed != nil && failed.Status == metav1.ConditionTrue {
-		w.write(v1alpha1.ConditionStalled, metav1.ConditionTrue, failed.Reason, Truncate(failed.Message, maxSummary))
+	if failed := meta.FindStatusCondition(conditions, v1alpha1.ConditionFailed); failed != nil && failed.Status == metav1.ConditionTrue {
+		w.health(v1alpha1.ConditionStalled, metav1.ConditionTrue, obstacle{failed.Reason, failed.Message})
+	}
+}
+
+// health sets a condition if it is to say something else: its generation alone is no reason to.
+func (w *Writer) health(kind string, status metav1.ConditionStatus, why obstacle) {
+	why.message = Truncate(why.message, maxSummary)
+	is := meta.FindStatusCondition(w.job.Status.Conditions, kind)
+	if is == nil || is.Status != status || is.Reason != why.reason || is.Message != why.message {
+		w.write(kind, status, why.reason, why.message)
 	}
 }
 

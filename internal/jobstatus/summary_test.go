@@ -118,6 +118,27 @@ func TestARefusedChangeIsSaidUntilTheNextLook(t *testing.T) {
 	}
 }
 
+// A deletion is a generation of its own. It must not cost a write.
+func TestSealLeavesWhatIsDeletedAsItIs(t *testing.T) {
+	for name, write := range map[string]func(w *Writer){
+		"it waits":  func(w *Writer) { w.Accepted(metav1.ConditionFalse, v1alpha1.ReasonClusterNotFound, "x") },
+		"it failed": func(w *Writer) { w.Fail(v1alpha1.ReasonRejected, "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
+			w := NewWriter(job, epoch)
+			write(w)
+			w.Seal()
+			before := job.DeepCopy()
+			job.DeletionTimestamp, job.Generation = ptr(at(1)), 2
+			NewWriter(job, epoch).Seal()
+			if diff := cmp.Diff(before.Status, job.Status); diff != "" {
+				t.Errorf("the status changed:\n%s", diff)
+			}
+		})
+	}
+}
+
 // Clients read conditions by their place in the list, and health checks go by what sums them up.
 func TestSealInAllWalks(t *testing.T) {
 	reconciled := 0
