@@ -69,13 +69,13 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 	}
 	ctx, stop := bounded(ctx, options.timeout)
 	defer stop()
-	for _, job := range asked {
-		job, err := p.await(ctx, hub, client.ObjectKeyFromObject(job), job.UID, options.timeout)
-		if err != nil {
-			return err
+	for _, end := range p.awaitAll(ctx, hub, asked, options.timeout) {
+		<-end.done
+		if end.err != nil {
+			return end.err
 		}
 		// It may have ended by itself before it was stopped.
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", job.Name, printable(endOf(job)))
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, printable(endOf(end.job)))
 	}
 	return nil
 }

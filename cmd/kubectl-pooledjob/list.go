@@ -110,7 +110,8 @@ func (p *plugin) list(ctx context.Context, names []string, options *listOptions)
 		return p.printObjects(options.output, list, len(names) == 1)
 	}
 	if options.watch {
-		shown := &tableWatch{hub: hub, list: listed, options: options, names: names, wide: wide, out: printers.GetNewTabWriter(p.Out)}
+		shown := &tableWatch{hub: hub, list: listed, options: options, names: names, wide: wide, out: printers.GetNewTabWriter(p.Out),
+			lost: func(err error) { p.say("the hub does not answer (%v); still trying", err) }}
 		return shown.follow(ctx, list)
 	}
 	if len(list.Items) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,57 +24,84 @@ type tableWatch struct {
 	options *listOptions
 	names   []string
 	wide    bool
-	out     interface { // remembers how wide the columns are
+	out     interface { // a tab writer, which remembers how wide the columns are
 		io.Writer
 		Flush() error
 	}
+	// lost is told when the hub does not answer, with the error.
+	lost func(error)
 
 	printed map[types.UID][]any // the cells of the last line of each run
 	begun   bool
+	refused int // in a row
 }
+
+// outputError is an error of the output, which ends the watch.
+type outputError struct{ error }
 
 // follow prints what was listed and then what changes, until the context ends. A hub that does not
 // answer for a while is asked again.
 func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) error {
 	t.printed = map[types.UID][]any{}
-	backoff := retries()
+	backoff, told := retries(), false
 	for {
-		err := t.print(list.Items)
-		if err == nil {
-			err = t.watch(ctx, list.ResourceVersion)
+		err := t.once(ctx, list)
+		list = nil // it is read again
+		var unwritten outputError
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // it was interrupted, which is how it ends
+		case err == nil: // the watch has expired
+			backoff, told = retries(), false
+		case errors.As(err, &unwritten) || !t.bears(err):
+			return err
+		case !told:
+			told = true
+			t.lost(err)
 		}
-		for {
-			switch {
-			case ctx.Err() != nil:
-				return nil // it was interrupted, which is how it ends
-			case err != nil && !mayPass(err):
-				return err
-			}
-			if pause(ctx, &backoff) != nil {
-				return nil
-			}
-			list = &v1alpha1.PooledJobList{}
-			if err = t.hub.List(ctx, list, t.list...); err == nil {
-				backoff = retries()
-				break
-			}
+		if pause(ctx, &backoff) != nil {
+			return nil
 		}
 	}
 }
 
-// watch prints changes for as long as the hub lets us.
-func (t *tableWatch) watch(ctx context.Context, version string) error {
-	options := append(slices.Clone(t.list), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: version}})
+// bears reports whether to try again after an error.
+func (t *tableWatch) bears(err error) bool {
+	if !isRefusal(err) {
+		return mayPass(err)
+	}
+	t.refused++
+	return t.refused < lastRefusals
+}
+
+// once prints what is listed, and changes of it for as long as the hub lets us.
+func (t *tableWatch) once(ctx context.Context, list *v1alpha1.PooledJobList) error {
+	if list == nil {
+		list = &v1alpha1.PooledJobList{}
+		if err := t.hub.List(ctx, list, t.list...); err != nil {
+			return err
+		}
+	}
+	t.forgetAllBut(list.Items)
+	if err := t.print(list.Items); err != nil {
+		return err
+	}
+	options := append(slices.Clone(t.list), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
 	events, err := t.hub.Watch(ctx, &v1alpha1.PooledJobList{}, options...)
 	if err != nil {
 		return err
 	}
 	defer events.Stop()
+	t.refused = 0
 	for event := range events.ResultChan() {
-		if event.Type == watch.Error {
+		job, ok := event.Object.(*v1alpha1.PooledJob)
+		switch {
+		case event.Type == watch.Error:
 			return apierrors.FromObject(event.Object)
-		}
-		if job, ok := event.Object.(*v1alpha1.PooledJob); ok && event.Type != watch.Deleted {
+		case !ok:
+		case event.Type == watch.Deleted:
+			delete(t.printed, job.UID)
+		default:
 			if err := t.print([]v1alpha1.PooledJob{*job}); err != nil {
 				return err
 			}
@@ -82,10 +110,17 @@ func (t *tableWatch) watch(ctx context.Context, version string) error {
 	return nil
 }
 
+// forgetAllBut drops what is known of runs that are not there any more.
+func (t *tableWatch) forgetAllBut(jobs []v1alpha1.PooledJob) {
+	maps.DeleteFunc(t.printed, func(uid types.UID, _ []any) bool {
+		return !slices.ContainsFunc(jobs, func(job v1alpha1.PooledJob) bool { return job.UID == uid })
+	})
+}
+
 // print prints the lines of runs that have changed. One that is listed no more because it has ended
 // gets a last line.
 func (t *tableWatch) print(jobs []v1alpha1.PooledJob) error {
-	table := jobTable(nil, t.options.all)
+	table, changed := jobTable(nil, t.options.all), map[types.UID][]any{}
 	for i := range jobs {
 		job := &jobs[i]
 		before, known := t.printed[job.UID]
@@ -93,27 +128,32 @@ func (t *tableWatch) print(jobs []v1alpha1.PooledJob) error {
 			continue
 		}
 		row := jobTable(jobs[i:i+1], t.options.all).Rows[0]
-		if known && sameCells(before, row.Cells) {
+		cells := t.shown(row.Cells)
+		if known && slices.Equal(before, cells) {
 			continue
 		}
-		t.printed[job.UID] = row.Cells
+		changed[job.UID] = cells
 		table.Rows = append(table.Rows, row)
 	}
 	if len(table.Rows) == 0 {
 		return nil
 	}
 	printer := printers.NewTablePrinter(printers.PrintOptions{Wide: t.wide, NoHeaders: t.options.noHeaders || t.begun})
+	if err := errors.Join(printer.PrintObj(table, t.out), t.out.Flush()); err != nil {
+		return outputError{err}
+	}
 	t.begun = true
-	return errors.Join(printer.PrintObj(table, t.out), t.out.Flush())
+	maps.Copy(t.printed, changed)
+	return nil
 }
 
-// sameCells reports whether two lines say the same, but for the age.
-func sameCells(a, b []any) bool {
-	return slices.Equal(withoutAge(a), withoutAge(b))
-}
-
-func withoutAge(cells []any) []any {
-	cells = slices.Clone(cells)
-	cells[len(cells)-3] = "" // before the two columns of -o wide
-	return cells
+// shown are the cells of a line by which it differs from another: those of -o wide, which come last,
+// only if they are printed, and not the age before them.
+func (t *tableWatch) shown(cells []any) []any {
+	const wideColumns = 2
+	shown := slices.Clone(cells[:len(cells)-wideColumns-1])
+	if t.wide {
+		shown = append(shown, cells[len(cells)-wideColumns:]...)
+	}
+	return shown
 }

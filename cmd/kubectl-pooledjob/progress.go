@@ -33,6 +33,13 @@ func newProgress(out io.Writer, name string) *progress {
 	return p
 }
 
+// noSpinner leaves the screen to several runs, each with its lines.
+func (p *progress) noSpinner() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.output = true
+}
+
 // show writes a state, unless it is the last one.
 func (p *progress) show(state string) {
 	p.mu.Lock()

@@ -63,6 +63,7 @@ func newRun(p *plugin) *cobra.Command {
 	addJobFlags(cmd.Flags(), &options.job)
 	cmd.Flags().StringSliceVarP(&options.files.Filenames, "filename", "f", nil, "File with the manifest of one PooledJob; - is standard input. NAME replaces the name in it.")
 	options.add(p, cmd)
+	cmd.Flags().BoolVar(&options.takeResult, "take-result", false, "When this run has succeeded before, take that result, with its output if the Pod still exists.")
 	cmd.MarkFlagsMutuallyExclusive("cluster", "cluster-selector")
 	_ = cmd.RegisterFlagCompletionFunc("cluster", p.completeWith(p.clusterNames))
 	return cmd
@@ -91,7 +92,6 @@ func (o *startOptions) add(p *plugin, cmd *cobra.Command) {
 	o.output.AddFlags(cmd)
 	o.dryRun.add(cmd)
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "Create the PooledJob only; do not follow it.")
-	cmd.Flags().BoolVar(&o.takeResult, "take-result", false, "When this run has succeeded before, take that result, with its output if the Pod still exists.")
 }
 
 func (o *startOptions) validate() error {

@@ -32,6 +32,8 @@ func stateOf(job *v1alpha1.PooledJob) string {
 		return endOf(job)
 	case len(status.Conditions) == 0:
 		return "waits for the manager"
+	case said(v1alpha1.ConditionDeleting, metav1.ConditionTrue) != "":
+		return "is being deleted: " + said(v1alpha1.ConditionDeleting, metav1.ConditionTrue)
 	case said(v1alpha1.ConditionAccepted, metav1.ConditionFalse) != "":
 		return "waits: " + said(v1alpha1.ConditionAccepted, metav1.ConditionFalse)
 	case said(v1alpha1.ConditionSynced, metav1.ConditionUnknown) != "":
@@ -42,6 +44,8 @@ func stateOf(job *v1alpha1.PooledJob) string {
 		return "goes on on " + clusterOf(job) + ": " + said(v1alpha1.ConditionReconciling, metav1.ConditionTrue)
 	case status.Reason == v1alpha1.ReasonCancelling:
 		return "is being cancelled on " + clusterOf(job)
+	case status.Reason == v1alpha1.ReasonSuspending:
+		return "is being suspended on " + clusterOf(job)
 	case status.Phase == v1alpha1.PooledJobSuspended:
 		return "suspended on " + clusterOf(job)
 	case status.Result.Reason != "" && status.Result.ExitCode == nil:

@@ -63,25 +63,56 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 	ctx, stop := bounded(ctx, timeout)
 	defer stop()
 	var exit error
-	for _, run := range awaited {
-		job, err := p.await(ctx, hub, client.ObjectKeyFromObject(run), run.UID, timeout)
-		if err != nil {
-			return err
+	for _, end := range p.awaitAll(ctx, hub, awaited, timeout) {
+		<-end.done
+		if end.err != nil {
+			return end.err
 		}
 		if output.OutputFlagSpecified() {
 			none := dryRunNone
-			err = p.print(output, job, "", &none)
+			err = p.print(output, end.job, "", &none)
 		} else {
-			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", run.Name, printable(endOf(job)))
+			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, printable(endOf(end.job)))
 		}
 		if err != nil {
 			return err
 		}
 		if exit == nil {
-			exit = exitOf(job)
+			exit = exitOf(end.job)
 		}
 	}
 	return exit
+}
+
+// awaitedEnd is the end of a run, once done is closed.
+type awaitedEnd struct {
+	done chan struct{}
+	job  *v1alpha1.PooledJob
+	err  error
+}
+
+// awaitAll waits for all runs at the same time: one that has ended may be deleted before another
+// has.
+func (p *plugin) awaitAll(ctx context.Context, hub *cluster, runs []*v1alpha1.PooledJob, timeout time.Duration) []*awaitedEnd {
+	var all []*awaitedEnd
+	for _, run := range runs {
+		end := &awaitedEnd{done: make(chan struct{}), job: run}
+		all = append(all, end)
+		if finished(run) {
+			close(end.done)
+			continue
+		}
+		go func() {
+			defer close(end.done)
+			shown := newProgress(p.ErrOut, nameOf(client.ObjectKeyFromObject(run)))
+			defer shown.close()
+			if len(runs) > 1 {
+				shown.noSpinner()
+			}
+			end.job, end.err = p.await(ctx, hub, client.ObjectKeyFromObject(run), run.UID, timeout, shown)
+		}()
+	}
+	return all
 }
 
 // awaitedRuns are the runs to wait for: those of the names, whichever have them, or those that have
@@ -113,9 +144,7 @@ func awaitedRuns(ctx context.Context, hub *cluster, namespace string, names []st
 
 // await shows how a run goes until it has ended. Without a UID it is the one that has the
 // name now.
-func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, timeout time.Duration) (*v1alpha1.PooledJob, error) {
-	shown := newProgress(p.ErrOut, nameOf(key))
-	defer shown.close()
+func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, timeout time.Duration, shown *progress) (*v1alpha1.PooledJob, error) {
 	var last *v1alpha1.PooledJob
 	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.note("the hub does not answer (%v); still trying", err) }}
 	err := w.follow(ctx, func(job *v1alpha1.PooledJob) bool {
