@@ -290,7 +290,7 @@ func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, err
 		}
 		_, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
 		if err != nil {
-			return 0, &targetError{"putting the labels back on the remote Job", err, true}
+			return 0, &targetError{doing: "putting the labels back on the remote Job", err: err}
 		}
 	}
 	return informerGrace, r.observe(ctx, job)

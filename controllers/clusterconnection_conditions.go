@@ -37,8 +37,8 @@ type connectionWriter struct {
 	again time.Duration
 	// renewal is what became of the renewal of the token; nil if nobody asked for it.
 	renewal *renewal
-	// current tells that the conditions are those of the present spec.
-	current bool
+	// ready is what the conditions sum up to; nil while they stay as they were.
+	ready *finding
 }
 
 // finding is what is known of one condition.
@@ -221,7 +221,6 @@ func (w *connectionWriter) deleting() finding {
 
 // write records a finding for each of connectionConditions, and what they sum up to.
 func (w *connectionWriter) write(findings []finding, ready finding) {
-	w.current = true
 	for i, condition := range connectionConditions {
 		f := findings[i]
 		if f == works {
@@ -232,7 +231,7 @@ func (w *connectionWriter) write(findings []finding, ready finding) {
 		}
 		w.set(condition.kind, f)
 	}
-	w.setReady(ready)
+	w.ready = &ready
 }
 
 // setReady records what the conditions sum up to, and what a deleted connection is kept for.
@@ -247,32 +246,53 @@ func (w *connectionWriter) setReady(ready finding) {
 	w.set(v1alpha1.ConditionReady, ready)
 }
 
-// needPerson are the reasons of Ready that go away only when a person does something.
+// needPerson are the reasons that go away only when a person does something.
 var needPerson = []string{
 	v1alpha1.ReasonSecretNotFound, v1alpha1.ReasonInvalidKubeconfig, v1alpha1.ReasonCredentialsRejected,
 	v1alpha1.ReasonCredentialsExpired, v1alpha1.ReasonForbidden, v1alpha1.ReasonIdentityChanged,
-	v1alpha1.ReasonLastKubeconfig, v1alpha1.ReasonClusterFenced,
+	v1alpha1.ReasonClusterFenced,
 }
 
 // seal brings what sums the status up in line with the rest of it. It is the last that is done to
 // a status before it is written.
 func (w *connectionWriter) seal(fenced bool) {
 	status := &w.connection.Status
-	if fenced {
-		w.setReady(finding{metav1.ConditionFalse, v1alpha1.ReasonClusterFenced, fmt.Sprintf(
-			"The cluster was stated to be fenced, by annotation %s=%s. Nothing is sent there until the annotation is taken off.",
-			v1alpha1.AnnotationFenced, status.ClusterUID)})
-	}
-	ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
-	switch {
-	case ready != nil && slices.Contains(needPerson, ready.Reason):
-		w.set(v1alpha1.ConditionStalled, finding{metav1.ConditionTrue, ready.Reason, ready.Message})
-	case meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil:
-		w.set(v1alpha1.ConditionStalled, finding{metav1.ConditionFalse, v1alpha1.ReasonReconciled, "Nothing has to be mended."})
-	}
-	if w.current {
+	if w.ready != nil {
 		status.ObservedGeneration = w.connection.Generation
 	}
+	before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case fenced:
+		w.ready = &finding{metav1.ConditionFalse, v1alpha1.ReasonClusterFenced, fmt.Sprintf(
+			"The cluster was stated to be fenced, by annotation %s=%s. Nothing is sent there until the annotation is taken off.",
+			v1alpha1.AnnotationFenced, status.ClusterUID)}
+	case w.ready == nil && before != nil && before.Reason == v1alpha1.ReasonClusterFenced:
+		w.ready = &connects // it is not fenced any more, and what it was before is not known
+	}
+	if w.ready != nil {
+		w.setReady(*w.ready)
+	}
+	stalled := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled)
+	if why := w.needsPerson(); why != nil {
+		w.set(v1alpha1.ConditionStalled, finding{metav1.ConditionTrue, why.Reason, why.Message})
+	} else if stalled != nil {
+		w.set(v1alpha1.ConditionStalled, finding{metav1.ConditionFalse, v1alpha1.ReasonReconciled, "Nothing has to be mended."})
+	}
+}
+
+// needsPerson is the condition that says what a person has to do; nil if nobody has to do
+// anything. A kubeconfig that could not be used for want of contact needs nobody.
+func (w *connectionWriter) needsPerson() *metav1.Condition {
+	conditions := w.connection.Status.Conditions
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	why := ready
+	if ready != nil && ready.Reason == v1alpha1.ReasonLastKubeconfig {
+		why = meta.FindStatusCondition(conditions, v1alpha1.ConditionCredentialsValid)
+	}
+	if why == nil || !slices.Contains(needPerson, why.Reason) {
+		return nil
+	}
+	return ready
 }
 
 // rollUp is the first finding that is False, else the first that is Unknown, else

@@ -65,6 +65,17 @@ func writerOf(c *v1alpha1.ClusterConnection) *connectionWriter {
 	return &connectionWriter{connection: c, now: metav1.NewTime(decisionTime), warning: testWarning}
 }
 
+// recordObserved and recordNotConnected record what the reconciler does, to the end.
+func (w *connectionWriter) recordObserved(status connpool.Status, broken *finding) {
+	w.observe(status, broken)
+	w.seal(false)
+}
+
+func (w *connectionWriter) recordNotConnected(reason, message string) {
+	w.notConnected(reason, message)
+	w.seal(false)
+}
+
 // poolStatus is what the pool knows of a connection, after the changes.
 func poolStatus(state connpool.State, changes ...func(*connpool.Status)) connpool.Status {
 	status := connpool.Status{
@@ -184,7 +195,7 @@ func TestConnectionConditions(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := newConnection()
-			writerOf(c).observe(test.status, test.broken)
+			writerOf(c).recordObserved(test.status, test.broken)
 			checkFive(t, c, test.want)
 			checkSays(t, c, v1alpha1.ConditionReady, test.says)
 			checkSays(t, c, v1alpha1.ConditionCredentialsValid, test.credential)
@@ -225,7 +236,7 @@ func TestConnectionThatExpiredWithABrokenSecretSaysThatNothingIsSent(t *testing.
 				broken = brokenOne
 			}
 			c := newConnection()
-			writerOf(c).observe(status, broken)
+			writerOf(c).recordObserved(status, broken)
 			ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
 			if ready.Status != metav1.ConditionFalse {
 				t.Errorf("Ready is %s/%s: %s", ready.Status, ready.Reason, ready.Message)
@@ -239,25 +250,25 @@ func TestConnectionThatExpiredWithABrokenSecretSaysThatNothingIsSent(t *testing.
 
 func TestConnectionWithoutOne(t *testing.T) {
 	c := newConnection()
-	writerOf(c).notConnected(v1alpha1.ReasonSecretNotFound, missingOne.message)
+	writerOf(c).recordNotConnected(v1alpha1.ReasonSecretNotFound, missingOne.message)
 	checkFive(t, c, five{"False/SecretNotFound", "False/SecretNotFound", unknown, unknown, unknown})
 	checkSays(t, c, v1alpha1.ConditionReady, []string{missingOne.message})
 }
 
 func TestConnectionStatusOfTheTarget(t *testing.T) {
 	c := newConnection()
-	writerOf(c).observe(poolStatus(connpool.Ready, ends(inAnHour)), nil)
+	writerOf(c).recordObserved(poolStatus(connpool.Ready, ends(inAnHour)), nil)
 	first := c.Status.DeepCopy()
 	first.Conditions = nil
 	want := &v1alpha1.ClusterConnectionStatus{
-		Server: testServer, KubernetesVersion: "v1.37.1", ClusterUID: "uid-1", IdentityHash: testHash,
+		ObservedGeneration: 3, Server: testServer, KubernetesVersion: "v1.37.1", ClusterUID: "uid-1", IdentityHash: testHash,
 		CredentialsExpireAt: &metav1.Time{Time: inAnHour},
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
 	// What the target once told stays, and the UID of the first cluster does.
-	writerOf(c).observe(poolStatus(connpool.IdentityChanged, func(s *connpool.Status) {
+	writerOf(c).recordObserved(poolStatus(connpool.IdentityChanged, func(s *connpool.Status) {
 		s.IdentityHash, s.KubernetesVersion, s.ClusterUID = "sha256:other", "", "uid-2"
 	}), nil)
 	if c.Status.ClusterUID != "uid-1" || c.Status.KubernetesVersion != "v1.37.1" || c.Status.IdentityHash != "sha256:other" || c.Status.CredentialsExpireAt != nil {
@@ -278,7 +289,7 @@ func TestConnectionIsLookedAtAgainWhenItsCredentialAges(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := writerOf(newConnection())
-			w.observe(poolStatus(connpool.Ready, ends(test.at)), nil)
+			w.recordObserved(poolStatus(connpool.Ready, ends(test.at)), nil)
 			if w.again != test.want {
 				t.Errorf("again after %s, not %s", w.again, test.want)
 			}
@@ -300,12 +311,12 @@ func TestConnectionKeepsItsConditionsWhileItIsConnectedAnew(t *testing.T) {
 	for name, before := range keeps {
 		t.Run(name, func(t *testing.T) {
 			c := newConnection()
-			writerOf(c).observe(before, nil)
+			writerOf(c).recordObserved(before, nil)
 			want := c.DeepCopy()
 			// After a restart the pool knows what Connect told it, and no more.
 			w := writerOf(c)
 			w.now = metav1.NewTime(decisionTime.Add(time.Minute))
-			w.observe(connpool.Status{State: connpool.Connecting, IdentityHash: testHash, Server: testServer, ExpiresAt: before.ExpiresAt}, nil)
+			w.recordObserved(connpool.Status{State: connpool.Connecting, IdentityHash: testHash, Server: testServer, ExpiresAt: before.ExpiresAt}, nil)
 			if diff := cmp.Diff(want, c); diff != "" {
 				t.Errorf("changed while connecting (-before +after):\n%s", diff)
 			}
@@ -314,8 +325,8 @@ func TestConnectionKeepsItsConditionsWhileItIsConnectedAnew(t *testing.T) {
 	for _, reason := range []string{v1alpha1.ReasonSecretNotFound, v1alpha1.ReasonInvalidKubeconfig} {
 		t.Run("not "+reason, func(t *testing.T) {
 			c := newConnection()
-			writerOf(c).notConnected(reason, "it is")
-			writerOf(c).observe(poolStatus(connpool.Connecting), nil)
+			writerOf(c).recordNotConnected(reason, "it is")
+			writerOf(c).recordObserved(poolStatus(connpool.Connecting), nil)
 			checkFive(t, c, all("Unknown/Connecting"))
 		})
 	}
@@ -326,16 +337,21 @@ func TestConnectionWritesAnUnchangedStateOnce(t *testing.T) {
 		poolStatus(connpool.Ready), poolStatus(connpool.Idle), poolStatus(connpool.Unreachable), poolStatus(connpool.Forbidden),
 		poolStatus(connpool.Ready, next(connpool.Rejected)), poolStatus(connpool.Ready, ends(inAnHour)), poolStatus(connpool.Ready, ends(anHourAgo)),
 	} {
-		c := newConnection()
-		writerOf(c).observe(status, nil)
-		want := c.DeepCopy()
-		for i := range 3 {
+		for _, fenced := range []bool{false, true} {
+			c := newConnection()
 			w := writerOf(c)
-			w.now = metav1.NewTime(decisionTime.Add(time.Duration(i) * time.Second))
 			w.observe(status, nil)
-		}
-		if diff := cmp.Diff(want, c); diff != "" {
-			t.Errorf("%s: changed (-before +after):\n%s", status.State, diff)
+			w.seal(fenced)
+			want := c.DeepCopy()
+			for i := range 3 {
+				w := writerOf(c)
+				w.now = metav1.NewTime(decisionTime.Add(time.Duration(i) * time.Second))
+				w.observe(status, nil)
+				w.seal(fenced)
+			}
+			if diff := cmp.Diff(want, c); diff != "" {
+				t.Errorf("%s, fenced: %t: changed (-before +after):\n%s", status.State, fenced, diff)
+			}
 		}
 	}
 }
@@ -344,18 +360,19 @@ func TestConnectionThatIsDeletedNamesItsPooledJobs(t *testing.T) {
 	c := newConnection()
 	w := writerOf(c)
 	w.users = []string{"a/1", "a/2", "b/3", "b/4", "b/5", "b/6"}
-	w.observe(poolStatus(connpool.Ready), nil)
+	w.recordObserved(poolStatus(connpool.Ready), nil)
 	checkFive(t, c, five{"False/Deleting", yes, yes, yes, yes})
 	checkSays(t, c, v1alpha1.ConditionReady, []string{"6 PooledJobs", "a/1, a/2, b/3, b/4, b/5, ..."})
 
 	// What keeps the PooledJobs from cleaning up comes first.
-	w.observe(poolStatus(connpool.Unreachable), nil)
+	w.recordObserved(poolStatus(connpool.Unreachable), nil)
 	checkFive(t, c, five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown})
+	checkSays(t, c, v1alpha1.ConditionReady, []string{"6 PooledJobs", "a/1, a/2, b/3, b/4, b/5, ..."})
 }
 
 func TestConnectionMessagesAreBounded(t *testing.T) {
 	c := newConnection()
-	writerOf(c).observe(poolStatus(connpool.Unreachable, func(s *connpool.Status) { s.Err = errors.New(strings.Repeat("é", 10_000)) }), nil)
+	writerOf(c).recordObserved(poolStatus(connpool.Unreachable, func(s *connpool.Status) { s.Err = errors.New(strings.Repeat("é", 10_000)) }), nil)
 	for _, condition := range c.Status.Conditions {
 		if len(condition.Message) > maxWords {
 			t.Errorf("%s has %d bytes", condition.Type, len(condition.Message))
@@ -389,10 +406,10 @@ func TestConnectionEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := newConnection()
 			if test.before.State != "" {
-				writerOf(before).observe(test.before, nil)
+				writerOf(before).recordObserved(test.before, nil)
 			}
 			after := before.DeepCopy()
-			writerOf(after).observe(test.after, nil)
+			writerOf(after).recordObserved(test.after, nil)
 			got := map[string]string{}
 			for _, n := range transitions(before, after) {
 				got[n.reason] = n.kind

@@ -698,7 +698,7 @@ func TestConditionsWithRenewal(t *testing.T) {
 			c := newConnection()
 			w := writerOf(c)
 			w.renewal = &test.renewal
-			w.observe(test.status, nil)
+			w.recordObserved(test.status, nil)
 			checkFive(t, c, test.want)
 			checkSays(t, c, v1alpha1.ConditionCredentialsValid, test.credential)
 			if w.again != test.again {

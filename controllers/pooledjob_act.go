@@ -118,6 +118,9 @@ func wasNotSent(err error) bool {
 // into no error.
 func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
 	var failed *targetError
+	if errors.As(err, &failed) && failed.changes && wasNotSent(err) {
+		r.writer.Unsent()
+	}
 	switch {
 	case errors.Is(err, connpool.ErrClosed):
 		return 0, nil

@@ -145,6 +145,19 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 		Expect(remoteJobs(w.name)(Default, ctx)).To(HaveLen(1))
 	})
 
+	It("is not said to be followed while nobody lets its Job have its labels back", func(ctx context.Context) {
+		w, t := throughTap(ctx)
+		job, remote, _ := w.running(ctx)
+		t.before.Store(answerTo(http.MethodPatch, http.StatusForbidden))
+		stripLabels(ctx, remote)
+		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobRunning),
+			haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError, ContainSubstring("putting the labels back"))))
+		t.before.Store(nil)
+		eventually(ctx, job).WithTimeout(40 * time.Second).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionTrue, v1alpha1.ReasonSynced))
+		endJob(ctx, remote, batchv1.JobComplete)
+		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
+	}, SpecTimeout(90*time.Second))
+
 	It("is not lost while its Pods are in view", func(ctx context.Context) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "a")

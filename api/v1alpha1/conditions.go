@@ -5,7 +5,7 @@ package v1alpha1
 // https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus.
 const (
 	// ConditionReconciling is True while a PooledJob is not what was asked for yet: it
-	// has no remote Job, its cluster is away, it is being cancelled, or the target
+	// has no remote Job, its cluster is away, it is being cancelled or suspended, or the target
 	// refused a change. Its reason and message are those of what it waits for. It is
 	// absent if the run never had to wait.
 	ConditionReconciling = "Reconciling"
@@ -146,8 +146,8 @@ const (
 	// ReasonNamespaceNotWatched surfaces when the target namespace is not among
 	// the ClusterConnection's spec.namespaces.
 	ReasonNamespaceNotWatched = "NamespaceNotWatched"
-	// ReasonCreating surfaces while it is not known whether a request created the
-	// remote Job.
+	// ReasonCreating surfaces while the remote Job is being created and it is not
+	// known yet whether it exists.
 	ReasonCreating = "Creating"
 	// ReasonCreated surfaces when the remote Job exists and none of its Pods
 	// has started.
@@ -180,6 +180,9 @@ const (
 	ReasonCancelled = "Cancelled"
 	// ReasonCancelling surfaces while spec.cancel is set and the run has not ended.
 	ReasonCancelling = "Cancelling"
+	// ReasonSuspending surfaces while spec.suspend is true and the remote Job is not
+	// suspended yet.
+	ReasonSuspending = "Suspending"
 	// ReasonChangeRefused surfaces when the target refused to have the remote Job
 	// cancelled, suspended, resumed or deleted; the message is the target's. The run
 	// goes on, and it is tried again.

@@ -22,7 +22,8 @@ type Writer struct {
 	warned      string
 	trouble     v1alpha1.Result
 	unfulfilled obstacle
-	observed    bool
+	// observed tells that the Job was looked at, unsent what Unsent said.
+	observed, unsent bool
 }
 
 // NewWriter returns a Writer for job's status at the given time.
@@ -142,6 +143,10 @@ func (w *Writer) Deleting(reason, message string) {
 // Unfulfilled records that the target did not make a change that was asked for. What is known of
 // the run is not touched by that.
 func (w *Writer) Unfulfilled(reason, message string) { w.unfulfilled = obstacle{reason, message} }
+
+// Unsent records that a change was not asked for, because no request could be sent: what was said of
+// it before stands.
+func (w *Writer) Unsent() { w.unsent = true }
 
 // set changes one condition of a status that is not terminal, and what sums the status up.
 func (w *Writer) set(kind string, status metav1.ConditionStatus, reason, message string) {

@@ -67,12 +67,15 @@ func (w *Writer) waitsFor() obstacle {
 		}
 		return obstacle{}
 	}
-	var undispatched, cancelling obstacle
+	var undispatched, cancelling, suspending obstacle
 	if !Dispatched(status) {
 		undispatched = obstacle{v1alpha1.ReasonCreating, "The remote Job is being created."}
 	}
 	if w.job.Spec.Cancel != nil && *w.job.Spec.Cancel {
 		cancelling = obstacle{v1alpha1.ReasonCancelling, "The run is being stopped because of spec.cancel."}
+	}
+	if suspend := w.job.Spec.Suspend; suspend != nil && *suspend && Phase(status) != v1alpha1.PooledJobSuspended {
+		suspending = obstacle{v1alpha1.ReasonSuspending, "The run is being suspended because of spec.suspend."}
 	}
 	return cmp.Or(
 		said(v1alpha1.ConditionSynced, metav1.ConditionUnknown),
@@ -81,18 +84,21 @@ func (w *Writer) waitsFor() obstacle {
 		undispatched,
 		w.refused(),
 		cancelling,
+		suspending,
 	)
 }
 
 // refused is the change that the target did not make. What was said of one stands until the Job
-// was looked at again.
+// was looked at again, or the request was sent again.
 func (w *Writer) refused() obstacle {
 	before := meta.FindStatusCondition(w.before, v1alpha1.ConditionReconciling)
-	if w.unfulfilled == (obstacle{}) && !w.observed && before != nil && before.Status == metav1.ConditionTrue &&
-		before.Reason == v1alpha1.ReasonChangeRefused {
+	if w.unfulfilled != (obstacle{}) || (w.observed && !w.unsent) || before == nil || before.Status != metav1.ConditionTrue {
+		return w.unfulfilled
+	}
+	if before.Reason == v1alpha1.ReasonChangeRefused || before.Reason == v1alpha1.ReasonTargetError {
 		return obstacle{before.Reason, before.Message}
 	}
-	return w.unfulfilled
+	return obstacle{}
 }
 
 // sealHealth sets the conditions Reconciling and Stalled, once they have something to say.
@@ -138,7 +144,8 @@ func reasonOf(status *v1alpha1.PooledJobStatus, waits obstacle) string {
 		return deleting.Reason
 	}
 	if failed := find(v1alpha1.ConditionFailed); failed != nil {
-		untold := result == "" || result == v1alpha1.ResultPodGone || result == v1alpha1.ResultAmbiguous
+		untold := result == "" || result == v1alpha1.ResultPodGone || result == v1alpha1.ResultAmbiguous ||
+			(status.Result.ExitCode != nil && *status.Result.ExitCode == 0) // it was stopped, and ended well
 		if untold || !slices.Contains(countedFailures, failed.Reason) {
 			return failed.Reason
 		}

@@ -59,6 +59,11 @@ func TestSeal(t *testing.T) {
 		}, reason: "OOMKilled", stalled: yes},
 		"no Pod to ask": {write: func(w *Writer) { w.Observe(failed(batchv1.JobReasonBackoffLimitExceeded), nil) },
 			reason: batchv1.JobReasonBackoffLimitExceeded, stalled: yes},
+		"stopped by somebody, and it ended well": {write: func(w *Writer) {
+			killed := pod("a", corev1.PodSucceeded, exit(0, 5, ""))
+			killed.DeletionTimestamp = ptr(at(4))
+			w.Observe(failed(batchv1.JobReasonBackoffLimitExceeded), []*corev1.Pod{killed})
+		}, reason: batchv1.JobReasonBackoffLimitExceeded, stalled: yes},
 		"the deadline": {write: func(w *Writer) {
 			w.Observe(failed(batchv1.JobReasonDeadlineExceeded), []*corev1.Pod{pod("a", corev1.PodFailed, exit(143, 5, ""))})
 		}, reason: v1alpha1.ResultDeadlineExceeded, stalled: yes},
@@ -110,6 +115,10 @@ func TestARefusedChangeIsSaidUntilTheNextLook(t *testing.T) {
 	}{
 		{refused, v1alpha1.ReasonChangeRefused},
 		{func(*Writer) {}, v1alpha1.ReasonChangeRefused},
+		{func(w *Writer) {
+			look(w)
+			w.Unsent()
+		}, v1alpha1.ReasonChangeRefused},
 		{look, v1alpha1.ReasonStarted},
 	} {
 		if got := reason(step.change); got != step.want {

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -104,6 +105,15 @@ var _ = Describe("A ClusterConnection", func() {
 		for _, connection := range []client.Object{first, second} {
 			Eventually(look.of).WithContext(ctx).WithArguments(connection).Should(Equal(needsPerson(v1alpha1.ReasonClusterFenced)))
 		}
+
+		By("it is written once")
+		Expect(hub.Get(ctx, client.ObjectKeyFromObject(second), second)).To(Succeed())
+		Consistently(func(g Gomega) string {
+			now := &v1alpha1.ClusterConnection{}
+			g.Expect(hub.Get(ctx, client.ObjectKeyFromObject(second), now)).To(Succeed())
+			return now.ResourceVersion
+		}, 3*time.Second).Should(Equal(second.ResourceVersion))
+
 		unfence(ctx, first)
 		for _, connection := range []client.Object{first, second} {
 			Eventually(look.of).WithContext(ctx).WithArguments(connection).Should(Equal(connected))
