@@ -3,10 +3,13 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -199,10 +202,13 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 			return 0, nil
 		}
 	}
+	deleted, after, err := r.wasDeleted(ctx)
 	switch {
-	case r.deletionSeen() && r.cancelled():
+	case err != nil || after > 0:
+		return after, err
+	case deleted && r.cancelled():
 		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone.")
-	case r.deletionSeen():
+	case deleted:
 		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again.")
 	default:
 		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
@@ -214,18 +220,50 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// deletionSeen tells whether the Job that is gone was seen to be deleted before it had ended.
-// That it left the view proves as much only together with the proof of its absence at once: a
-// Job that loses its labels leaves the view, too, and may go on.
-func (s *snapshot) deletionSeen() bool {
-	uid, gone := s.observedUID(), s.memory.gone
-	if uid != "" && s.memory.deletionSeen == uid {
-		return true
+// podsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
+const podsPause = 2 * time.Second
+
+// wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
+// be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
+// itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
+// too, may complete, and may be deleted then.) after is when it can be told, if it cannot now.
+func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
+	uid, gone, since := r.observedUID(), r.memory.gone, r.now.Sub(r.memory.goneAt)
+	switch {
+	case uid != "" && r.memory.deletionSeen == uid:
+		return true, 0, nil
+	case gone == nil || gone.UID != uid || jobstatus.Decided(gone):
+		return false, 0, nil // it was about to end, and may have
+	case !gone.DeletionTimestamp.IsZero():
+		return true, 0, nil
+	case !r.memory.goneWatched || since >= informerGrace:
+		return false, 0, nil
+	case since < podsPause:
+		return false, podsPause - since, nil
 	}
-	if gone == nil || gone.UID != uid || jobstatus.Decided(gone) {
-		return false // it was about to end, and may have
+	listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
+	if err != nil {
+		return false, 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
 	}
-	return !gone.DeletionTimestamp.IsZero() || (s.memory.goneWatched && s.now.Sub(s.memory.goneAt) < informerGrace)
+	listed = ofJob(listed, r.intent.JobName)
+	if r.showsPodThatIsGone(gone, listed) {
+		if since < podsPause+behindGrace {
+			return false, time.Second, nil
+		}
+		return false, 0, nil // how it ended is not known
+	}
+	pods := slices.Concat(listed, r.pods, r.endedPods, r.memory.gonePods)
+	return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
+}
+
+// withoutRepeats are Pods of which each comes once, as it was told of first.
+func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
+	seen := map[types.UID]bool{}
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		repeated := seen[pod.UID]
+		seen[pod.UID] = true
+		return repeated
+	})
 }
 
 // neverStarted tells whether the Job that is gone was seen not to have started when its deletion
@@ -290,10 +328,24 @@ func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, err
 		}
 		_, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
 		if err != nil {
-			return 0, &targetError{doing: "putting the labels back on the remote Job", err: err}
+			return 0, r.recoverUnlabelled(ctx, job, &targetError{doing: "putting the labels back on the remote Job", err: err})
 		}
 	}
 	return informerGrace, r.observe(ctx, job)
+}
+
+// recoverUnlabelled goes on with a Job that cannot have its labels back, as far as can be without a
+// view of it: it is looked at with each try, and a cancel reaches it.
+func (r *run) recoverUnlabelled(ctx context.Context, job *batchv1.Job, why error) error {
+	if err := r.observe(ctx, job); err != nil || jobstatus.Finished(&r.job.Status) {
+		return err
+	}
+	if r.cancelled() && !jobspec.Cancelled(job) {
+		if _, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.CancelPatch(job.UID)); err != nil {
+			return &targetError{"cancelling the remote Job", err, true}
+		}
+	}
+	return why
 }
 
 // letGoLive asks the hub's API server whether the run's Job is to be let go: then it has

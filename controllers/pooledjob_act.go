@@ -161,10 +161,15 @@ func (r *run) recordWait(a action) {
 	}
 }
 
+// nameCluster records which cluster the run is bound to.
+func (r *run) nameCluster() {
+	r.job.Status.ClusterName, r.job.Status.ClusterUID = r.intent.Cluster, r.intent.ClusterUID
+}
+
 // accept records that the access rules permit the run.
 func (r *run) accept() {
 	if r.bound {
-		r.job.Status.ClusterName, r.job.Status.ClusterUID = r.intent.Cluster, r.intent.ClusterUID
+		r.nameCluster()
 	}
 	r.writer.Accepted(metav1.ConditionTrue, v1alpha1.ReasonAccepted, "The ClusterConnection's access rules permit the run.")
 }
@@ -255,6 +260,9 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.writer.Warned(r.memory.warnings)
 	r.explainStandstill(ctx, remote, pods)
 	r.writer.Observe(remote, pods)
+	if suspend, ask := jobspec.SuspendWanted(r.job, remote); suspend && (ask || isSuspended(remote)) {
+		r.writer.Suspending() // else somebody has resumed it there
+	}
 	return nil
 }
 
@@ -262,9 +270,12 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 // not ended and that is not there any more. How that ended comes with the event of its going;
 // it is waited for as long as a watch may take.
 func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod) bool {
-	if r.now.Sub(r.memory.endedAt) > behindGrace {
-		return false
-	}
+	return r.now.Sub(r.memory.endedAt) <= behindGrace && r.showsPodThatIsGone(remote, listed)
+}
+
+// showsPodThatIsGone reports whether the view shows a Pod that has not ended, and that the target
+// does not list.
+func (r *run) showsPodThatIsGone(remote *batchv1.Job, listed []*corev1.Pod) bool {
 	return slices.ContainsFunc(r.pods, func(pod *corev1.Pod) bool {
 		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 		return !ended && metav1.IsControlledBy(pod, remote) && !slices.ContainsFunc(listed, func(other *corev1.Pod) bool { return other.UID == pod.UID })
@@ -291,6 +302,19 @@ func (r *run) clock(remote *batchv1.Job) {
 	}
 }
 
+// isUnchanged reports whether a Job is, after the answer to a patch, not as was asked for.
+func isUnchanged(a action, answer *batchv1.Job) bool {
+	switch a.doing {
+	case doingCancel:
+		return !jobspec.Cancelled(answer)
+	case doingSuspend:
+		return !isSuspended(answer)
+	case doingResume:
+		return isSuspended(answer)
+	}
+	return false
+}
+
 // patchRemote records what the Job says, and then changes it. The watch tells when that
 // has come about; the same change is not asked for again meanwhile.
 func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) {
@@ -298,12 +322,16 @@ func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) 
 		return 0, err
 	}
 	if left := r.memory.patchedAt.Add(informerGrace).Sub(r.now); left > 0 && r.memory.patch == a.patch {
+		r.writer.Unsent()
 		return left, nil
 	}
-	_, err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
+	patched, err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
 	if err != nil && !isAPIServerNotFound(err) {
 		return 0, &targetError{a.doing, err, true}
 	}
 	r.remember(func(m *memory) { m.patch, m.patchedAt = a.patch, r.now })
+	if err == nil && isUnchanged(a, patched) {
+		r.writer.Unfulfilled(v1alpha1.ReasonChangeRefused, a.doing+": the cluster took the request and left the Job as it was; a policy may undo it")
+	}
 	return earliest(informerGrace, a.after), nil
 }

@@ -71,6 +71,13 @@ const (
 	release
 )
 
+// What patchRemote is doing.
+const (
+	doingCancel  = "cancelling the remote Job"
+	doingSuspend = "suspending the remote Job"
+	doingResume  = "resuming the remote Job"
+)
+
 // action is a decision.
 type action struct {
 	verb verb
@@ -164,11 +171,11 @@ func decideObserved(s *snapshot) action {
 	case s.cancelled() && isSuspended(s.remote):
 		return action{verb: deleteRemote} // the clock of its deadline stands still
 	case s.cancelled():
-		return action{verb: patchRemote, patch: string(jobspec.CancelPatch(s.remote.UID)), doing: "cancelling the remote Job"}
+		return action{verb: patchRemote, patch: string(jobspec.CancelPatch(s.remote.UID)), doing: doingCancel}
 	case ask && suspend:
-		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, true)), doing: "suspending the remote Job"}
+		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, true)), doing: doingSuspend}
 	case ask:
-		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, false)), doing: "resuming the remote Job"}
+		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, false)), doing: doingResume}
 	case jobspec.ExpiresSoon(s.remote) && !s.memory.ttlRefused:
 		return action{verb: keepJob}
 	default:

@@ -171,6 +171,9 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 			return recheck, err
 		}
 	}
+	if r.bound {
+		r.nameCluster()
+	}
 	if r.bound && r.mayHaveSent() {
 		verdict, err := r.proveAbsence(ctx)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -145,10 +146,60 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 		Expect(remoteJobs(w.name)(Default, ctx)).To(HaveLen(1))
 	})
 
+	// answering has the target answer requests about Jobs, but for watches, with an error.
+	answering := func(t *tap, code int, methods ...string) {
+		answer := func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			if !strings.Contains(r.URL.Path, "/jobs") || r.URL.Query().Get("watch") != "" || !slices.Contains(methods, r.Method) {
+				return false
+			}
+			w.WriteHeader(code)
+			return true
+		}
+		t.before.Store(&answer)
+	}
+
+	It("does not say that its Job was deleted before it had finished, when that had lost its labels and completed", func(ctx context.Context) {
+		w, t := throughTap(ctx)
+		job, remote, pod := w.running(ctx)
+		answering(t, http.StatusServiceUnavailable, http.MethodPatch, http.MethodGet)
+		stripLabels(ctx, remote) // the watch tells of that as of a deletion
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
+		endPod(ctx, pod, 0, "")
+		endJob(ctx, remote, batchv1.JobComplete)
+		letPodsGo(ctx, remote)
+		Expect(target.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+		Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		t.before.Store(nil)
+		setSpec(ctx, job, `{"ttlSecondsAfterFinished":3600}`) // so that it is looked at without a back-off
+		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobFailed),
+			haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown)))
+	}, SpecTimeout(90*time.Second))
+
+	It("ends with its Job, and can be cancelled, also when that cannot have its labels back", func(ctx context.Context) {
+		w, t := throughTap(ctx)
+		job, remote, pod := w.running(ctx)
+		cancelled, other, _ := w.running(ctx)
+		refuse := func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+			refused := r.Method == http.MethodPatch && strings.Contains(string(body), v1alpha1.LabelHub)
+			if refused {
+				w.WriteHeader(http.StatusForbidden)
+			}
+			return refused
+		}
+		t.before.Store(&refuse)
+		stripLabels(ctx, remote)
+		stripLabels(ctx, other)
+		endPod(ctx, pod, 0, "")
+		endJob(ctx, remote, batchv1.JobComplete)
+		eventually(ctx, job).WithTimeout(40 * time.Second).Should(havePhase(v1alpha1.PooledJobSucceeded))
+		setSpec(ctx, cancelled, `{"cancel":true}`)
+		Eventually(func() *int64 { return remoteOf(ctx, cancelled).Spec.ActiveDeadlineSeconds }).WithTimeout(40 * time.Second).Should(HaveValue(BeZero()))
+	}, SpecTimeout(2*time.Minute))
+
 	It("is not said to be followed while nobody lets its Job have its labels back", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
-		t.before.Store(answerTo(http.MethodPatch, http.StatusForbidden))
+		answering(t, http.StatusForbidden, http.MethodPatch)
 		stripLabels(ctx, remote)
 		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobRunning),
 			haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError, ContainSubstring("putting the labels back"))))

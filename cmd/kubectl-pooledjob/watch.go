@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
@@ -113,16 +114,20 @@ func (w *watcher) bears(err error) bool {
 
 // once reads the PooledJob and watches it for as long as the server lets us.
 func (w *watcher) once(ctx context.Context, see func(*v1alpha1.PooledJob) bool) (done bool, err error) {
-	job := &v1alpha1.PooledJob{}
-	if err := w.hub.Get(ctx, w.key, job); err != nil {
+	one := []client.ListOption{client.InNamespace(w.key.Namespace), client.MatchingFields{"metadata.name": w.key.Name}}
+	// The version of the list, for the object's own may be too old to watch from.
+	list := &v1alpha1.PooledJobList{}
+	if err := w.hub.List(ctx, list, one...); err != nil {
 		return false, w.gone(err)
 	}
-	if done, err := w.seen(job, see); done || err != nil {
+	if len(list.Items) == 0 {
+		return false, w.gone(apierrors.NewNotFound(schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "pooledjobs"}, w.key.Name))
+	}
+	if done, err := w.seen(&list.Items[0], see); done || err != nil {
 		return done, err
 	}
-	events, err := w.hub.Watch(ctx, &v1alpha1.PooledJobList{}, client.InNamespace(w.key.Namespace),
-		client.MatchingFields{"metadata.name": w.key.Name},
-		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: job.ResourceVersion}})
+	events, err := w.hub.Watch(ctx, &v1alpha1.PooledJobList{},
+		append(one, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})...)
 	if err != nil {
 		return false, err
 	}

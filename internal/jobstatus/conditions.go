@@ -24,6 +24,7 @@ type Writer struct {
 	unfulfilled obstacle
 	// observed tells that the Job was looked at, unsent what Unsent said.
 	observed, unsent bool
+	suspending       bool // what Suspending said
 }
 
 // NewWriter returns a Writer for job's status at the given time.
@@ -143,6 +144,9 @@ func (w *Writer) Deleting(reason, message string) {
 // Unfulfilled records that the target did not make a change that was asked for. What is known of
 // the run is not touched by that.
 func (w *Writer) Unfulfilled(reason, message string) { w.unfulfilled = obstacle{reason, message} }
+
+// Suspending records that the Job is to be suspended, and that this is under way.
+func (w *Writer) Suspending() { w.suspending = true }
 
 // Unsent records that a change was not asked for, because no request could be sent: what was said of
 // it before stands.

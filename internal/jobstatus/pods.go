@@ -121,6 +121,22 @@ func wasStopped(pod *corev1.Pod) bool {
 	return ok && !asked.After(endTime(pod))
 }
 
+// MayHaveEnded reports whether a Job that is gone may have come to its end before it was deleted,
+// although nothing of that was seen of the Job itself: more of its Pods have ended by themselves than
+// it had counted when it was seen last, or it needs none.
+func MayHaveEnded(gone *batchv1.Job, pods []*corev1.Pod) bool {
+	var byThemselves int32
+	for _, pod := range controlled(gone, pods) {
+		asked, ok := deletionAsked(pod)
+		wellInThatSecond := ok && pod.Status.Phase == corev1.PodSucceeded && asked.Equal(endTime(pod))
+		if ended(pod) && (!wasStopped(pod) || wellInThatSecond) {
+			byThemselves++
+		}
+	}
+	needsNone := gone.Spec.Completions != nil && *gone.Spec.Completions == 0
+	return needsNone || byThemselves > gone.Status.Succeeded+gone.Status.Failed
+}
+
 // disruption is the condition of a Pod that is evicted, preempted or drained.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {

@@ -74,7 +74,7 @@ func (w *Writer) waitsFor() obstacle {
 	if w.job.Spec.Cancel != nil && *w.job.Spec.Cancel {
 		cancelling = obstacle{v1alpha1.ReasonCancelling, "The run is being stopped because of spec.cancel."}
 	}
-	if suspend := w.job.Spec.Suspend; suspend != nil && *suspend && Phase(status) != v1alpha1.PooledJobSuspended {
+	if w.suspending && Phase(status) != v1alpha1.PooledJobSuspended {
 		suspending = obstacle{v1alpha1.ReasonSuspending, "The run is being suspended because of spec.suspend."}
 	}
 	return cmp.Or(
@@ -95,7 +95,8 @@ func (w *Writer) refused() obstacle {
 	if w.unfulfilled != (obstacle{}) || (w.observed && !w.unsent) || before == nil || before.Status != metav1.ConditionTrue {
 		return w.unfulfilled
 	}
-	if before.Reason == v1alpha1.ReasonChangeRefused || before.Reason == v1alpha1.ReasonTargetError {
+	untold := []string{v1alpha1.ReasonChangeRefused, v1alpha1.ReasonTargetError, v1alpha1.ReasonSuspending}
+	if slices.Contains(untold, before.Reason) && (!w.observed || before.Reason != v1alpha1.ReasonSuspending) {
 		return obstacle{before.Reason, before.Message}
 	}
 	return obstacle{}
