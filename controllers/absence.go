@@ -207,17 +207,34 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	case err != nil || after > 0:
 		return after, err
 	case deleted && r.cancelled():
-		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone.")
+		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.leftPods())
 	case deleted:
-		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again.")
+		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again."+r.leftPods())
 	default:
 		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
 		if r.cancelled() {
 			message += " (It was to be cancelled.)"
 		}
-		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message)
+		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message+r.leftPods())
 	}
 	return 0, nil
+}
+
+// leftPods says which Pods go on without their Job: whoever deleted that asked for them to be
+// orphaned.
+func (s *snapshot) leftPods() string {
+	var names []string
+	for _, pod := range s.pods {
+		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		if len(pod.OwnerReferences) == 0 && pod.DeletionTimestamp.IsZero() && !ended {
+			names = append(names, pod.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return fmt.Sprintf(" Pods that it left go on (%d, such as %s); they are deleted with the PooledJob.", len(names), names[0])
 }
 
 // podsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.

@@ -124,6 +124,16 @@ var _ = Describe("A PooledJob", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
+	It("names the Pods that its Job left when it was deleted", func(ctx context.Context) {
+		w := connected(ctx)
+		job, remote, pod := w.running(ctx)
+		orphan := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"ownerReferences":null}}`))
+		Expect(target.Patch(ctx, pod, orphan)).To(Succeed())
+		Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
+		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobDeleted,
+			ContainSubstring("Pods that it left go on (1, such as "+pod.Name+")")))
+	})
+
 	It("fails when its Job was deleted by somebody else, and is not run again", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)

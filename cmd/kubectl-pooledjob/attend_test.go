@@ -68,6 +68,13 @@ func (h *scriptedHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		data, _ := io.ReadAll(r.Body)
 		h.patched = string(data)
 	}
+	if strings.HasSuffix(r.URL.Path, "/pooledjobs") {
+		_ = json.NewEncoder(w).Encode(&v1alpha1.PooledJobList{
+			TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "PooledJobList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: []v1alpha1.PooledJob{*h.job},
+		})
+		return
+	}
 	_ = json.NewEncoder(w).Encode(h.job)
 }
 

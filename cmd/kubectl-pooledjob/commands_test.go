@@ -116,6 +116,9 @@ var _ = Describe("list", func() {
 				"pooledjob.pooledjob.io/sorted-c", "pooledjob.pooledjob.io/sorted-a", "pooledjob.pooledjob.io/sorted-b",
 			}))
 		}
+		session := dev("list", "-l", "app=sorted", "--sort-by", ".spec.clusterNam")
+		Expect(session).To(gexec.Exit(1))
+		Expect(stderr(session)).To(ContainSubstring("no run has the field .spec.clusterNam"))
 		Expect(dev("cancel", "sorted-a", "sorted-b", "sorted-c")).To(gexec.Exit(0))
 	})
 

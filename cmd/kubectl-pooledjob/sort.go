@@ -26,13 +26,18 @@ func sortBy(jobs []v1alpha1.PooledJob, path string) error {
 		job v1alpha1.PooledJob
 		key any
 	}
+	found := len(jobs) == 0
 	all := make([]keyed, 0, len(jobs))
 	for i := range jobs {
 		key, err := fieldOf(&jobs[i], field)
 		if err != nil {
 			return fmt.Errorf("--sort-by: %w", err)
 		}
+		found = found || key != nil
 		all = append(all, keyed{jobs[i], key})
+	}
+	if !found {
+		return fmt.Errorf("--sort-by: no run has the field %s", path)
 	}
 	slices.SortStableFunc(all, func(a, b keyed) int { return compareFields(a.key, b.key) })
 	for i := range all {

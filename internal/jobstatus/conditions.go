@@ -41,7 +41,7 @@ func (w *Writer) Warned(warnings []string) {
 
 // Explain has the next Observe say why the run stands still, if it does; see Standstill.
 func (w *Writer) Explain(trouble v1alpha1.Result) {
-	trouble.Reason, trouble.Message = Truncate(trouble.Reason, maxResultReason), Truncate(trouble.Message, maxResultMessage)
+	trouble.Reason, trouble.Message = oneWord(trouble.Reason), Truncate(trouble.Message, maxResultMessage)
 	trouble.PodName = Truncate(trouble.PodName, maxPodName)
 	w.trouble = trouble
 }

@@ -2,6 +2,7 @@ package jobstatus
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,9 +32,9 @@ func podResult(pod *corev1.Pod) v1alpha1.Result {
 			continue
 		}
 		if t := status.State.Terminated; t != nil && !isEnd(t) {
-			result.Reason, result.Message = Truncate(t.Reason, maxResultReason), Truncate(t.Message, maxResultMessage)
+			result.Reason, result.Message = oneWord(t.Reason), Truncate(t.Message, maxResultMessage)
 		} else if w := status.State.Waiting; w != nil && !passing[w.Reason] {
-			result.Reason, result.Message = Truncate(w.Reason, maxResultReason), Truncate(w.Message, maxResultMessage)
+			result.Reason, result.Message = oneWord(w.Reason), Truncate(w.Message, maxResultMessage)
 		}
 	}
 	result.Reason = reasonOr(result.Reason, v1alpha1.ResultError)
@@ -49,7 +50,7 @@ func endResult(pod *corev1.Pod, end ending) v1alpha1.Result {
 	exitCode := end.ExitCode
 	result.ExitCode = &exitCode
 	if result.Reason == "" {
-		result.Reason = Truncate(terminationReason(end.ContainerStateTerminated), maxResultReason)
+		result.Reason = oneWord(terminationReason(end.ContainerStateTerminated))
 	}
 	if result.Message == "" {
 		result.Message = Truncate(end.Message, maxResultMessage)
@@ -66,7 +67,7 @@ func wholePod(pod *corev1.Pod) v1alpha1.Result {
 	}
 	return v1alpha1.Result{
 		PodName: Truncate(pod.Name, maxPodName),
-		Reason:  Truncate(reason, maxResultReason),
+		Reason:  oneWord(reason),
 		Message: Truncate(message, maxResultMessage),
 	}
 }
@@ -76,6 +77,16 @@ func terminationReason(t *corev1.ContainerStateTerminated) string {
 		return reasonOr(t.Reason, v1alpha1.ResultCompleted)
 	}
 	return reasonOr(t.Reason, v1alpha1.ResultError)
+}
+
+// oneWord is a reason as the API has it: a target may say anything, and this is a column of tables.
+func oneWord(reason string) string {
+	return Truncate(strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) && !unicode.IsSpace(r) {
+			return r
+		}
+		return '_'
+	}, reason), maxResultReason)
 }
 
 // Truncate cuts text to at most limit bytes, between characters, and makes it

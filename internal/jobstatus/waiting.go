@@ -23,7 +23,7 @@ func waitingResult(remote *batchv1.Job, pods []*corev1.Pod, before v1alpha1.Resu
 		live = live || (pod.DeletionTimestamp == nil && !ended(pod))
 		if reason, message := waitingFor(pod); reason != "" {
 			found = append(found, v1alpha1.Result{
-				Reason: Truncate(reason, maxResultReason), Message: Truncate(message, maxResultMessage), PodName: Truncate(pod.Name, maxPodName),
+				Reason: oneWord(reason), Message: Truncate(message, maxResultMessage), PodName: Truncate(pod.Name, maxPodName),
 			})
 		}
 	}

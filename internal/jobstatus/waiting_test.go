@@ -201,6 +201,14 @@ func TestASuspendedRunWaitsForNothing(t *testing.T) {
 	}
 }
 
+func TestAReasonIsOneWord(t *testing.T) {
+	job := &v1alpha1.PooledJob{}
+	observe(job, remoteJob(1, 0, 0, ""), waits("a", "Err\n\x1b[31m Pull", "a"))
+	if got := job.Status.Result.Reason; got != "Err__[31m_Pull" {
+		t.Errorf("reason %q", got)
+	}
+}
+
 func TestWhatAPodWaitsForFitsTheAPI(t *testing.T) {
 	for name, p := range map[string]*corev1.Pod{
 		"container": waits("a", strings.Repeat("R", 9000), "\xff"+strings.Repeat("ü", 9000)),

@@ -38,7 +38,12 @@ func (r *reading) read(ctx context.Context) error {
 	if err != nil {
 		return targetError(r.run, err)
 	}
-	chosen, err := r.choose(podsOf(r.run, pods))
+	ours := podsOf(r.run, pods)
+	if len(ours) == 0 && len(pods) > 0 && r.run.Ended {
+		return notFound(r.name, fmt.Sprintf("the Job of PooledJob %q is gone from the cluster, and has left its Pods: without it nothing proves that they are the run's. %s",
+			r.name, r.run.State))
+	}
+	chosen, err := r.choose(ours)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ func TestReading(t *testing.T) {
 		"a run that ended without a Job": {change: func(f *fake) { f.run.JobUID, f.run.Ended = "", true }, want: `it never had a Pod`, code: 404},
 		"no Pods yet":                    {change: func(f *fake) { f.pods = nil }, want: `has not started yet`, code: 400},
 		"no Pods any more":               {change: func(f *fake) { f.pods, f.run.Ended = nil, true }, want: `gone from the cluster`, code: 404},
+		"Pods that the Job left":         {change: func(f *fake) { f.run.JobUID, f.run.Ended = "another", true }, want: `has left its Pods`, code: 404},
 		"no Pods any more, followed":     {parameters: "follow=true", change: func(f *fake) { f.pods, f.run.Ended = nil, true }, want: `gone from the cluster`, code: 404},
 		"Pods of another Job":            {change: func(f *fake) { f.run.JobUID = "another" }, want: `has not started yet`, code: 400},
 		"a Pod that waits": {change: func(f *fake) {
