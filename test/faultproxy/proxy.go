@@ -216,6 +216,12 @@ func (p *Proxy) handler(forward http.Handler) http.Handler {
 			newStatus(http.StatusUnauthorized, 0).write(w)
 			return
 		}
+		// All of it has come before the hook is told: a hook may break the line.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the client went away before it had said all
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		action := p.ask(Before, call)
 		if action.Later > 0 {
 			r.Body = p.postpone(r, forward, action.Later)
