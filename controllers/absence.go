@@ -225,8 +225,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 func (s *snapshot) leftPods() string {
 	var names []string
 	for _, pod := range s.pods {
-		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		if len(pod.OwnerReferences) == 0 && pod.DeletionTimestamp.IsZero() && !ended {
+		if len(pod.OwnerReferences) == 0 && pod.DeletionTimestamp.IsZero() && !hasEnded(pod) {
 			names = append(names, pod.Name)
 		}
 	}
@@ -273,7 +272,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
 }
 
-// withoutRepeats are Pods of which each comes once, as it was told of first.
+// withoutRepeats returns the first of the Pods with each UID.
 func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
 	seen := map[types.UID]bool{}
 	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
@@ -359,7 +358,7 @@ func (r *run) recoverUnlabelled(ctx context.Context, job *batchv1.Job, why error
 	}
 	if r.cancelled() && !jobspec.Cancelled(job) {
 		if _, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.CancelPatch(job.UID)); err != nil {
-			return &targetError{"cancelling the remote Job", err, true}
+			return &targetError{doingCancel, err, true}
 		}
 	}
 	return why

@@ -239,16 +239,9 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 // fencedBy are the other ClusterConnections of the cluster that one states to be fenced. (Of a
 // change, the object before is mapped, too.)
 func (r *ClusterConnectionReconciler) fencedBy(ctx context.Context, changed client.Object) []reconcile.Request {
-	var all v1alpha1.ClusterConnectionList
-	fenced := changed.GetAnnotations()[v1alpha1.AnnotationFenced]
-	if fenced == "" || r.Hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
-		return nil
-	}
 	var requests []reconcile.Request
-	for i := range all.Items {
-		if other := &all.Items[i]; other.Name != changed.GetName() && other.Status.ClusterUID == fenced {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(other)})
-		}
+	for _, name := range othersFencedBy(ctx, r.Hub, changed) {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Name: name}})
 	}
 	return requests
 }

@@ -99,6 +99,23 @@ func isFenced(ctx context.Context, hub client.Reader, clusterUID string) (bool, 
 	return len(fencing.Items) > 0, nil
 }
 
+// othersFencedBy returns the names of the other ClusterConnections of the cluster that one states to
+// be fenced; none when the caches have stopped.
+func othersFencedBy(ctx context.Context, hub client.Reader, connection client.Object) []string {
+	var all v1alpha1.ClusterConnectionList
+	fenced := connection.GetAnnotations()[v1alpha1.AnnotationFenced]
+	if fenced == "" || hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
+		return nil
+	}
+	var names []string
+	for i := range all.Items {
+		if other := &all.Items[i]; other.Name != connection.GetName() && other.Status.ClusterUID == fenced {
+			names = append(names, other.Name)
+		}
+	}
+	return names
+}
+
 // decidePlacement: the run has no cluster yet.
 func decidePlacement(s *snapshot) action {
 	if slices.ContainsFunc(s.candidates, func(c candidate) bool { return c.usable() }) {

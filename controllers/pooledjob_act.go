@@ -277,9 +277,13 @@ func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod) bool {
 // does not list.
 func (r *run) showsPodThatIsGone(remote *batchv1.Job, listed []*corev1.Pod) bool {
 	return slices.ContainsFunc(r.pods, func(pod *corev1.Pod) bool {
-		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		return !ended && metav1.IsControlledBy(pod, remote) && !slices.ContainsFunc(listed, func(other *corev1.Pod) bool { return other.UID == pod.UID })
+		return !hasEnded(pod) && metav1.IsControlledBy(pod, remote) && !slices.ContainsFunc(listed, func(other *corev1.Pod) bool { return other.UID == pod.UID })
 	})
+}
+
+// hasEnded reports whether a Pod has ended.
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // noteDeletion remembers that a Job was being deleted before it had ended.

@@ -146,15 +146,8 @@ func asResult(after time.Duration, err error) (ctrl.Result, error) {
 func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
 	requests := append(findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: changed.GetName()}),
 		findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster})...)
-	fenced := changed.GetAnnotations()[v1alpha1.AnnotationFenced]
-	var all v1alpha1.ClusterConnectionList
-	if fenced == "" || r.Hub.List(ctx, &all, client.UnsafeDisableDeepCopy) != nil {
-		return requests
-	}
-	for i := range all.Items {
-		if other := &all.Items[i]; other.Name != changed.GetName() && other.Status.ClusterUID == fenced {
-			requests = append(requests, findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: other.Name})...)
-		}
+	for _, name := range othersFencedBy(ctx, r.Hub, changed) {
+		requests = append(requests, findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: name})...)
 	}
 	return requests
 }

@@ -33,7 +33,7 @@ type tableWatch struct {
 
 	printed map[types.UID][]any // the cells of the last line of each run
 	begun   bool
-	refused int // in a row
+	refused refusals
 }
 
 // outputError is an error of the output, which ends the watch.
@@ -53,7 +53,7 @@ func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) e
 			return nil //nolint:nilerr // it was interrupted, which is how it ends
 		case err == nil: // the watch has expired
 			backoff, told = retries(), false
-		case errors.As(err, &unwritten) || !t.bears(err):
+		case errors.As(err, &unwritten) || !t.refused.bear(err):
 			return err
 		case !told:
 			told = true
@@ -63,15 +63,6 @@ func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) e
 			return nil
 		}
 	}
-}
-
-// bears reports whether to try again after an error.
-func (t *tableWatch) bears(err error) bool {
-	if !isRefusal(err) {
-		return mayPass(err)
-	}
-	t.refused++
-	return t.refused < lastRefusals
 }
 
 // once prints what is listed, and changes of it for as long as the hub lets us.
@@ -112,9 +103,11 @@ func (t *tableWatch) once(ctx context.Context, list *v1alpha1.PooledJobList) err
 
 // forgetAllBut drops what is known of runs that are not there any more.
 func (t *tableWatch) forgetAllBut(jobs []v1alpha1.PooledJob) {
-	maps.DeleteFunc(t.printed, func(uid types.UID, _ []any) bool {
-		return !slices.ContainsFunc(jobs, func(job v1alpha1.PooledJob) bool { return job.UID == uid })
-	})
+	listed := map[types.UID]bool{}
+	for i := range jobs {
+		listed[jobs[i].UID] = true
+	}
+	maps.DeleteFunc(t.printed, func(uid types.UID, _ []any) bool { return !listed[uid] })
 }
 
 // print prints the lines of runs that have changed. One that is listed no more because it has ended

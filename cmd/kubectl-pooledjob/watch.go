@@ -74,7 +74,7 @@ type watcher struct {
 	// uid is that of the run; that of the first one seen, when it is left out.
 	uid types.UID
 
-	refused int // in a row
+	refused refusals
 }
 
 // follow calls see with each state until see returns true. Only the first request must
@@ -91,7 +91,7 @@ func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool
 			return context.Cause(ctx)
 		case err == nil: // the watch has expired
 			backoff, told = retries(), false
-		case w.uid == "" || !w.bears(err):
+		case w.uid == "" || !w.refused.bear(err):
 			return err
 		case w.lost != nil && !told:
 			told = true
@@ -103,13 +103,16 @@ func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool
 	}
 }
 
-// bears tells whether to try again after an error.
-func (w *watcher) bears(err error) bool {
+// refusals counts the refusals in a row of a hub that has let us in before.
+type refusals int
+
+// bear reports whether to try again after an error.
+func (r *refusals) bear(err error) bool {
 	if !isRefusal(err) {
 		return mayPass(err)
 	}
-	w.refused++
-	return w.refused < lastRefusals
+	*r++
+	return *r < lastRefusals
 }
 
 // once reads the PooledJob and watches it for as long as the server lets us.

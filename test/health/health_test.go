@@ -31,7 +31,7 @@ type health struct {
 	KStatus, Flux, Argo string
 }
 
-// check is an expression or a script of config/gitops.
+// checks are the expressions and scripts of config/gitops.
 type checks struct {
 	flux map[string]string // of a PooledJob, by the state that it stands for
 	argo map[string]string // by kind
@@ -83,11 +83,11 @@ func (c checks) of(ctx context.Context, obj client.Object) health {
 // byFlux evaluates the expressions in the order in which Flux does; without any that is true it
 // waits.
 func (c checks) byFlux(live *unstructured.Unstructured) string {
+	environment, err := cel.NewEnv(cel.Variable("metadata", cel.DynType), cel.Variable("spec", cel.DynType), cel.Variable("status", cel.DynType))
+	Expect(err).NotTo(HaveOccurred())
 	for _, state := range []struct{ expression, status string }{
 		{"inProgress", "InProgress"}, {"failed", "Failed"}, {"current", "Current"},
 	} {
-		environment, err := cel.NewEnv(cel.Variable("metadata", cel.DynType), cel.Variable("spec", cel.DynType), cel.Variable("status", cel.DynType))
-		Expect(err).NotTo(HaveOccurred())
 		ast, issues := environment.Compile(c.flux[state.expression])
 		Expect(issues.Err()).NotTo(HaveOccurred(), state.expression)
 		program, err := environment.Program(ast)
