@@ -40,9 +40,8 @@ var (
 
 const (
 	systemNamespace = "pooledjob-system"
-	// patience is for what takes some requests. It is long: the connections of the specs before
-	// stay, some hundreds in the end, and all look at their clocks when a spec moves them.
-	patience = 30 * time.Second
+	// patience is for what takes some requests.
+	patience = 15 * time.Second
 	// quiet is how long something must not happen before it counts as not
 	// happening. It bounds what a test can miss, not what it can wrongly find.
 	quiet = time.Second

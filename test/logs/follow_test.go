@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -293,14 +294,18 @@ var _ = Describe("Following a run that is moved to another cluster", func() {
 		By("the cluster is lost, and said to be fenced")
 		remote := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: r.Status.JobRef.Name}}
 		Expect(left.StopProgram(localcluster.APIServer)).To(Succeed())
+		connection := &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: former}}
+		fence := func(ctx context.Context, value string) {
+			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, v1alpha1.AnnotationFenced, value)
+			Expect(hub.Patch(ctx, connection, client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
+		}
 		DeferCleanup(func(ctx context.Context) {
+			fence(ctx, "null")
 			Expect(left.StartProgram(ctx, localcluster.APIServer)).To(Succeed())
 			Expect(left.Client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
 			Expect(env.WaitConnected(ctx)).To(Succeed())
 		})
-		fence := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationFenced, r.Status.ClusterUID)
-		connection := &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: former}}
-		Expect(hub.Patch(ctx, connection, client.RawPatch("application/merge-patch+json", fence))).To(Succeed())
+		fence(ctx, strconv.Quote(string(r.Status.ClusterUID)))
 		Eventually(r.latest).WithContext(ctx).WithTimeout(time.Minute).Should(HaveField("Status.ClusterName", Not(Equal(former))))
 		r.target = there
 		pod, log := r.started(ctx)

@@ -111,7 +111,7 @@ var _ = Describe("Reading a log", func() {
 
 	It("says that a run has not started", func(ctx context.Context) {
 		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
-		Eventually(r.latest).WithContext(ctx).Should(HaveField("Status.Phase", Not(BeEmpty())))
+		Eventually(r.latest).WithContext(ctx).Should(HaveField("Status.Reason", v1alpha1.ReasonClusterNotFound))
 		Expect(readAs(ctx, editor, r, "")).To(beRefused(http.StatusBadRequest, "has not started yet; follow waits for it", "Pending", "nowhere"))
 
 		By("and that it never will")
