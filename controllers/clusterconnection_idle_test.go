@@ -2,6 +2,9 @@ package controllers
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -105,6 +108,44 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		*operator = *startOperator(operator.scheme)
 		remoteOf(ctx, job)
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+	})
+
+	It("is being opened for a PooledJob, which no longer says that it has no cluster", func(ctx context.Context) {
+		var holds atomic.Bool
+		release := make(chan struct{})
+		DeferCleanup(func() { close(release) })
+		hold := func(_ http.ResponseWriter, r *http.Request) bool {
+			if holds.Load() {
+				select {
+				case <-release:
+				case <-r.Context().Done():
+				}
+			}
+			return false
+		}
+		account, one := createAccount(ctx), int32(1)
+		allow(ctx, accountSubject(account))
+		token, _ := tokenOf(ctx, account, time.Hour)
+		w := newWorld(ctx)
+		chosen := w.submit(ctx, w.anywhere)
+		named := w.submit(ctx)
+		eventually(ctx, chosen).Should(waitForCluster())
+		eventually(ctx, named).Should(HaveField("Status.Reason", v1alpha1.ReasonClusterNotFound))
+
+		holds.Store(true)
+		w.createSecret(ctx, throughGateway(fmt.Sprintf("token: %q", token), hold)...)
+		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.IdleTimeoutSeconds = &one })
+		eventually(ctx, named).Should(And(HaveField("Status.Reason", v1alpha1.ReasonCreating), havePhase(v1alpha1.PooledJobPending),
+			haveCondition(v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted)))
+		holds.Store(false)
+		w.end(ctx, named)
+		w.expectIdle(ctx)
+
+		holds.Store(true)
+		w.mark(ctx, "labels", "world", w.name)
+		eventually(ctx, chosen).Should(And(HaveField("Status.Reason", v1alpha1.ReasonCreating), HaveField("Status.ClusterName", w.name)))
+		holds.Store(false)
+		w.end(ctx, chosen)
 	})
 
 	It("stays open from now on when the field is taken away", func(ctx context.Context) {

@@ -57,6 +57,9 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case wait:
 		r.recordWait(a)
 		return a.after, nil
+	case accept:
+		r.accept()
+		return a.after, nil
 	case refuse:
 		after, err = r.refuse(ctx, a)
 	case restore:

@@ -34,6 +34,8 @@ const (
 	settle verb = iota
 	// wait: something is missing; record what.
 	wait
+	// accept: take back that there is no cluster for it, or that it may not run there.
+	accept
 	// refuse: end the run before it has a remote Job.
 	refuse
 	// restore: write finalizer and intent again.
@@ -285,6 +287,9 @@ func decideDispatch(s *snapshot) action {
 		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionAccepted))
 	case s.connecting && s.connection.DeletionTimestamp.IsZero():
 		left, _ := s.dispatchTimeLeft()
+		if meta.IsStatusConditionFalse(s.job.Status.Conditions, v1alpha1.ConditionAccepted) {
+			return action{verb: accept, after: left} // no longer true, and the contact may take its time
+		}
 		return action{verb: settle, after: left}
 	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
 		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionDispatched))

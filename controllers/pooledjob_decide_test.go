@@ -83,6 +83,9 @@ func notWatched(s *snapshot) {
 func connecting(s *snapshot) {
 	s.notReady, s.notReadyReason, s.connecting = "connection prod is not open yet", v1alpha1.ReasonClusterNotReady, true
 }
+func clusterless(s *snapshot) {
+	s.job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse}}
+}
 func expired(s *snapshot) { s.expiredAt = decisionTime }
 func noConnection(s *snapshot) {
 	s.connection, s.access.permitted, s.notReady = nil, false, "no connection"
@@ -185,6 +188,7 @@ func TestDecide(t *testing.T) {
 		"expired, bound":              {changes{expired, bound}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady}},
 		"expired, deadline passed":    {changes{expired, deadline, minuteLater}, action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: "expired at"}},
 		"first contact":               {changes{connecting}, action{verb: settle}},
+		"first contact, long sought":  {changes{clusterless, connecting}, action{verb: accept}},
 		"first contact, seen":         {changes{seenJob, connecting}, action{verb: settle}},
 		"first contact, deadline":     {changes{deadline, connecting}, action{verb: settle, after: 30 * time.Second}},
 		"connection being deleted":    {changes{connectionDeleted}, action{verb: wait, condition: v1alpha1.ConditionDispatched, reason: v1alpha1.ReasonClusterNotReady, message: "being deleted"}},
@@ -399,6 +403,10 @@ func violation(s *snapshot, got action) string {
 	case restore:
 		if isDeleted || !s.stripped || !s.bound {
 			return "restored"
+		}
+	case accept:
+		if !s.access.permitted || s.cluster == "" {
+			return "accepted"
 		}
 	case settle, wait: // always safe
 	default:
