@@ -148,7 +148,7 @@ func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	return view.store.podsOf(l.key, namespace), nil
 }
 
-// EndedPods are Pods of the run that had ended and were deleted since, while their
+// EndedPods are Pods of the run that had ended, or never had a node, and are gone, while their
 // Job was there or is remembered: what is remembered of them.
 func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	view, err := l.view(namespace)

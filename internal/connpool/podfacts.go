@@ -11,6 +11,9 @@ import (
 // podFacts is what the states of a Pod say one after the other and the last one does not.
 type podFacts struct {
 	ended bool
+	// unscheduled: it was deleted before it had a node, so it goes without an end, and the Job
+	// controller counts it.
+	unscheduled bool
 	// counted: the Job controller was still to count the Pod when it had ended, or was about
 	// to. The controller takes the finalizer off when it has.
 	counted bool
@@ -28,10 +31,11 @@ func factsOf(pod *corev1.Pod) podFacts {
 	tracked := slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
 	ending := isEnded(pod) || pod.DeletionTimestamp != nil
 	return podFacts{
-		ended:   isEnded(pod),
-		counted: tracked && ending,
-		letGo:   owner != nil && owner.Kind == "Job" && !tracked && !ending,
-		asked:   askedAt(pod),
+		ended:       isEnded(pod),
+		unscheduled: tracked && pod.DeletionTimestamp != nil && !isEnded(pod) && pod.Spec.NodeName == "" && len(pod.Status.ContainerStatuses) == 0,
+		counted:     tracked && ending,
+		letGo:       owner != nil && owner.Kind == "Job" && !tracked && !ending,
+		asked:       askedAt(pod),
 	}
 }
 
@@ -50,6 +54,7 @@ func askedAt(pod *corev1.Pod) int64 {
 // follow adds what was known of the Pod before.
 func (f *podFacts) follow(before podFacts) {
 	f.counted = f.counted || before.counted
+	f.unscheduled = f.unscheduled || (before.unscheduled && !f.ended)
 	f.letGo = f.letGo || before.letGo
 	if before.asked != 0 && before.asked < f.asked {
 		f.asked = before.asked

@@ -147,7 +147,7 @@ func (s *store) podsOf(key, namespace string) []*corev1.Pod {
 	return s.readPods(records, namespace)
 }
 
-// gonePodsOf are those that had ended, and are gone.
+// gonePodsOf are those that had ended, or were deleted before they had a node, and are gone.
 func (s *store) gonePodsOf(key, namespace string) []*corev1.Pod {
 	s.mu.RLock()
 	records := slices.Clone(s.gone[key])
@@ -227,7 +227,7 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 		if before != nil && before.key != r.key {
 			delete(s.gone, before.key)
 		}
-	case r.pod.ended && r.key != "":
+	case (r.pod.ended || r.pod.unscheduled) && r.key != "":
 		if !s.hasJob(r.key) {
 			s.rememberEarly(r.key)
 		}

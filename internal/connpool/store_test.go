@@ -187,6 +187,25 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r.Expect(r.store.gone).To(BeEmpty(), "its Job is another run's now")
 }
 
+// A Pod that is deleted before it has a node goes without an end, and is counted.
+func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
+	r := newStoreRig(t)
+	r.Expect(r.jobs.Add(jobOf("a", "a"))).To(Succeed())
+	for _, test := range []struct{ name, node string }{{"unscheduled", ""}, {"scheduled", "node-1"}} {
+		pod := podOf("a", test.name, corev1.PodPending)
+		pod.Spec.NodeName = test.node
+		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
+		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Unix(1000, 0)}, new(int64)
+		r.Expect(r.pods.Update(pod.DeepCopy())).To(Succeed())
+		pod.Finalizers = nil
+		r.Expect(r.pods.Delete(pod.DeepCopy())).To(Succeed())
+	}
+	gone := r.store.gonePodsOf("a", "ns")
+	r.Expect(namesOfPods(gone)).To(ConsistOf("unscheduled"))
+	r.Expect(gone[0].Finalizers).To(ConsistOf(batchv1.JobTrackingFinalizer))
+}
+
 func TestJobsAreMadeOneByOne(t *testing.T) {
 	r := newStoreRig(t)
 	for _, name := range []string{"one", "two", "three"} {

@@ -32,7 +32,7 @@
 // takes the finalizer off before it deletes a Pod. A Pod was stopped when its deletion was
 // asked for before its end, to the second; that ranks it behind those that ended by
 // themselves, and does not exclude it: an evicted Pod, or one that somebody deletes, counts as
-// a failure.
+// a failure, also when it never had a node.
 //
 // These containers of a Pod count (containers.go). A state without startedAt is no end: the
 // kubelet invents exit code 137 for containers that never ran. Of a Pod that failed the init

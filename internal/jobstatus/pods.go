@@ -69,6 +69,15 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// leftUnscheduled reports whether a Pod was deleted before it had a node. It never runs and never
+// ends: the API server binds no Pod to a node that is being deleted.
+func leftUnscheduled(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && !ended(pod) && !hasStarted(pod) && len(containerStatuses(pod)) == 0 &&
+		!slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue
+		})
+}
+
 // hasStarted tells whether a container of a Pod has run.
 func hasStarted(pod *corev1.Pod) bool {
 	if pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodSucceeded {
@@ -80,8 +89,12 @@ func hasStarted(pod *corev1.Pod) bool {
 }
 
 // endTime is when a Pod ended: with its last container or, where none tells, when the kubelet
-// disrupted, refused or first saw it.
+// disrupted, refused or first saw it. One that never had a node went when that was asked for.
 func endTime(pod *corev1.Pod) time.Time {
+	if leftUnscheduled(pod) {
+		asked, _ := deletionAsked(pod)
+		return asked
+	}
 	var last time.Time
 	for _, status := range containerStatuses(pod) {
 		if t := status.State.Terminated; isEnd(t) && t.FinishedAt.After(last) {
@@ -149,12 +162,13 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 
 // failures are the Pods that the Job controller counts as failed, in the order in which it
 // does. Unless it waits for their end (podReplacementPolicy Failed), it counts a Pod when its
-// deletion is asked for.
+// deletion is asked for, also one that never had a node.
 func failures(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	waits := waitsForEnds(remote)
 	var found []*corev1.Pod
 	for _, pod := range pods {
-		fails := pod.Status.Phase == corev1.PodFailed || (!waits && pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod))
+		fails := pod.Status.Phase == corev1.PodFailed ||
+			(!waits && (leftUnscheduled(pod) || (pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod))))
 		if fails && isCounted(pod) {
 			found = append(found, pod)
 		}

@@ -27,6 +27,9 @@ func podResult(pod *corev1.Pod) v1alpha1.Result {
 		return endResult(pod, end)
 	}
 	result := wholePod(pod)
+	if leftUnscheduled(pod) && result.Reason == "" {
+		result.Reason, result.Message = v1alpha1.ResultPodGone, "The Pod was deleted before it was scheduled."
+	}
 	for _, status := range ordered(pod) {
 		if result.Reason != "" || isSidecar(pod, status.Name) {
 			continue

@@ -217,7 +217,12 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			p.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.Time{}
 		})}, says(3, "Error", "a")},
 		"indexes, a bound that cannot be": {failedJob(indexes, 1, func(j *batchv1.Job) { j.Spec.MaxFailedIndexes = ptr(int32(-1)) }), []*corev1.Pod{fails("a", 3, 5, index(0))}, says(3, "Error", "a")},
-		"between two tries":               {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
+		"one was stopped, one had no node": {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("b", 143, 9, stopped(5)), with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))},
+			says(143, v1alpha1.ResultDeadlineExceeded, "b")},
+		"deleted by hand before it had a node": {failedJob(exceeded, 1), []*corev1.Pod{with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))},
+			v1alpha1.Result{Reason: v1alpha1.ResultPodGone, Message: "The Pod was deleted before it was scheduled.", PodName: "a"}},
+		"failed, and its peer had no node yet": {failedJob(exceeded, 2), []*corev1.Pod{fails("b", 3, 5), with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))}, says(3, "Error", "b")},
+		"between two tries":                    {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := &v1alpha1.PooledJob{}

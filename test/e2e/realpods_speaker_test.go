@@ -175,6 +175,25 @@ var stoppedEndings = []ending{{
 		change(ctx, job, `{"cancel":true}`)
 	},
 	end: And(endWith(143), failFor(v1alpha1.ReasonCancelled), resultIn("Reason", Equal(v1alpha1.ReasonCancelled))),
+}, {
+	title: "It is the exit code of the container that ran, when the run's other Pod had no node.",
+	name:  "cancelled-half", main: awaitTerm,
+	with: oneOfTwo("cancelled-half"),
+	act: func(ctx context.Context, job *v1alpha1.PooledJob) {
+		Eventually(sharedFile).WithContext(ctx).WithArguments(job, "runs").Should(BeAnExistingFile())
+		Eventually(latest(job)).WithContext(ctx).Should(resultIn("Reason", Equal("Unschedulable")))
+		change(ctx, job, `{"cancel":true}`)
+	},
+	end: And(endWith(143), failFor(v1alpha1.ReasonCancelled), resultIn("Reason", Equal(v1alpha1.ReasonCancelled))),
+}, {
+	title: "It is that of the Pod that failed, when the run's other Pod had no node.",
+	name:  "failed-half", main: awaitTold + `; exit 3`,
+	with: oneOfTwo("failed-half"),
+	act: func(ctx context.Context, job *v1alpha1.PooledJob) {
+		Eventually(latest(job)).WithContext(ctx).Should(resultIn("Reason", Equal("Unschedulable")))
+		tell(job)
+	},
+	end: endWith(3),
 }}
 
 // unstartedEndings are those of which no container runs.
@@ -325,6 +344,19 @@ func failurePolicy(action batchv1.PodFailurePolicyAction) func(*batchv1.JobSpec)
 // twoIndexes makes a Job of two indexes, which run at once.
 func twoIndexes(spec *batchv1.JobSpec) {
 	spec.CompletionMode, spec.Completions, spec.Parallelism = new(batchv1.IndexedCompletion), new(int32(2)), new(int32(2))
+}
+
+// oneOfTwo makes a Job of two Pods, of which the target's one node takes one at a time.
+func oneOfTwo(name string) func(*batchv1.JobSpec) {
+	return func(spec *batchv1.JobSpec) {
+		labels := map[string]string{"alone": name}
+		spec.Completions, spec.Parallelism, spec.Template.Labels = new(int32(2)), new(int32(2)), labels
+		spec.Template.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: labels},
+			}},
+		}}
+	}
 }
 
 func deadline(seconds int64) func(*batchv1.JobSpec) {
