@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -31,14 +32,15 @@ type crowd struct {
 	mu      sync.Mutex
 	runs    []*planned
 	byUID   map[types.UID]*planned
-	waiting sync.WaitGroup // for what is done to the runs meanwhile
-	failed  []string       // what of that could not be done
+	waiting sync.WaitGroup      // for what is done to the runs meanwhile
+	undone  map[*planned]string // the runs to which that is not done yet
+	failed  []string            // what of that could not be done
 }
 
 // newCrowd makes an empty crowd, until the spec ends.
 func newCrowd(ctx context.Context, name string, random *rand.Rand) *crowd {
 	within, cancel := context.WithCancel(ctx)
-	c := &crowd{ctx: within, name: name, random: random, byUID: map[types.UID]*planned{}}
+	c := &crowd{ctx: within, name: name, random: random, byUID: map[types.UID]*planned{}, undone: map[*planned]string{}}
 	DeferCleanup(func() {
 		cancel()
 		c.waiting.Wait()
@@ -70,6 +72,9 @@ func (c *crowd) add(ctx context.Context, number int) {
 		c.mu.Lock()
 		c.runs = append(c.runs, run)
 		c.byUID[run.job.UID] = run
+		if run.kind.meanwhile != nil {
+			c.undone[run] = run.job.Name + ", which " + run.kind.name
+		}
 		c.mu.Unlock()
 		if run.kind.meanwhile != nil {
 			c.waiting.Go(func() { c.attend(run) })
@@ -79,11 +84,20 @@ func (c *crowd) add(ctx context.Context, number int) {
 
 // attend does to a run what its kind is about.
 func (c *crowd) attend(run *planned) {
-	if err := run.kind.meanwhile(c.ctx, run); err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+	err := run.kind.meanwhile(c.ctx, run)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.undone, run)
+	if err != nil {
 		c.failed = append(c.failed, fmt.Sprintf("%s: %v", run.job.Name, err))
 	}
+}
+
+// unattended are the runs to which the suite has still to do what their kind is about.
+func (c *crowd) unattended() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Values(c.undone))
 }
 
 // all are the runs.
@@ -124,33 +138,36 @@ func (c *crowd) unknown() int {
 	return n
 }
 
-// unsettled are the runs that have not ended, with what the hub says of them.
+// unsettled are the runs that have not ended or, if they are to go, are not gone, with what the hub
+// says of them: in the end by a list, before that by the suite's watch, which costs the hub nothing.
 func (c *crowd) unsettled(ctx context.Context) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	open := slices.Clone(c.failed)
+	for _, run := range c.runs {
+		if says := world.said.of(run.job.UID); !says.gone && (says.end.String() == "" || run.deleted() || run.kind.expires) {
+			open = append(open, fmt.Sprintf("%s on %s: %s", run.job.Name, run.job.Spec.ClusterName, says.phase))
+		}
+	}
+	if len(open) > 0 {
+		return open, nil
+	}
 	var list v1alpha1.PooledJobList
 	if err := world.hub.client.List(ctx, &list, client.InNamespace(team)); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	open := slices.Clone(c.failed)
 	for i := range list.Items {
 		job := &list.Items[i]
 		run := c.byUID[job.UID]
-		if run == nil || (endOf(job).String() != "" && !run.deleted() && !run.kind.expires) {
-			continue
+		if run != nil && (endOf(job).String() == "" || run.deleted() || run.kind.expires) {
+			open = append(open, fmt.Sprintf("%s on %s: %s %v", job.Name, job.Spec.ClusterName, job.Status.Phase, job.Status.Conditions))
 		}
-		open = append(open, fmt.Sprintf("%s on %s: %s %v", job.Name, job.Spec.ClusterName, job.Status.Phase, job.Status.Conditions))
 	}
 	return open, nil
 }
 
 // settle waits until all runs have ended, or are gone if they were deleted.
 func (c *crowd) settle(ctx context.Context) {
-	attended := make(chan struct{})
-	go func() {
-		c.waiting.Wait()
-		close(attended)
-	}()
 	said := 0
 	Eventually(func(ctx context.Context) ([]string, error) {
 		open, err := c.unsettled(ctx)
@@ -160,6 +177,6 @@ func (c *crowd) settle(ctx context.Context) {
 		}
 		return open, err
 	}).WithContext(ctx).WithTimeout(settling).WithPolling(500 * time.Millisecond).Should(BeEmpty())
-	Eventually(attended).WithContext(ctx).Should(BeClosed())
+	Eventually(c.unattended).WithContext(ctx).Should(BeEmpty())
 	Expect(c.unsettled(ctx)).To(BeEmpty())
 }

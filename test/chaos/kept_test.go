@@ -33,7 +33,7 @@ func removeAndKeepWhenItRuns(ctx context.Context, p *planned) error {
 	err := insist(ctx, func(ctx context.Context) error {
 		job, err := remoteJobOf(ctx, p)
 		if apierrors.IsNotFound(err) {
-			return nil // deleted behind the manager's back
+			return nil // deleted behind the manager's back, or never known to the hub
 		}
 		p.kept = job
 		return err
@@ -51,6 +51,9 @@ func remoteJobOf(ctx context.Context, run *planned) (*batchv1.Job, error) {
 		return nil, err
 	}
 	job := &batchv1.Job{}
+	if says.Status.JobRef.Name == "" {
+		return nil, apierrors.NewNotFound(batchv1.Resource("jobs"), "of a run that ended before the hub knew of any")
+	}
 	on, err := targetNamed(says.Status.ClusterName)
 	if err != nil {
 		return nil, err

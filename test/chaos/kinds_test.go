@@ -288,15 +288,13 @@ func (p *planned) untilItRuns(ctx context.Context) error {
 	return p.until(ctx, v1alpha1.PooledJobRunning)
 }
 
-// until waits for the hub to say that phase, or that the run has ended.
+// until waits for the hub to say that phase, or that the run has ended. (Hundreds wait at a time:
+// what the suite's watch was told costs the hub nothing.)
 func (p *planned) until(ctx context.Context, wanted v1alpha1.PooledJobPhase) error {
-	return insist(ctx, func(ctx context.Context) error {
-		latest := &v1alpha1.PooledJob{}
-		if err := world.hub.client.Get(ctx, client.ObjectKeyFromObject(p.job), latest); err != nil {
-			return err
-		}
-		if phase := latest.Status.Phase; phase != wanted && endOf(latest).String() == "" {
-			return fmt.Errorf("%s is %q", latest.Name, phase)
+	return insist(ctx, func(context.Context) error {
+		says := world.said.of(p.job.UID)
+		if says.phase != wanted && says.end.String() == "" && !says.gone {
+			return fmt.Errorf("%s is %q", p.job.Name, says.phase)
 		}
 		return nil
 	})

@@ -24,6 +24,9 @@ type sayings struct {
 
 // claims are what was said of one run.
 type claims struct {
+	// phase is the present one.
+	phase v1alpha1.PooledJobPhase
+	gone  bool // the PooledJob is
 	// at is when its end was first said, and end what.
 	at  time.Time
 	end end
@@ -41,7 +44,7 @@ type readiness struct {
 // listen begins to follow the hub.
 func listen(ctx context.Context, hub client.WithWatch) *sayings {
 	s := &sayings{runs: map[types.UID]*claims{}, connections: map[string][]readiness{}}
-	follow.Objects(ctx, hub, &v1alpha1.PooledJob{}, &v1alpha1.PooledJobList{}, follow.Told[*v1alpha1.PooledJob]{Is: s.ofRun})
+	follow.Objects(ctx, hub, &v1alpha1.PooledJob{}, &v1alpha1.PooledJobList{}, follow.Told[*v1alpha1.PooledJob]{Is: s.ofRun, Gone: s.runGone})
 	follow.Objects(ctx, hub, &v1alpha1.ClusterConnection{}, &v1alpha1.ClusterConnectionList{}, follow.Told[*v1alpha1.ClusterConnection]{Is: s.ofConnection})
 	return s
 }
@@ -54,6 +57,7 @@ func (s *sayings) ofRun(job *v1alpha1.PooledJob) {
 		c = &claims{}
 		s.runs[job.UID] = c
 	}
+	c.phase = job.Status.Phase
 	said := endOf(job)
 	switch {
 	case c.end.String() == "" && said.String() != "":
@@ -61,6 +65,12 @@ func (s *sayings) ofRun(job *v1alpha1.PooledJob) {
 	case c.end.String() != said.String():
 		c.changed = append(c.changed, fmt.Sprintf("%q, later %q", c.end, said))
 	}
+}
+
+func (s *sayings) runGone(job *v1alpha1.PooledJob) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs[job.UID].gone = true
 }
 
 func (s *sayings) ofConnection(connection *v1alpha1.ClusterConnection) {
