@@ -10,9 +10,10 @@ import (
 // This file is what a store remembers of Jobs and Pods that went.
 
 const (
-	// maxGonePods is how many ended Pods are remembered per run after they went, and
-	// maxWholePods of how many what they said, too: a Job that keeps failing deletes none of
-	// its Pods, so more than a few are those that a Job controller stops all at once.
+	// maxGonePods is how many ended Pods are remembered per run after they went, as many that
+	// never had a node, and maxWholePods of how many what they said, too: a Job that keeps
+	// failing deletes none of its Pods, so more than a few are those that a Job controller stops
+	// all at once.
 	maxGonePods  = 256
 	maxWholePods = 8
 	// maxEarly is how many runs' ended Pods are remembered that went before their Job was seen,
@@ -111,25 +112,38 @@ func (s *store) rememberEarly(key string) {
 // rememberPod keeps how a Pod ended that goes; of the first ones with all that they say. s.mu
 // is held.
 func (s *store) rememberPod(r *record) {
-	switch n := len(s.gone[r.key]); {
-	case n >= maxGonePods:
-		return
-	case n >= maxWholePods:
-		pod := s.readPod(r)
-		pod.Status.Message = ""
-		for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-			for i := range statuses {
-				if t := statuses[i].State.Terminated; t != nil {
-					t.Message = ""
-				}
-				statuses[i].LastTerminationState, statuses[i].State.Waiting = corev1.ContainerState{}, nil
-			}
+	alike := 0
+	for _, other := range s.gone[r.key] {
+		if other.pod.ended == r.pod.ended {
+			alike++
 		}
-		facts := r.pod
-		r = s.newRecord(&pod.ObjectMeta, func(p *packer) { p.pod(pod) })
-		r.pod = facts
+	}
+	if alike >= maxGonePods {
+		return
+	}
+	if r.pod.ended && alike >= maxWholePods {
+		r = s.withoutWords(r)
 	}
 	s.gone[r.key] = append(s.gone[r.key], r)
+}
+
+// withoutWords is the record of a Pod without what its containers said.
+func (s *store) withoutWords(r *record) *record {
+	pod := s.readPod(r)
+	pod.Status.Message = ""
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			for _, t := range []*corev1.ContainerStateTerminated{statuses[i].State.Terminated, statuses[i].LastTerminationState.Terminated} {
+				if t != nil {
+					t.Message = ""
+				}
+			}
+			statuses[i].State.Waiting = nil
+		}
+	}
+	short := s.newRecord(&pod.ObjectMeta, func(p *packer) { p.pod(pod) })
+	short.pod = r.pod
+	return short
 }
 
 // hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.

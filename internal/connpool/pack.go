@@ -56,6 +56,7 @@ func (p *packer) job(j *batchv1.Job) {
 
 // failureRules keeps what a Job controller decides the failure of a Job by.
 func (p *packer) failureRules(spec *batchv1.JobSpec) {
+	optional(p, &spec.Completions, number[int32])
 	optional(p, &spec.BackoffLimit, number[int32])
 	optional(p, &spec.BackoffLimitPerIndex, number[int32])
 	optional(p, &spec.MaxFailedIndexes, number[int32])
@@ -127,14 +128,15 @@ func (p *packer) pod(pod *corev1.Pod) {
 }
 
 // tellingConditions keeps that a Pod is ready, why it is not scheduled or, as long as its node
-// says nothing, that it is, and what a disruption or a condition that is not Kubernetes' own
+// says nothing, that it is (a Pod can be made with a node), and what a disruption or a condition that is not Kubernetes' own
 // says of it.
 func tellingConditions(pod *corev1.Pod) []corev1.PodCondition {
 	var kept []corev1.PodCondition
+	if isScheduled(pod) && len(pod.Status.ContainerStatuses) == 0 && !isEnded(pod) {
+		kept = append(kept, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
+	}
 	for _, c := range pod.Status.Conditions {
 		switch {
-		case c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue && len(pod.Status.ContainerStatuses) == 0 && !isEnded(pod):
-			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		case c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue:
 			kept = append(kept, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		case c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse:
@@ -146,6 +148,13 @@ func tellingConditions(pod *corev1.Pod) []corev1.PodCondition {
 		}
 	}
 	return kept
+}
+
+// isScheduled reports whether a Pod has a node.
+func isScheduled(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName != "" || slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue
+	})
 }
 
 // maxConditions is how many conditions are kept of a Pod.

@@ -32,7 +32,7 @@ func factsOf(pod *corev1.Pod) podFacts {
 	ending := isEnded(pod) || pod.DeletionTimestamp != nil
 	return podFacts{
 		ended:       isEnded(pod),
-		unscheduled: tracked && pod.DeletionTimestamp != nil && !isEnded(pod) && pod.Spec.NodeName == "" && len(pod.Status.ContainerStatuses) == 0,
+		unscheduled: tracked && pod.DeletionTimestamp != nil && !isEnded(pod) && !isScheduled(pod) && len(pod.Status.ContainerStatuses) == 0,
 		counted:     tracked && ending,
 		letGo:       owner != nil && owner.Kind == "Job" && !tracked && !ending,
 		asked:       askedAt(pod),

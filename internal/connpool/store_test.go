@@ -204,6 +204,18 @@ func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
 	gone := r.store.gonePodsOf("a", "ns")
 	r.Expect(namesOfPods(gone)).To(ConsistOf("unscheduled"))
 	r.Expect(gone[0].Finalizers).To(ConsistOf(batchv1.JobTrackingFinalizer))
+
+	for n := range maxGonePods + maxWholePods { // they take no room from Pods that ran
+		pod := podOf("a", fmt.Sprint(n), corev1.PodPending)
+		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Unix(1000, 0)}, new(int64)
+		r.Expect(r.pods.Delete(pod)).To(Succeed())
+	}
+	r.Expect(r.store.gonePodsOf("a", "ns")).To(HaveLen(maxGonePods))
+	ran := podOf("a", "ran", corev1.PodFailed)
+	ran.Status.Message = "last words"
+	r.Expect(r.pods.Delete(ran)).To(Succeed())
+	r.Expect(r.store.gonePodsOf("a", "ns")[maxGonePods].Status.Message).To(Equal("last words"))
 }
 
 func TestJobsAreMadeOneByOne(t *testing.T) {
@@ -258,6 +270,8 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 		pod := podOf("a", fmt.Sprint(n), corev1.PodFailed)
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{
 			Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Message: "last words"},
+		}, RestartCount: 1, LastTerminationState: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{ExitCode: 4, Message: "words before"},
 		}}}
 		r.Expect(r.pods.Delete(pod)).To(Succeed())
 	}
@@ -269,6 +283,7 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 			words = ""
 		}
 		r.Expect(end.Message).To(Equal(words))
+		r.Expect(pod.Status.ContainerStatuses[0].LastTerminationState.Terminated.ExitCode).To(BeEquivalentTo(4), "a restart may have decided")
 	}
 	r.Expect(r.store.gonePodsOf("a", "ns")).To(HaveLen(maxGonePods))
 	r.Expect(r.store.gonePodsOf("a", "ns")[0].Name).To(Equal("0"))

@@ -2,6 +2,7 @@ package jobstatus
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -9,6 +10,7 @@ import (
 // ending is how a container ended.
 type ending struct {
 	container string
+	restarts  int32
 	*corev1.ContainerStateTerminated
 }
 
@@ -19,6 +21,10 @@ func isEnd(t *corev1.ContainerStateTerminated) bool { return t != nil && !t.Star
 // speaker is the ending that speaks for a Pod; ok is false if no container of it ended.
 func speaker(pod *corev1.Pod) (first ending, ok bool) {
 	ends := endings(pod)
+	if at, ok := stopTime(pod); ok {
+		// A container that had been started again, and ended before, was to be started once more.
+		ends = slices.DeleteFunc(ends, func(e ending) bool { return e.restarts > 0 && e.FinishedAt.Unix() < at.Unix() })
+	}
 	if pod.Status.Phase != corev1.PodSucceeded {
 		if first, ok = firstFailed(ends); ok {
 			return first, true
@@ -29,6 +35,15 @@ func speaker(pod *corev1.Pod) (first ending, ok bool) {
 		return ending{}, false // another container never ran, or its end was lost
 	}
 	return main[0], true
+}
+
+// stopTime is when a Pod as a whole was stopped, while it had not ended by itself.
+func stopTime(pod *corev1.Pod) (at time.Time, ok bool) {
+	if c := disruption(pod); c != nil {
+		return c.LastTransitionTime.Time, true
+	}
+	at, ok = deletionAsked(pod)
+	return at, ok && !at.After(endTime(pod))
 }
 
 // firstFailed is the first of some endings that is a failure.
@@ -68,7 +83,7 @@ func endings(pod *corev1.Pod) []ending {
 	var found []ending
 	for _, status := range ordered(pod) {
 		if isEnd(status.State.Terminated) && !isSidecar(pod, status.Name) {
-			found = append(found, ending{status.Name, status.State.Terminated})
+			found = append(found, ending{status.Name, status.RestartCount, status.State.Terminated})
 		}
 	}
 	return found
@@ -78,7 +93,7 @@ func endings(pod *corev1.Pod) []ending {
 func endingOf(pod *corev1.Pod, name string) (ending, bool) {
 	for _, status := range containerStatuses(pod) {
 		if status.Name == name && status.State.Terminated != nil {
-			return ending{name, status.State.Terminated}, true
+			return ending{name, status.RestartCount, status.State.Terminated}, true
 		}
 	}
 	return ending{}, false

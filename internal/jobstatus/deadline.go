@@ -19,7 +19,7 @@ func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
 	case len(stopped) == 0 && isWaiting(j.before):
 		return j.before, true
 	case j.missing > 0:
-		return v1alpha1.Result{Reason: reason, Message: "Pods that were stopped are gone, and how they ended is not known."}, true
+		return v1alpha1.Result{Reason: reason, Message: "Pods that the Job counted are gone, and how they ended is not known."}, true
 	case len(stopped) == 0:
 		return v1alpha1.Result{Reason: reason}, true
 	case !agree(stopped):
@@ -34,14 +34,11 @@ func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
 }
 
 // stopped are the results of the Pods that the Job controller stopped when it had decided to end
-// the Job. It asks for that in the second before it says so, or in the same one.
+// the Job.
 func (j *judged) stopped() []v1alpha1.Result {
-	decided := decidedAt(j.Job, j.verdict)
-	known := decided.Before(&j.verdict.LastTransitionTime)
 	var results []v1alpha1.Result
 	for _, pod := range j.pods {
-		asked, ok := deletionAsked(pod)
-		if !ok || !isCounted(pod) || disruption(pod) != nil || (known && asked.Unix() < decided.Unix()-1) {
+		if !isCounted(pod) || !j.decision.kills(pod) {
 			continue
 		}
 		if end, ok := stoppedEnding(pod); ok {

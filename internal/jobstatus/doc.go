@@ -26,19 +26,26 @@
 // that cannot be told there is no exit code, and the result says why. The rules below
 // follow the Job controller of Kubernetes 1.37 (pkg/controller/job).
 //
-// These Pods count (pods.go). A Pod is the Job's when the Job's UID controls it; labels
+// These Pods count (pods.go, failures.go). A Pod is the Job's when the Job's UID controls it; labels
 // prove nothing. Of those the Job controller counts the ones that have its finalizer
 // (batch.kubernetes.io/job-tracking) when they end: when it suspends or scales down a Job it
-// takes the finalizer off before it deletes a Pod. A Pod was stopped when its deletion was
-// asked for before its end, to the second; that ranks it behind those that ended by
-// themselves, and does not exclude it: an evicted Pod, or one that somebody deletes, counts as
-// a failure, also when it never had a node.
+// takes the finalizer off before it deletes a Pod. Unless it waits for their end
+// (podReplacementPolicy Failed, or a podFailurePolicy), it counts a Pod as failed when its deletion
+// is asked for: one that is evicted, that somebody deletes, or that never had a node. When it has
+// decided that the Job fails, it deletes all Pods that it has not counted, and counts them, too.
+// So a Pod whose deletion was asked for at the decision (from the second before it, for times have
+// whole seconds, until the Job failed), and that nothing else disrupted, comes after the one that
+// decided, whenever it ended, and whatever a podFailurePolicy says of it.
+//
+// The end of a Pod has a time if each of its containers but the sidecars has one, if it was
+// disrupted, or if the kubelet refused it. Else it ended at its deletion or later; without that
+// nobody knows, and the Pod comes into question for any place in the order.
 //
 // These containers of a Pod count (containers.go). A state without startedAt is no end: the
 // kubelet invents exit code 137 for containers that never ran. Of a Pod that failed the init
 // or main container speaks that failed first, by the order of the spec where seconds are
 // equal; of one that succeeded the first main container of the spec. Sidecars do not speak,
-// with one exception: a rule of a podFailurePolicy can match one.
+// with two exceptions: a rule of a podFailurePolicy can match one, and its restarts count.
 //
 // The first rule that applies decides (rules.go):
 //
@@ -53,21 +60,19 @@
 //	                               for stays
 //	MaxFailedIndexesExceeded       the index that was one too many, by its last Pod
 //	FailedIndexes                  the index that failed first, by its last Pod
-//	BackoffLimitExceeded, where    of the Pods that were stopped the container that was started
-//	Pods are restarted             again last, as it had ended before that
+//	BackoffLimitExceeded, where    if the Pods that were killed had as many restarts as the Job
+//	Pods are restarted             allows: the container that was started again last, a sidecar,
+//	                               too, as it had ended before that; with more restarts all must
+//	                               have ended alike
 //	BackoffLimitExceeded, others   of the Pods that no Ignore rule matches the number
 //	                               backoffLimit+1
 //
-// The Job controller decides by the failure that is one too many, and then kills the other
-// Pods, which fail later or in the same second. Times have whole seconds, so Pods of one second
-// have no order but this: those that were killed in it come after those that ended by themselves
-// or were disrupted. A Pod that somebody else deletes in that very second looks like a killed
-// one.
-//
-// Where the order would matter and the Pods ended differently, the result has reason
-// Ambiguous. Where a Pod is gone that the Job has counted, any Pod that may have been the one
-// too many comes into question; if they did not end alike, the result has reason PodGone. Neither
-// has an exit code.
+// Pods of one second have no order but that those that were killed come last. Where the order would
+// matter and the Pods ended differently, or where there are more failures than the Job has counted,
+// the result has reason Ambiguous. Where a Pod is gone that the Job has counted, any Pod that may
+// have been the one too many comes into question, but none that was killed, for the one that decided
+// may be what is gone; nor one that had ended more than ten seconds before the decision. If they did
+// not end alike, the result has reason PodGone. Neither has an exit code.
 //
 // # Before the end
 //

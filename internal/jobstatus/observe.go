@@ -195,11 +195,10 @@ func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
 	if verdict == nil {
 		return true
 	}
-	pods = controlled(remote, pods)
 	if verdict.Type == batchv1.JobFailed {
-		late := slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return !ended(pod) })
-		counted := slices.DeleteFunc(failures(remote, pods), func(pod *corev1.Pod) bool { return isIgnored(remote, pod) })
-		if late || len(counted) < int(remote.Status.Failed) {
+		j := judge(remote, pods)
+		late := slices.ContainsFunc(j.pods, func(pod *corev1.Pod) bool { return !ended(pod) && !leftUnscheduled(pod) })
+		if late || j.missing > 0 {
 			return false
 		}
 	}

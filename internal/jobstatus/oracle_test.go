@@ -42,7 +42,14 @@ type life struct {
 	byHand          bool // it was deleted by somebody, and does not say so
 	atEnd           bool // it was stopped because the Job was to end
 	lost, isIgnored bool
+	stuck           bool // no container of it ever runs: the kubelet makes their ends up
+	nowhere         bool // it never has a node, and goes without an end
 }
+
+// never is the end of a Pod that waits for ever, unless it is stopped.
+const never = time.Hour
+
+func (l *life) ran() bool { return !l.stuck && !l.nowhere }
 
 func (l *life) active(now time.Duration) bool { return l.end > now && l.asked == 0 }
 
@@ -110,6 +117,9 @@ func (h *history) step(parallelism int) {
 		return
 	case len(active) > 0 && h.IntN(60) == 0: // an eviction, or somebody's hand
 		pod := active[h.IntN(len(active))]
+		if pod.nowhere && waitsForEnds(h.job) {
+			return // somebody has to say that it failed, which takes longer than these lives
+		}
 		pod.evicted = h.IntN(2) == 0
 		pod.byHand = !pod.evicted
 		h.stop(pod)
@@ -120,10 +130,17 @@ func (h *history) step(parallelism int) {
 	}
 	for range parallelism - len(active) {
 		if h.IntN(3) == 0 && h.nextIndex() >= 0 {
-			h.pods = append(h.pods, &life{
+			pod := &life{
 				name: fmt.Sprintf("run-1-%02d", len(h.pods)), index: h.nextIndex(), begin: h.now, lost: h.IntN(40) == 0,
 				end: h.now + tick*time.Duration(2+h.IntN(60)), code: []int32{3, 3, 3, 5, 42}[h.IntN(5)],
-			})
+			}
+			switch h.IntN(40) {
+			case 0:
+				pod.stuck, pod.end, pod.code = true, never, -1
+			case 1:
+				pod.nowhere, pod.end, pod.code = true, never, -1
+			}
+			h.pods = append(h.pods, pod)
 		}
 	}
 }
@@ -145,7 +162,12 @@ func (h *history) nextIndex() int {
 // stop has a Pod deleted: its container ends soon, with a code of its own or by itself.
 func (h *history) stop(pod *life) {
 	pod.asked = h.now
-	if soon := h.now + tick*time.Duration(1+h.IntN(20)); soon < pod.end {
+	switch soon := h.now + tick*time.Duration(1+h.IntN(20)); {
+	case pod.nowhere:
+		pod.end = h.now
+	case pod.stuck:
+		pod.end = soon
+	case soon < pod.end:
 		pod.end, pod.code = soon, []int32{143, 143, 137, 7}[h.IntN(4)]
 	}
 }
@@ -157,10 +179,8 @@ func (h *history) stopAll() {
 		}
 		h.stop(pod)
 		pod.counted, pod.atEnd = pod.end, true
-		if h.matched(pod) != batchv1.PodFailurePolicyActionIgnore {
-			h.failed++
-			h.indexes[pod.index]++ // the controller adds those of killed peers, too
-		}
+		h.failed++ // while it runs, whatever an Ignore rule will say of its end
+		h.indexes[pod.index]++
 	}
 }
 
@@ -224,6 +244,13 @@ func (h *history) told() (*batchv1.Job, []*corev1.Pod) {
 		}
 		p := pod(l.name, corev1.PodFailed, corev1.ContainerStateTerminated{ExitCode: l.code, StartedAt: whole(l.begin), FinishedAt: whole(l.end)})
 		p.Status.ContainerStatuses[0].Name = "main"
+		switch {
+		case l.nowhere:
+			p.Status.Phase, p.Status.ContainerStatuses = corev1.PodPending, nil
+		case l.stuck:
+			neverRan(p)
+			p.Status.StartTime = ptr(whole(l.begin))
+		}
 		index(l.index)(p)
 		if l.asked > 0 {
 			grace := int64(30)
@@ -239,7 +266,7 @@ func (h *history) told() (*batchv1.Job, []*corev1.Pod) {
 		if l.evicted {
 			disrupted("EvictionByEvictionAPI", "evicted")(p)
 		}
-		if h.IntN(3) == 0 {
+		if h.IntN(3) == 0 && l.ran() {
 			sidecar(exit(h.Int32N(42), h.IntN(1+int(l.end.Seconds())), ""))(p)
 		}
 		pods = append(pods, p)
@@ -251,10 +278,10 @@ func (h *history) told() (*batchv1.Job, []*corev1.Pod) {
 // wanted is the exit code that the oracle gives; ok is false if there is none.
 func (h *history) wanted() (code int32, ok bool) {
 	if h.decider != nil {
-		return h.decider.code, true
+		return h.decider.code, h.decider.ran()
 	}
 	for _, pod := range h.pods {
-		if !pod.atEnd {
+		if !pod.atEnd || !pod.ran() {
 			continue
 		}
 		if ok && pod.code != code {
@@ -273,8 +300,8 @@ func (h *history) excused() bool {
 	}
 	second := func(at time.Duration) time.Duration { return at.Truncate(time.Second) }
 	for _, pod := range h.pods {
-		if pod.lost {
-			return true
+		if pod.lost || (pod.stuck && pod.counted > 0 && !pod.atEnd && waitsForEnds(h.job)) {
+			return true // or nobody says when it ended
 		}
 		near := second(pod.counted) == second(h.decider.counted) || second(pod.end) == second(h.decider.end) ||
 			(pod.asked > 0 && second(pod.asked) == second(h.decider.counted))

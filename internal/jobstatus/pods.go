@@ -1,7 +1,6 @@
 package jobstatus
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -88,32 +87,57 @@ func hasStarted(pod *corev1.Pod) bool {
 	})
 }
 
-// endTime is when a Pod ended: with its last container or, where none tells, when the kubelet
-// disrupted, refused or first saw it. One that never had a node went when that was asked for.
+// endTime is when a Pod ended, as far as that is known; see knownEnd.
 func endTime(pod *corev1.Pod) time.Time {
-	if leftUnscheduled(pod) {
-		asked, _ := deletionAsked(pod)
-		return asked
-	}
-	var last time.Time
-	for _, status := range containerStatuses(pod) {
-		if t := status.State.Terminated; isEnd(t) && t.FinishedAt.After(last) {
-			last = t.FinishedAt.Time
-		}
-	}
-	if !last.IsZero() {
-		return last
+	at, _ := knownEnd(pod)
+	return at
+}
+
+// knownEnd is when a Pod ended: with its last container, or when the kubelet refused it, or when it
+// was disrupted. A container that never ran, or whose end was lost, has no time; then the Pod ended
+// when its deletion was asked for, or later; without that the time is not known, and at is the
+// earliest possible one.
+func knownEnd(pod *corev1.Pod) (at time.Time, known bool) {
+	at, known = containersEnd(pod)
+	if known {
+		return at, true
 	}
 	if c := disruption(pod); c != nil {
-		last = c.LastTransitionTime.Time
+		at, known = latest(at, c.LastTransitionTime.Time), true
 	}
-	if start := pod.Status.StartTime; start != nil && start.After(last) {
-		last = start.Time
+	if asked, ok := deletionAsked(pod); ok {
+		return latest(at, asked), true
 	}
-	if last.IsZero() {
-		last = pod.CreationTimestamp.Time
+	if start := pod.Status.StartTime; start != nil {
+		at, known = latest(at, start.Time), known || isRejected(pod)
 	}
-	return last
+	return latest(at, pod.CreationTimestamp.Time), known
+}
+
+// containersEnd is the last end of the containers that are no sidecars; all is false if not each of
+// them has one.
+func containersEnd(pod *corev1.Pod) (at time.Time, all bool) {
+	all = true
+	for _, status := range containerStatuses(pod) {
+		if t := status.State.Terminated; isEnd(t) && !t.FinishedAt.IsZero() {
+			at = latest(at, t.FinishedAt.Time)
+		} else {
+			all = all && isSidecar(pod, status.Name)
+		}
+	}
+	return at, all && !at.IsZero()
+}
+
+// isRejected reports whether the kubelet refused a Pod.
+func isRejected(pod *corev1.Pod) bool {
+	return len(containerStatuses(pod)) == 0 && pod.Status.Reason != ""
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // deletionAsked is when the deletion of a Pod was asked for; ok is false if it was not.
@@ -160,38 +184,11 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// failures are the Pods that the Job controller counts as failed, in the order in which it
-// does. Unless it waits for their end (podReplacementPolicy Failed), it counts a Pod when its
-// deletion is asked for, also one that never had a node.
-func failures(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
-	waits := waitsForEnds(remote)
-	var found []*corev1.Pod
-	for _, pod := range pods {
-		fails := pod.Status.Phase == corev1.PodFailed ||
-			(!waits && (leftUnscheduled(pod) || (pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod))))
-		if fails && isCounted(pod) {
-			found = append(found, pod)
-		}
-	}
-	slices.SortStableFunc(found, func(a, b *corev1.Pod) int {
-		return cmp.Or(countedAt(a, waits).Compare(countedAt(b, waits)), cmp.Compare(a.Name, b.Name))
-	})
-	return found
-}
-
 // waitsForEnds tells whether a Pod that is being deleted counts as failed only when it has
 // ended. With a podFailurePolicy it always does.
 func waitsForEnds(remote *batchv1.Job) bool {
 	policy := remote.Spec.PodReplacementPolicy
 	return (policy != nil && *policy == batchv1.Failed) || remote.Spec.PodFailurePolicy != nil
-}
-
-func countedAt(pod *corev1.Pod, waits bool) time.Time {
-	at := endTime(pod)
-	if asked, ok := deletionAsked(pod); ok && !waits && asked.Before(at) {
-		return asked
-	}
-	return at
 }
 
 // indexOf is the completion index of a Pod; ok is false if it has none.

@@ -47,7 +47,7 @@ func matchExitCodes(pod *corev1.Pod, on *batchv1.PodFailurePolicyOnExitCodesRequ
 				continue
 			}
 			if slices.Contains(on.Values, t.ExitCode) == (on.Operator == batchv1.PodFailurePolicyOnExitCodesOpIn) {
-				return ending{status.Name, t}, true
+				return ending{status.Name, status.RestartCount, t}, true
 			}
 		}
 	}

@@ -50,8 +50,9 @@ func endResult(pod *corev1.Pod, end ending) v1alpha1.Result {
 	if end.ContainerStateTerminated == nil {
 		return result
 	}
-	exitCode := end.ExitCode
-	result.ExitCode = &exitCode
+	if exitCode := end.ExitCode; isEnd(end.ContainerStateTerminated) { // else the kubelet made it up
+		result.ExitCode = &exitCode
+	}
 	if result.Reason == "" {
 		result.Reason = oneWord(terminationReason(end.ContainerStateTerminated))
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,11 +20,23 @@ const defaultBackoffLimit = 6
 type judged struct {
 	*batchv1.Job
 	verdict   *batchv1.JobCondition
+	decision  decision
 	cancelled bool
 	pods      []*corev1.Pod   // that it controls
-	failures  []*corev1.Pod   // of these, in order, without those that an Ignore rule matches
+	failures  []failure       // of these, in order
 	missing   int             // failures that the Job has counted and that are not there
+	surplus   int             // failures that are there and that the Job has not counted
 	before    v1alpha1.Result // what the result was until now
+}
+
+func judge(remote *batchv1.Job, pods []*corev1.Pod) *judged {
+	j := &judged{Job: remote, verdict: Verdict(remote), pods: controlled(remote, pods)}
+	j.decision = decisionOf(remote, j.verdict)
+	j.failures = failuresOf(remote, j.decision, j.pods)
+	j.dropUncounted()
+	j.missing = max(0, int(remote.Status.Failed)-len(j.failures))
+	j.surplus = max(0, len(j.failures)-int(remote.Status.Failed))
+	return j
 }
 
 // rules is the chain that decides who speaks; see the package's documentation.
@@ -33,11 +44,26 @@ var rules = []func(*judged) (result v1alpha1.Result, applies bool){
 	completed, failedByPolicy, stoppedByDeadline, failedByIndexes, failedByRestarts, failedByLimit,
 }
 
+// dropUncounted leaves those out that may not count, if there are more failures than the Job has
+// counted, and as many without them: Pods that were told to stop and then succeeded, for the Job
+// controller may have seen only that; and Pods that an Ignore rule matches and that may have ended
+// before it decided.
+func (j *judged) dropUncounted() {
+	succeeded := func(f failure) bool { return f.pod.Status.Phase == corev1.PodSucceeded }
+	ignored := func(f failure) bool { return f.killed && isIgnored(j.Job, f.pod) }
+	either := func(f failure) bool { return succeeded(f) || ignored(f) }
+	for _, which := range []func(failure) bool{succeeded, ignored, either} {
+		if left := slices.DeleteFunc(slices.Clone(j.failures), which); len(left) == int(j.Status.Failed) {
+			j.failures = left
+			return
+		}
+	}
+}
+
 // resultOf tells how a Job that has ended did so.
 func resultOf(remote *batchv1.Job, pods []*corev1.Pod, cancelled bool, before v1alpha1.Result) v1alpha1.Result {
-	j := &judged{Job: remote, verdict: Verdict(remote), cancelled: cancelled, pods: controlled(remote, pods), before: before}
-	j.failures = slices.DeleteFunc(failures(remote, j.pods), func(pod *corev1.Pod) bool { return isIgnored(remote, pod) })
-	j.missing = max(0, int(remote.Status.Failed)-len(j.failures))
+	j := judge(remote, pods)
+	j.cancelled, j.before = cancelled, before
 	for _, rule := range rules {
 		if result, applies := rule(j); applies {
 			return result
@@ -68,7 +94,12 @@ func completed(j *judged) (v1alpha1.Result, bool) {
 	return podResult(last), true
 }
 
+// isBefore orders Pods that succeeded. Those that were told to stop, because the others were enough,
+// come first.
 func isBefore(a, b *corev1.Pod) bool {
+	if wasStopped(a) != wasStopped(b) {
+		return wasStopped(a)
+	}
 	return cmp.Or(endTime(a).Compare(endTime(b)), cmp.Compare(a.Name, b.Name)) < 0
 }
 
@@ -111,14 +142,14 @@ func failedByPolicy(j *judged) (v1alpha1.Result, bool) {
 			return result, true
 		}
 	}
-	for _, pod := range j.counting() {
-		m, ok := matchPolicy(j.Job, pod)
+	for _, f := range j.mayDecide() {
+		m, ok := matchPolicy(j.Job, f.pod)
 		switch {
 		case !ok || m.action != batchv1.PodFailurePolicyActionFailJob:
 		case m.condition != nil:
-			return podResult(pod), true
+			return podResult(f.pod), true
 		default:
-			return endResult(pod, m.end), true
+			return endResult(f.pod, m.end), true
 		}
 	}
 	return podGone, true
@@ -152,90 +183,108 @@ func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
 	case j.verdict.Reason != batchv1.JobReasonFailedIndexes:
 		return v1alpha1.Result{}, false
 	}
-	return j.oneTooMany(j.lastsOfIndexes(j.counting()), position), true
+	lasts, ok := j.lastsOfIndexes(j.mayDecide())
+	if !ok {
+		return podGone, true
+	}
+	return j.oneTooMany(lasts, position), true
 }
 
-// lastsOfIndexes are, of each index that failed, the last of these Pods, in their order.
-func (j *judged) lastsOfIndexes(pods []*corev1.Pod) []*corev1.Pod {
-	byIndex := map[int]*corev1.Pod{}
-	for _, pod := range pods {
-		index, ok := indexOf(pod)
+// lastsOfIndexes are, of each index that failed, the last of these failures, in their order. ok is
+// false if one is missing by which an index failed.
+func (j *judged) lastsOfIndexes(failures []failure) (lasts []failure, ok bool) {
+	byIndex := map[int]failure{}
+	for _, f := range failures {
+		index, ok := indexOf(f.pod)
 		if !ok || (j.Status.FailedIndexes != nil && !hasIndex(*j.Status.FailedIndexes, index)) {
 			continue
 		}
-		if last := byIndex[index]; last == nil || earlierFailures(pod) >= earlierFailures(last) {
-			byIndex[index] = pod
+		if last, ok := byIndex[index]; !ok || earlierFailures(f.pod) >= earlierFailures(last.pod) {
+			byIndex[index] = f
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
-		index, ok := indexOf(pod)
-		return !ok || byIndex[index] != pod
+	for _, last := range byIndex {
+		if j.missing > 0 && !j.failsIndex(last.pod) {
+			return nil, false
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(failures), func(f failure) bool {
+		index, ok := indexOf(f.pod)
+		return !ok || byIndex[index].pod != f.pod
+	}), true
+}
+
+// failsIndex reports whether an index fails with the failure of that Pod.
+func (j *judged) failsIndex(pod *corev1.Pod) bool {
+	m, ok := matchPolicy(j.Job, pod)
+	limit := j.Spec.BackoffLimitPerIndex
+	return limit == nil || earlierFailures(pod) >= int(*limit) || (ok && m.action == batchv1.PodFailurePolicyActionFailIndex)
+}
+
+// mayDecide are the failures by which the Job controller may have decided: none that an Ignore rule
+// matches and, where some are missing, none that it killed, for the one that decided may be missing.
+func (j *judged) mayDecide() []failure {
+	return slices.DeleteFunc(slices.Clone(j.failures), func(f failure) bool {
+		return (j.missing > 0 && f.killed) || isIgnored(j.Job, f.pod)
 	})
 }
 
-// counting are the failures, in order. Where one is missing they are only those of Pods that
-// were not just deleted: one that was killed when the missing one had decided could be taken
-// for it.
-func (j *judged) counting() []*corev1.Pod {
-	if j.missing == 0 {
-		return j.failures
-	}
-	return slices.DeleteFunc(slices.Clone(j.failures), func(pod *corev1.Pod) bool { return wasStopped(pod) && disruption(pod) == nil })
-}
+// maxDelay is how many seconds the Job controller may take to decide after a failure. A failure that
+// is older is not taken for the one that decided while others are missing.
+const maxDelay = 10
 
-// oneTooMany is the result of the failure after a number of others. The Pods that a Job
-// controller kills when it has decided come later than the one that it decided by, or in the
-// same second; there, those that ended by themselves, or were disrupted, come first.
-func (j *judged) oneTooMany(pods []*corev1.Pod, others int) v1alpha1.Result {
-	if j.missing > 0 {
-		return j.oneOfThese(pods, others)
-	}
-	for len(pods) > 0 {
-		second := j.countedAt(pods[0]).Unix()
-		n := 1
-		for n < len(pods) && j.countedAt(pods[n]).Unix() == second {
-			n++
-		}
-		switch own := j.ownEnds(pods[:n]); {
-		case others < len(own):
-			return oneOf(own, others)
-		case others < n:
-			return oneOf(pods[:n], others)
-		}
-		others, pods = others-n, pods[n:]
-	}
-	return podGone
-}
-
-// oneOfThese is oneTooMany where failures are missing: any of them may be among the others, so
-// several Pods come into question. They must have ended alike.
-func (j *judged) oneOfThese(pods []*corev1.Pod, others int) v1alpha1.Result {
-	if len(pods) <= others {
+// oneTooMany is the result of the failure after a number of others. Failures of one second that were
+// not killed have no order, and so have those of which the time is not known. Where failures are
+// missing any of them may be among the others, and where there are more than the Job counted any of
+// them may not count: then several come into question, which must have ended alike.
+func (j *judged) oneTooMany(failures []failure, others int) v1alpha1.Result {
+	if len(failures) <= others {
 		return podGone
 	}
-	first, last := j.countedAt(pods[max(0, others-j.missing)]).Unix(), j.countedAt(pods[others]).Unix()
-	var candidates []v1alpha1.Result
-	for _, pod := range pods {
-		if at := j.countedAt(pod).Unix(); first <= at && at <= last {
-			candidates = append(candidates, podResult(pod))
-		}
+	known := knownTimes(failures)
+	unknown := failures[len(known):]
+	if own := ownEnds(known); len(own)+len(unknown) > others+j.surplus {
+		known = own
 	}
-	if !agree(candidates) {
+	first, last := window(known, others-j.missing-len(unknown), others+j.surplus)
+	inQuestion := slices.Concat(known[first:last], unknown)
+	speaks := inQuestion[min(max(0, others-first), len(inQuestion)-1)]
+	if agreed := results(inQuestion); !agree(agreed) {
+		if j.missing > 0 {
+			return podGone
+		}
+		return ambiguous(agreed)
+	}
+	if j.missing > 0 && (!speaks.known || j.decision.second-speaks.at > maxDelay) {
 		return podGone
 	}
-	return podResult(pods[others])
+	return podResult(speaks.pod)
 }
 
-// ownEnds are those of some Pods of one second that the Job controller cannot have killed for
-// what happened in it.
-func (j *judged) ownEnds(pods []*corev1.Pod) []*corev1.Pod {
-	return slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
-		asked, _ := deletionAsked(pod)
-		return wasStopped(pod) && disruption(pod) == nil && asked.Unix() == j.countedAt(pod).Unix()
-	})
+// window is the part of some failures that begins with one and ends with another, both included,
+// with all that have no order among them. Positions that are none are moved to the nearest that is.
+func window(failures []failure, from, to int) (first, last int) {
+	if len(failures) == 0 {
+		return 0, 0
+	}
+	alike := func(a, b failure) bool { return a.at == b.at && a.killed == b.killed }
+	from, to = min(max(from, 0), len(failures)-1), min(max(to, 0), len(failures)-1)
+	for from > 0 && alike(failures[from-1], failures[from]) {
+		from--
+	}
+	for to < len(failures)-1 && alike(failures[to+1], failures[to]) {
+		to++
+	}
+	return from, to + 1
 }
 
-func (j *judged) countedAt(pod *corev1.Pod) time.Time { return countedAt(pod, waitsForEnds(j.Job)) }
+func results(failures []failure) []v1alpha1.Result {
+	found := make([]v1alpha1.Result, 0, len(failures))
+	for _, f := range failures {
+		found = append(found, podResult(f.pod))
+	}
+	return found
+}
 
 // limit is how many failures the Job takes.
 func (j *judged) limit() int {
@@ -248,28 +297,19 @@ func (j *judged) limit() int {
 // failedByLimit applies to all that is left. It also serves Job controllers that are not
 // Kubernetes' own.
 func failedByLimit(j *judged) (v1alpha1.Result, bool) {
-	pods, limit := j.counting(), j.limit()
+	failures, limit := j.mayDecide(), j.limit()
 	switch {
-	case len(pods) > limit:
-		return j.oneTooMany(pods, limit), true
+	case len(failures) > limit:
+		return j.oneTooMany(failures, limit), true
 	case len(j.failures) == 0 && j.missing == 0:
 		return waitingOnly(j.before), true // no Pod ever ended, and what kept them from running stands
-	case len(pods) == 0 || j.missing > 0:
+	case len(failures) == 0 || j.missing > 0 || len(j.failures) > limit:
 		return podGone, true
 	}
-	return j.oneTooMany(pods, len(pods)-1), true
-}
-
-// oneOf is the result of one of several Pods of one second, if they ended alike.
-func oneOf(pods []*corev1.Pod, position int) v1alpha1.Result {
-	var candidates []v1alpha1.Result
-	for _, pod := range pods {
-		candidates = append(candidates, podResult(pod))
+	if own := ownEnds(failures); len(own) > 0 {
+		failures = own
 	}
-	if !agree(candidates) {
-		return ambiguous(candidates)
-	}
-	return candidates[position]
+	return j.oneTooMany(failures, len(failures)-1), true
 }
 
 // agree tells whether results have the same exit code, or none.
@@ -291,9 +331,8 @@ func codeOf(result v1alpha1.Result) string {
 
 func ambiguous(candidates []v1alpha1.Result) v1alpha1.Result {
 	return v1alpha1.Result{
-		Reason: v1alpha1.ResultAmbiguous,
-		Message: Truncate("Several Pods failed in the same second, and which of them made the Job fail cannot be told: "+
-			list(candidates)+".", maxResultMessage),
+		Reason:  v1alpha1.ResultAmbiguous,
+		Message: Truncate("Which of several failures made the Job fail cannot be told: "+list(candidates)+".", maxResultMessage),
 	}
 }
 

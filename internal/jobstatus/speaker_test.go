@@ -109,6 +109,16 @@ func before(code int32, second int) change[*corev1.Pod] {
 	}
 }
 
+// decided has the Job controller decide in a second, and the Job fail two seconds later.
+func decided(second int) change[*batchv1.Job] {
+	return func(j *batchv1.Job) {
+		Verdict(j).LastTransitionTime = at(second + 2)
+		j.Status.Conditions = append(j.Status.Conditions, batchv1.JobCondition{
+			Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue, LastTransitionTime: at(second),
+		})
+	}
+}
+
 func onFailure(j *batchv1.Job) { j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }
 
 // neverRan: the kubelet made up how the container ended.
@@ -175,10 +185,10 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			[]*corev1.Pod{fails("a", 143, 9, stopped(7), before(5, 6)), fails("b", 143, 9, stopped(7), before(6, 7))}, says(6, "Error", "b")},
 		"restarts in one second": {failedJob(exceeded, 2, onFailure),
 			[]*corev1.Pod{fails("a", 143, 9, stopped(7), before(5, 6)), fails("b", 143, 9, stopped(7), before(6, 6))},
-			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Several Pods failed in the same second, and which of them made the Job fail cannot be told: a (exit code 5), b (exit code 6)."}},
+			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: a (exit code 5), b (exit code 6)."}},
 		"suspended while it ran": {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 3, letGo(2)), fails("b", 3, 5)}, says(3, "Error", "b")},
 		"two Pods cannot be told apart": {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 5, 5), fails("b", 3, 5)},
-			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Several Pods failed in the same second, and which of them made the Job fail cannot be told: a (exit code 5), b (exit code 3)."}},
+			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: a (exit code 5), b (exit code 3)."}},
 		"two Pods ended alike":        {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 3, 5), fails("b", 3, 5)}, says(3, "Error", "a")},
 		"evicted by the API":          {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 5, stopped(4), disrupted(evicted, "Eviction API: evicting"))}, says(143, evicted, "a", "Eviction API: evicting")},
 		"preempted before it ran":     {failedJob(exceeded, 1), []*corev1.Pod{with(pod("a", corev1.PodFailed), stopped(4), disrupted("PreemptionByScheduler", "preempting"))}, v1alpha1.Result{Reason: "PreemptionByScheduler", Message: "preempting", PodName: "a"}},
@@ -197,7 +207,7 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 		"several stopped, alike":      {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 143, 5, stopped(4))}, says(143, v1alpha1.ResultDeadlineExceeded, "")},
 		"several stopped, not alike": {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 7, 5, stopped(4))},
 			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "The Pods that were stopped ended differently: a (exit code 143), b (exit code 7)."}},
-		"a restart, beside a crash loop": {failedJob(exceeded, 2, onFailure, limit(4)),
+		"a restart, beside a crash loop": {failedJob(exceeded, 2, onFailure, limit(2)),
 			[]*corev1.Pod{fails("a", 5, 3, stopped(6), before(5, 2)), fails("b", 143, 9, stopped(6), before(3, 6))}, says(3, "Error", "b")},
 		"a restart, and a Pod that got over its own": {failedJob(exceeded, 1, onFailure),
 			[]*corev1.Pod{with(pod("a", corev1.PodSucceeded, exit(0, 8, "")), before(7, 7)), fails("b", 143, 9, stopped(6), before(3, 2))}, says(3, "Error", "b")},
@@ -208,7 +218,7 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 		"evicted before, stopped now": {failedJob(batchv1.JobReasonDeadlineExceeded, 2),
 			[]*corev1.Pod{fails("a", 143, 5, stopped(5), disrupted(evicted, "drained")), fails("b", 9, 8, stopped(8))}, says(9, v1alpha1.ResultDeadlineExceeded, "b")},
 		"stopped, and some are gone": {failedJob(batchv1.JobReasonDeadlineExceeded, 3), []*corev1.Pod{fails("a", 143, 5, stopped(4))},
-			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "Pods that were stopped are gone, and how they ended is not known."}},
+			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "Pods that the Job counted are gone, and how they ended is not known."}},
 		"one of two that may have decided is gone": {failedJob(exceeded, 3, limit(1)), []*corev1.Pod{fails("b", 2, 5), fails("c", 3, 6)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
 		"cleaned up after its end":                 {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 3, 5, stopped(50)), fails("b", 143, 5, stopped(5))}, says(3, "Error", "a")},
 		"a policy, by a condition that is not there": {failedJob(policy, 1, words("Pod etl/a has condition DisruptionTarget matching FailJob rule at index 0")),
@@ -223,6 +233,104 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			v1alpha1.Result{Reason: v1alpha1.ResultPodGone, Message: "The Pod was deleted before it was scheduled.", PodName: "a"}},
 		"failed, and its peer had no node yet": {failedJob(exceeded, 2), []*corev1.Pod{fails("b", 3, 5), with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))}, says(3, "Error", "b")},
 		"between two tries":                    {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := &v1alpha1.PooledJob{}
+			observe(job, test.job, test.pods...)
+			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What somebody knows who reads the Job controller: what it kills it had not counted, and what has no
+// end has no place in the order of ends.
+func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
+	const (
+		exceeded = batchv1.JobReasonBackoffLimitExceeded
+		deadline = batchv1.JobReasonDeadlineExceeded
+		policy   = batchv1.JobReasonPodFailurePolicy
+		evicted  = "EvictionByEvictionAPI"
+	)
+	began := func(second int) change[*corev1.Pod] {
+		return func(p *corev1.Pod) { p.Status.StartTime = ptr(at(second)) }
+	}
+	stuck := func(changes ...change[*corev1.Pod]) *corev1.Pod {
+		return with(fails("stuck", 0, 0, neverRan, began(1)), changes...)
+	}
+	afterInit := func(p *corev1.Pod) {
+		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init", State: corev1.ContainerState{Terminated: ptr(exit(0, 5, ""))}}}
+		p.Spec.InitContainers = []corev1.Container{{Name: "init"}}
+	}
+	outOfTime := func(p *corev1.Pod) { p.Status.Reason, p.Status.Message = "DeadlineExceeded", "Pod was active too long" }
+	nowhere := with(unscheduled("Unschedulable", "0/3 nodes"), stopped(21))
+	nowhere.Name = "nowhere"
+	sidecarAgain := func(p *corev1.Pod) {
+		sidecar(exit(143, 29, ""))(p)
+		p.Status.InitContainerStatuses[0].RestartCount = 1
+		p.Status.InitContainerStatuses[0].State.Terminated.StartedAt = at(20)
+		p.Status.InitContainerStatuses[0].LastTerminationState.Terminated = ptr(exit(1, 20, ""))
+	}
+	perIndex := func(j *batchv1.Job) {
+		j.Spec.BackoffLimitPerIndex, j.Spec.MaxFailedIndexes, j.Status.FailedIndexes = ptr(int32(1)), ptr(int32(0)), ptr("0")
+	}
+	unknown := func(list string) v1alpha1.Result {
+		return v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: " + list + "."}
+	}
+	for name, test := range map[string]struct {
+		job  *batchv1.Job
+		pods []*corev1.Pod
+		want v1alpha1.Result
+	}{
+		"a peer had no image": {failedJob(exceeded, 3, limit(1), decided(31)),
+			[]*corev1.Pod{fails("a", 3, 10), fails("b", 4, 30), stuck(stopped(31))}, says(4, "Error", "b")},
+		"a peer had no image, and no failure is allowed": {failedJob(exceeded, 2, decided(11)),
+			[]*corev1.Pod{fails("a", 3, 10), stuck(stopped(11))}, says(3, "Error", "a")},
+		"a peer was past its init container": {failedJob(exceeded, 2, decided(11)),
+			[]*corev1.Pod{fails("a", 4, 10), stuck(afterInit, stopped(11))}, says(4, "Error", "a")},
+		"a Pod failed before it ran, and when is not known": {failedJob(exceeded, 2, limit(1), decided(61)),
+			[]*corev1.Pod{fails("a", 3, 10), stuck(outOfTime)}, unknown("a (exit code 3), stuck (exit code none)")},
+		"a Pod had ended, which the Job controller did not know": {failedJob(exceeded, 2, decided(7)),
+			[]*corev1.Pod{fails("a", 3, 5, stopped(7)), fails("b", 4, 6)}, says(4, "Error", "b")},
+		"it is deleted by hand, and its peer is killed for that": {failedJob(exceeded, 2, decided(7)),
+			[]*corev1.Pod{fails("a", 143, 9, stopped(6)), fails("b", 137, 9, stopped(7))}, says(143, "Error", "a")},
+		"told to stop, it succeeds, and counts as that": {failedJob(exceeded, 2, limit(1), decided(25)),
+			[]*corev1.Pod{with(pod("h", corev1.PodSucceeded, exit(0, 5, "")), stopped(5)), fails("a", 3, 10), fails("b", 4, 25)}, says(4, "Error", "b")},
+		"told to stop, it succeeds, and counts as failed": {failedJob(exceeded, 2, limit(1), decided(10)),
+			[]*corev1.Pod{with(pod("h", corev1.PodSucceeded, exit(0, 5, "")), stopped(4)), fails("a", 3, 10)}, says(3, "Error", "a")},
+		"more failed than the Job counted": {failedJob(exceeded, 2, limit(1), decided(25)),
+			[]*corev1.Pod{fails("a", 3, 5), fails("b", 4, 10), fails("c", 5, 25)}, unknown("b (exit code 4), c (exit code 5)")},
+		"no node, and Pods count when they have ended": {failedJob(exceeded, 3, limit(1), onCode(batchv1.PodFailurePolicyActionFailJob, 42), decided(21)),
+			[]*corev1.Pod{fails("a", 3, 5), fails("b", 4, 20), nowhere}, says(4, "Error", "b")},
+		"no node, no time, and Pods count when they have ended": {failedJob(deadline, 2, onCode(batchv1.PodFailurePolicyActionFailJob, 42), decided(21)),
+			[]*corev1.Pod{fails("a", 143, 25, stopped(21)), nowhere}, says(143, deadline, "a")},
+		"a killed Pod ends as an Ignore rule says": {failedJob(deadline, 1, onCode(batchv1.PodFailurePolicyActionIgnore, 143), decided(21)),
+			[]*corev1.Pod{fails("a", 143, 25, stopped(21))}, says(143, deadline, "a")},
+		"a FailJob rule matches what the kubelet made up": {failedJob(policy, 1, onCode(batchv1.PodFailurePolicyActionFailJob, 137),
+			words("Container c0 for pod etl/stuck failed with exit code 137 matching FailJob rule at index 0")),
+			[]*corev1.Pod{stuck()}, v1alpha1.Result{Reason: "ContainerStatusUnknown", Message: "could not be located", PodName: "stuck"}},
+		"evictions, not restarts": {failedJob(exceeded, 3, onFailure, limit(2), decided(90)), []*corev1.Pod{
+			fails("a", 143, 11, stopped(10), disrupted(evicted, "drained"), before(5, 3)),
+			fails("b", 143, 51, stopped(50), disrupted(evicted, "drained")),
+			fails("c", 137, 91, stopped(90), disrupted(evicted, "drained"))}, says(137, evicted, "c", "drained")},
+		"a restart of a sidecar": {failedJob(exceeded, 1, onFailure, limit(2), decided(20)),
+			[]*corev1.Pod{fails("a", 143, 29, stopped(20), before(5, 10), sidecarAgain)}, says(1, "Error", "a")},
+		"restarts, one of which is not known": {failedJob(exceeded, 2, onFailure, limit(2), decided(20)),
+			[]*corev1.Pod{fails("a", 143, 29, stopped(20), before(5, 10)), fails("b", 143, 29, stopped(20), func(p *corev1.Pod) { p.Status.ContainerStatuses[0].RestartCount = 1 })},
+			v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"restarts, and a Pod is gone": {failedJob(exceeded, 2, onFailure, limit(1), decided(20)),
+			[]*corev1.Pod{fails("a", 143, 29, stopped(20), before(5, 10))}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"more restarts than one too many": {failedJob(exceeded, 2, onFailure, limit(1), decided(20)),
+			[]*corev1.Pod{fails("a", 143, 29, stopped(20), before(5, 10)), fails("b", 143, 29, stopped(20), before(6, 19))},
+			unknown("a (exit code 5), b (exit code 6)")},
+		"the last Pod of an index is gone": {failedJob(batchv1.JobReasonMaxFailedIndexesExceeded, 2, perIndex, decided(20)),
+			[]*corev1.Pod{fails("a", 3, 5, index(0))}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"one is gone that may have decided long after": {failedJob(exceeded, 2, decided(60)),
+			[]*corev1.Pod{fails("a", 3, 5)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"one that was killed is gone": {failedJob(exceeded, 2, decided(6)), []*corev1.Pod{fails("a", 3, 5)}, says(3, "Error", "a")},
+		"evicted while a container was to be started again": {failedJob(exceeded, 1, decided(9)), []*corev1.Pod{with(pod("a", corev1.PodFailed, exit(42, 4, ""), exit(143, 9, "")),
+			func(p *corev1.Pod) { p.Status.ContainerStatuses[0].RestartCount = 2 }, stopped(5), disrupted(evicted, "drained"))}, says(143, evicted, "a", "drained")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := &v1alpha1.PooledJob{}
@@ -250,6 +358,8 @@ func TestWhoSpeaksForARunThatSucceeded(t *testing.T) {
 	}{
 		"the first container of the spec": {remoteJob(0, 1, 0, batchv1.JobComplete), []*corev1.Pod{twoContainers}, says(0, "Completed", "a", "first by spec")},
 		"an index of the successPolicy":   {byPolicy, []*corev1.Pod{succeeds("a", 5, index(3)), succeeds("b", 6, index(1))}, says(0, "Completed", "a", "a")},
+		"a Pod was told to stop when enough had succeeded": {remoteJob(0, 1, 0, batchv1.JobComplete),
+			[]*corev1.Pod{succeeds("a", 5), succeeds("b", 7, stopped(6))}, says(0, "Completed", "a", "a")},
 		"no completions, failures before": {remoteJob(0, 0, 1, batchv1.JobComplete), nil, v1alpha1.Result{}},
 	} {
 		t.Run(name, func(t *testing.T) {

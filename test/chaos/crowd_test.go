@@ -138,20 +138,25 @@ func (c *crowd) unknown() int {
 	return n
 }
 
+// fewUnsettled is how many unsettled runs are worth a list of all.
+const fewUnsettled = 100
+
 // unsettled are the runs that have not ended or, if they are to go, are not gone, with what the hub
-// says of them: in the end by a list, before that by the suite's watch, which costs the hub nothing.
+// says of them. While they are many the suite's watch tells, which costs the hub nothing; but what
+// went while a watch was broken is known by a list only.
 func (c *crowd) unsettled(ctx context.Context) ([]string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	open := slices.Clone(c.failed)
 	for _, run := range c.runs {
 		if says := world.said.of(run.job.UID); !says.gone && (says.end.String() == "" || run.deleted() || run.kind.expires) {
-			open = append(open, fmt.Sprintf("%s on %s: %s", run.job.Name, run.job.Spec.ClusterName, says.phase))
+			open = append(open, fmt.Sprintf("%s, which %s, on %s: %s %v", run.job.Name, run.kind.name, run.job.Spec.ClusterName, says.now.Phase, says.now.Conditions))
 		}
 	}
-	if len(open) > 0 {
+	if len(open) > fewUnsettled {
 		return open, nil
 	}
+	open = slices.Clone(c.failed)
 	var list v1alpha1.PooledJobList
 	if err := world.hub.client.List(ctx, &list, client.InNamespace(team)); err != nil {
 		return nil, err
@@ -160,7 +165,7 @@ func (c *crowd) unsettled(ctx context.Context) ([]string, error) {
 		job := &list.Items[i]
 		run := c.byUID[job.UID]
 		if run != nil && (endOf(job).String() == "" || run.deleted() || run.kind.expires) {
-			open = append(open, fmt.Sprintf("%s on %s: %s %v", job.Name, job.Spec.ClusterName, job.Status.Phase, job.Status.Conditions))
+			open = append(open, fmt.Sprintf("%s, which %s, on %s: %s %v", job.Name, run.kind.name, job.Spec.ClusterName, job.Status.Phase, job.Status.Conditions))
 		}
 	}
 	return open, nil
@@ -176,7 +181,7 @@ func (c *crowd) settle(ctx context.Context) {
 			said = n
 		}
 		return open, err
-	}).WithContext(ctx).WithTimeout(settling).WithPolling(500 * time.Millisecond).Should(BeEmpty())
+	}).WithContext(ctx).WithTimeout(settling).WithPolling(time.Second).Should(BeEmpty())
 	Eventually(c.unattended).WithContext(ctx).Should(BeEmpty())
 	Expect(c.unsettled(ctx)).To(BeEmpty())
 }

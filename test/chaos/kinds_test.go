@@ -293,8 +293,8 @@ func (p *planned) untilItRuns(ctx context.Context) error {
 func (p *planned) until(ctx context.Context, wanted v1alpha1.PooledJobPhase) error {
 	return insist(ctx, func(context.Context) error {
 		says := world.said.of(p.job.UID)
-		if says.phase != wanted && says.end.String() == "" && !says.gone {
-			return fmt.Errorf("%s is %q", p.job.Name, says.phase)
+		if says.now.Phase != wanted && says.end.String() == "" && !says.gone {
+			return fmt.Errorf("%s is %q", p.job.Name, says.now.Phase)
 		}
 		return nil
 	})

@@ -24,9 +24,9 @@ type sayings struct {
 
 // claims are what was said of one run.
 type claims struct {
-	// phase is the present one.
-	phase v1alpha1.PooledJobPhase
-	gone  bool // the PooledJob is
+	// now is the present status.
+	now  v1alpha1.PooledJobStatus
+	gone bool // the PooledJob is
 	// at is when its end was first said, and end what.
 	at  time.Time
 	end end
@@ -57,7 +57,7 @@ func (s *sayings) ofRun(job *v1alpha1.PooledJob) {
 		c = &claims{}
 		s.runs[job.UID] = c
 	}
-	c.phase = job.Status.Phase
+	c.now = job.Status
 	said := endOf(job)
 	switch {
 	case c.end.String() == "" && said.String() != "":

@@ -19,6 +19,7 @@ var settings struct {
 	seed     uint64
 	jobs     int
 	duration time.Duration // 0 in the short form
+	dir      string        // what the programs write is in
 }
 
 func TestChaos(t *testing.T) {
@@ -33,17 +34,17 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	readSettings()
 	dir, err := os.MkdirTemp("", "pooledjob-chaos-")
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() {
-		if CurrentSpecReport().Failed() || os.Getenv("CHAOS_KEEP") != "" {
-			return // the logs tell more
-		}
-		Expect(os.RemoveAll(dir)).To(Succeed())
-	})
+	settings.dir = dir
 	startWorld(ctx, dir)
 })
 
-var _ = ReportAfterSuite("the seed", func(Report) {
+var _ = ReportAfterSuite("the seed", func(report Report) {
 	fmt.Fprintf(os.Stderr, "CHAOS_SEED=%d\n", settings.seed)
+	if !report.SuiteSucceeded || os.Getenv("CHAOS_KEEP") != "" {
+		fmt.Fprintf(os.Stderr, "The logs of all programs are in %s\n", settings.dir)
+		return
+	}
+	Expect(os.RemoveAll(settings.dir)).To(Succeed())
 })
 
 func readSettings() {
