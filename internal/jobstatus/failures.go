@@ -86,14 +86,8 @@ func isFailure(pod *corev1.Pod, killed, waits bool) bool {
 	if !isCounted(pod) {
 		return false
 	}
-	switch pod.Status.Phase {
-	case corev1.PodFailed:
-		return true
-	case corev1.PodSucceeded:
-		return wasStopped(pod) && (killed || !waits)
-	default:
-		return leftUnscheduled(pod)
-	}
+	return pod.Status.Phase == corev1.PodFailed || leftUnscheduled(pod) ||
+		(pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod) && (killed || !waits))
 }
 
 // counted says when a Pod was counted. Unless it waits for their end (podReplacementPolicy Failed),

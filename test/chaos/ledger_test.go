@@ -285,6 +285,10 @@ func successors(run *planned) []string {
 	return wrong
 }
 
+// proving is how long the manager may take after a Job went to make sure that it was deleted before
+// it had ended, by its Pods. If it is killed meanwhile, what it saw of that is lost.
+const proving = 10 * time.Second
+
 // checkUnknown tells what is wrong with the hub's word that it does not know how a Job ended: if
 // the Job is there, if nobody else took it away, or if the manager could see it all.
 func (l *ledger) checkUnknown(ctx context.Context, run *planned, says end, saidAt time.Time) []string {
@@ -322,7 +326,7 @@ func (l *ledger) checkUnknown(ctx context.Context, run *planned, says end, saidA
 	if run.lostAt().IsZero() && len(l.collected[run.job.UID]) == 0 && !on.collects.during(from, until) {
 		wrong = append(wrong, fmt.Sprintf("the hub says %s, and nobody but the manager deleted its Job: %s", says, remote))
 	}
-	if !troubled(from, until, on) {
+	if witnessed := until.Add(proving); !troubled(from, witnessed, on) {
 		wrong = append(wrong, fmt.Sprintf("the hub says %s, and nothing disturbed the run: %s", says, remote))
 	}
 	return append(wrong, checkExitCode(says, on)...)
