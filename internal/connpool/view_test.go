@@ -87,7 +87,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(slimJob.Labels).To(Equal(job.Labels))
 		Expect(slimJob.DeletionTimestamp).NotTo(BeNil())
 		Expect(slimJob.Status.Active).To(BeEquivalentTo(1))
-		Expect(slimJob.Spec).To(Equal(batchv1.JobSpec{BackoffLimit: job.Spec.BackoffLimit, Suspend: job.Spec.Suspend}))
+		Expect(slimJob.Spec).To(Equal(batchv1.JobSpec{Completions: job.Spec.Completions, BackoffLimit: job.Spec.BackoffLimit, Suspend: job.Spec.Suspend}))
 		Expect(slimJob.ManagedFields).To(BeEmpty())
 		pods, err := keyed(lease, job.Name).Pods(metav1.NamespaceDefault)
 		Expect(err).NotTo(HaveOccurred())

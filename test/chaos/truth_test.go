@@ -63,6 +63,8 @@ type remotePod struct {
 	job      string // the name of its Job
 	// startedAt is when a container of it was first seen to have started.
 	startedAt time.Time
+	// byItself tells that a container of it ended before anybody had asked for the Pod's deletion.
+	byItself bool
 }
 
 // seekTruth begins to follow a target.
@@ -115,6 +117,7 @@ func (t *truth) ofPod(pod *corev1.Pod) {
 		}
 		if c.State.Terminated != nil {
 			p.exitCode = fmt.Sprint(c.State.Terminated.ExitCode)
+			p.byItself = p.byItself || pod.DeletionTimestamp == nil
 		}
 	}
 }
@@ -148,6 +151,18 @@ func (t *truth) ranBefore(job string, before time.Time) bool {
 	defer t.mu.Unlock()
 	for _, p := range t.pods {
 		if p.job == job && !p.startedAt.IsZero() && p.startedAt.Before(before) {
+			return true
+		}
+	}
+	return false
+}
+
+// endedByItself tells whether a Pod of a Job was seen to have ended before it was deleted.
+func (t *truth) endedByItself(job string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pods {
+		if p.job == job && p.byItself {
 			return true
 		}
 	}
