@@ -38,7 +38,7 @@ func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
 func (j *judged) stopped() []v1alpha1.Result {
 	var results []v1alpha1.Result
 	for _, pod := range j.pods {
-		if !isCounted(pod) || !j.decision.kills(pod) {
+		if !isCounted(pod) || j.decision.kills(pod) == no {
 			continue
 		}
 		if end, ok := stoppedEnding(pod); ok {

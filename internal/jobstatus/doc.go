@@ -32,14 +32,17 @@
 // takes the finalizer off before it deletes a Pod. Unless it waits for their end
 // (podReplacementPolicy Failed, or a podFailurePolicy), it counts a Pod as failed when its deletion
 // is asked for: one that is evicted, that somebody deletes, or that never had a node. When it has
-// decided that the Job fails, it deletes all Pods that it has not counted, and counts them, too.
-// So a Pod whose deletion was asked for at the decision (from the second before it, for times have
-// whole seconds, until the Job failed), and that nothing else disrupted, comes after the one that
-// decided, whenever it ended, and whatever a podFailurePolicy says of it.
+// decided that the Job fails, it deletes all Pods that it does not know to have ended, and counts
+// them, too. So these rules take it that a Pod was killed by the decision, and comes after the one
+// that decided, if its deletion was asked for at that time (from the second before, for times have
+// whole seconds, until the Job failed), if it ended after that, and if nothing disrupted it. Where
+// the times are ten seconds apart at most and not in this order, it may have been: clocks differ,
+// requests are sent again, others delete Pods as well. Such a Pod comes into question for any place.
 //
-// The end of a Pod has a time if each of its containers but the sidecars has one, if it was
-// disrupted, or if the kubelet refused it. Else it ended at its deletion or later; without that
-// nobody knows, and the Pod comes into question for any place in the order.
+// So does a Pod of which nobody knows when it ended: a container of it never ran, or its end was
+// lost, and neither was the Pod disrupted, nor its deletion asked for, nor was it refused by the
+// kubelet. (What happens to a Pod after its end, or after its deletion was asked for, is no
+// disruption.)
 //
 // These containers of a Pod count (containers.go). A state without startedAt is no end: the
 // kubelet invents exit code 137 for containers that never ran. Of a Pod that failed the init
@@ -60,19 +63,26 @@
 //	                               for stays
 //	MaxFailedIndexesExceeded       the index that was one too many, by its last Pod
 //	FailedIndexes                  the index that failed first, by its last Pod
-//	BackoffLimitExceeded, where    if the Pods that were killed had as many restarts as the Job
-//	Pods are restarted             allows: the container that was started again last, a sidecar,
-//	                               too, as it had ended before that; with more restarts all must
-//	                               have ended alike
+//	BackoffLimitExceeded, where    if the Pods that were not over had backoffLimit restarts (or one,
+//	Pods are restarted             where that is 0): the container that was started again last, a
+//	                               sidecar, too, as it had ended before that; with more restarts
+//	                               all must have ended alike, each container once
 //	BackoffLimitExceeded, others   of the Pods that no Ignore rule matches the number
 //	                               backoffLimit+1
 //
-// Pods of one second have no order but that those that were killed come last. Where the order would
-// matter and the Pods ended differently, or where there are more failures than the Job has counted,
-// the result has reason Ambiguous. Where a Pod is gone that the Job has counted, any Pod that may
-// have been the one too many comes into question, but none that was killed, for the one that decided
-// may be what is gone; nor one that had ended more than ten seconds before the decision. If they did
-// not end alike, the result has reason PodGone. Neither has an exit code.
+// Pods of one second have no order but that those that were killed come last. All that come into
+// question for the place of the one that decided must have ended alike; else the result has reason
+// Ambiguous. That is also so where there are more failures than the Job has counted, unless as many
+// are left without the Pods that were told to stop and then succeeded, or without those that an
+// Ignore rule matches.
+//
+// Where a Pod is gone that the Job has counted, the rules take it that it was killed. Each of the
+// others that may have been the one too many comes into question, but none that was killed. If they
+// did not end alike, or if the one in the place ended more than ten seconds before the decision, the
+// result has reason PodGone. Neither Ambiguous nor PodGone has an exit code.
+//
+// A Job controller that is not Kubernetes' own may let a Job fail by fewer failures than
+// backoffLimit+1: then the last of them speaks.
 //
 // # Before the end
 //

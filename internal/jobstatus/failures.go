@@ -12,12 +12,11 @@ import (
 // failure is a Pod that the Job controller has counted as failed.
 type failure struct {
 	pod *corev1.Pod
-	// at is the second in which it was counted, and known whether that is known.
+	// at is the second in which it was counted, and known tells that this is known.
 	at    int64
 	known bool
-	// killed tells that the Job controller deleted the Pod when it had decided, as far as can be
-	// told: it deletes only Pods that it has not counted, so such a Pod comes after the one that
-	// decided.
+	// killed tells that the Job controller deleted the Pod when it had decided: it deletes only
+	// Pods that it has not counted, so such a Pod comes after the one that decided.
 	killed bool
 }
 
@@ -37,15 +36,39 @@ func decisionOf(remote *batchv1.Job, verdict *batchv1.JobCondition) decision {
 	return d
 }
 
-// kills reports whether a Pod was deleted by the decision: the Job controller asks for that in the
-// second before it says so, or later. Where it does not say when it decided, any Pod whose deletion
-// was asked for before may have been.
-func (d decision) kills(pod *corev1.Pod) bool {
-	asked, ok := deletionAsked(pod)
-	if !ok || disruption(pod) != nil {
-		return false
+// maxDelay is how many seconds may lie between what the Job controller decides by, its decision and
+// what it does then: it waits for the API server, tries again, and has a clock of its own.
+const maxDelay = 10
+
+// likelihood is whether something was so.
+type likelihood int
+
+const (
+	no likelihood = iota
+	maybe
+	yes
+)
+
+// kills says whether a Pod was deleted by the decision. The Job controller asks for that in the
+// second before it says so, or later, and only for Pods that it does not know to have ended.
+func (d decision) kills(pod *corev1.Pod) likelihood {
+	deletion, ok := deletionAsked(pod)
+	asked := deletion.Unix()
+	if !ok || disruption(pod) != nil || asked > d.verdict || asked < d.second-maxDelay {
+		return no
 	}
-	return asked.Unix() <= d.verdict && (!d.apart || d.second-1 <= asked.Unix())
+	end, all := containersEnd(pod)
+	if leftUnscheduled(pod) {
+		end, all = deletion, true
+	}
+	switch {
+	case asked < d.second-1 && d.apart && all && end.Unix() < d.second:
+		return no // it was over
+	case asked < d.second-1, all && end.Unix() < asked:
+		return maybe
+	default:
+		return yes
+	}
 }
 
 // failuresOf are the Pods that the Job controller has counted as failed when the Job failed, in the
@@ -56,59 +79,59 @@ func failuresOf(remote *batchv1.Job, d decision, pods []*corev1.Pod) []failure {
 	var found []failure
 	for _, pod := range pods {
 		killed := d.kills(pod)
-		if !isFailure(pod, killed, waits) || (!killed && isIgnored(remote, pod)) {
-			continue
-		}
-		found = append(found, counted(pod, d, killed, waits))
-	}
-	rank := func(f failure) int {
-		switch {
-		case !f.known:
-			return 2
-		case f.killed:
-			return 1
-		default:
-			return 0
+		if isFailure(pod, killed, waits) && (killed != no || !isIgnored(remote, pod)) {
+			found = append(found, counted(pod, killed, waits))
 		}
 	}
 	slices.SortStableFunc(found, func(a, b failure) int {
-		if (rank(a) == 2) != (rank(b) == 2) {
-			return rank(a) - rank(b)
-		}
-		return cmp.Or(cmp.Compare(a.at, b.at), rank(a)-rank(b), cmp.Compare(a.pod.Name, b.pod.Name))
+		return cmp.Or(
+			later(!a.known, !b.known), cmp.Compare(a.at, b.at), later(a.killed, b.killed), cmp.Compare(a.pod.Name, b.pod.Name),
+		)
 	})
 	return found
 }
 
+// later orders what is so after what is not.
+func later(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
+}
+
 // isFailure reports whether the Job controller counts a Pod as failed: one that failed; one whose
-// deletion it takes for that; and when it has decided, each that is not over.
-func isFailure(pod *corev1.Pod, killed, waits bool) bool {
+// deletion it takes for that; and one that succeeds after it was killed.
+func isFailure(pod *corev1.Pod, killed likelihood, waits bool) bool {
 	if !isCounted(pod) {
 		return false
 	}
 	return pod.Status.Phase == corev1.PodFailed || leftUnscheduled(pod) ||
-		(pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod) && (killed || !waits))
+		(pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod) && (killed != no || !waits))
 }
 
 // counted says when a Pod was counted. Unless it waits for their end (podReplacementPolicy Failed),
 // the Job controller counts a Pod when its deletion is asked for. What it kills it had not counted
-// before, however early that ended.
-func counted(pod *corev1.Pod, d decision, killed, waits bool) failure {
+// before.
+func counted(pod *corev1.Pod, killed likelihood, waits bool) failure {
 	end, known := knownEnd(pod)
-	if _, all := containersEnd(pod); waits && !all && !isRejected(pod) {
-		known = killed // somebody says later that it has ended
-	}
-	f := failure{pod: pod, at: end.Unix(), known: known, killed: killed}
-	asked, ok := deletionAsked(pod)
-	switch {
+	deletion, deleted := deletionAsked(pod)
+	asked := deletion.Unix()
+	f := failure{pod: pod, at: end.Unix(), known: known && killed != maybe, killed: killed == yes}
+	switch _, all := containersEnd(pod); {
 	case waits && leftUnscheduled(pod): // it is counted by the decision, if at all
 		f.at, f.known, f.killed = math.MaxInt64, true, true
-	case killed && d.apart && waits:
-		f.at = max(f.at, asked.Unix())
-	case killed && d.apart:
-		f.at = asked.Unix()
-	case ok && !waits:
-		f.at = min(f.at, asked.Unix())
+	case waits && killed == no && !all && !isRejected(pod):
+		f.known = false // somebody says later that it has ended
+	case waits && killed == yes:
+		f.at = max(f.at, asked)
+	case killed == yes:
+		f.at = asked
+	case deleted && !waits:
+		f.at = min(f.at, asked)
 	}
 	return f
 }

@@ -300,8 +300,12 @@ func (h *history) excused() bool {
 	}
 	second := func(at time.Duration) time.Duration { return at.Truncate(time.Second) }
 	for _, pod := range h.pods {
-		if pod.lost || (pod.stuck && pod.counted > 0 && !pod.atEnd && waitsForEnds(h.job)) {
-			return true // or nobody says when it ended
+		// Nobody says when a Pod ended that never ran, and one that somebody deleted shortly before
+		// the decision, and that ended after it, may have been killed.
+		unsaid := pod.stuck && !pod.atEnd && (pod.byHand || waitsForEnds(h.job))
+		late := pod.byHand && second(pod.end) >= second(h.now)
+		if pod.lost || (pod.counted > 0 && (unsaid || late)) {
+			return true
 		}
 		near := second(pod.counted) == second(h.decider.counted) || second(pod.end) == second(h.decider.end) ||
 			(pod.asked > 0 && second(pod.asked) == second(h.decider.counted))

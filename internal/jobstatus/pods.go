@@ -22,7 +22,7 @@ func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 		}
 		name := string(pod.UID) + "/" + pod.Name
 		if i, known := places[name]; known {
-			found[i] = later(found[i], pod)
+			found[i] = latestOf(found[i], pod)
 			continue
 		}
 		places[name] = len(found)
@@ -31,9 +31,9 @@ func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	return found
 }
 
-// later is the one of two states of a Pod that is later, as far as that can be told, with the
+// latestOf is the one of two states of a Pod that is later, as far as that can be told, with the
 // finalizer if either has it, and with the earlier deletion.
-func later(a, b *corev1.Pod) *corev1.Pod {
+func latestOf(a, b *corev1.Pod) *corev1.Pod {
 	if ended(b) && !ended(a) {
 		a, b = b, a
 	}
@@ -114,15 +114,22 @@ func knownEnd(pod *corev1.Pod) (at time.Time, known bool) {
 	return latest(at, pod.CreationTimestamp.Time), known
 }
 
-// containersEnd is the last end of the containers that are no sidecars; all is false if not each of
-// them has one.
+// containersEnd is the last end of the containers that are no sidecars, or, of a Pod that failed
+// before its main containers could run, of its init containers; all is false if not each of them has
+// one.
 func containersEnd(pod *corev1.Pod) (at time.Time, all bool) {
 	all = true
 	for _, status := range containerStatuses(pod) {
-		if t := status.State.Terminated; isEnd(t) && !t.FinishedAt.IsZero() {
+		t := status.State.Terminated
+		switch {
+		case isSidecar(pod, status.Name):
+		case !isEnd(t) || t.FinishedAt.IsZero():
+			all = false
+		default:
 			at = latest(at, t.FinishedAt.Time)
-		} else {
-			all = all && isSidecar(pod, status.Name)
+			if t.ExitCode != 0 && !isMain(pod, status.Name) {
+				return at, true
+			}
 		}
 	}
 	return at, all && !at.IsZero()
@@ -174,12 +181,20 @@ func MayHaveEnded(gone *batchv1.Job, pods []*corev1.Pod) bool {
 	return needsNone || byThemselves > gone.Status.Succeeded+gone.Status.Failed
 }
 
-// disruption is the condition of a Pod that is evicted, preempted or drained.
+// disruption is the condition of a Pod that is evicted, preempted or drained; nil if that came after
+// the end of the Pod, or after somebody had asked for its deletion.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	end, all := containersEnd(pod)
+	asked, deleted := deletionAsked(pod)
 	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
-			return c
+		c := &pod.Status.Conditions[i]
+		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
+			continue
 		}
+		if at := c.LastTransitionTime; (all && at.After(end)) || (deleted && at.After(asked)) {
+			return nil
+		}
+		return c
 	}
 	return nil
 }

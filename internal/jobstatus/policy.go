@@ -63,6 +63,9 @@ func byName(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
 func matchConditions(pod *corev1.Pod, patterns []batchv1.PodFailurePolicyOnPodConditionsPattern) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
 		c := &pod.Status.Conditions[i]
+		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && disruption(pod) == nil {
+			continue // it was counted before
+		}
 		if slices.ContainsFunc(patterns, func(on batchv1.PodFailurePolicyOnPodConditionsPattern) bool {
 			return c.Type == on.Type && c.Status == on.Status
 		}) {

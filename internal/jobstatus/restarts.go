@@ -13,14 +13,16 @@ import (
 // up those of all Pods that are not over, of sidecars too, and decides when it sees one too many
 // (pastBackoffLimitOnFailure). It kills these Pods then.
 func failedByRestarts(j *judged) (v1alpha1.Result, bool) {
-	if j.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || len(ownEnds(j.failures)) > j.limit() {
+	if j.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure || len(ownEnds(knownTimes(j.failures))) > j.limit() {
 		return v1alpha1.Result{}, false
 	}
-	tries, restarts, all := j.lastTries()
-	switch limit := max(1, j.limit()); {
+	tries, restarts := j.lastTries()
+	limit := max(1, j.limit())
+	unknown := func(t try) bool { return !t.known || (restarts > limit && t.end.restarts > 1) }
+	switch {
 	case restarts < limit && j.missing == 0:
 		return v1alpha1.Result{}, false
-	case len(tries) == 0 || !all || j.missing > 0:
+	case len(tries) == 0 || slices.ContainsFunc(tries, unknown) || j.missing > 0:
 		return podGone, true
 	case restarts == limit: // the last one is what was one too many
 		last := slices.MaxFunc(tries, func(a, b try) int { return a.again.Compare(b.again) })
@@ -41,32 +43,43 @@ type try struct {
 	pod   *corev1.Pod
 	end   ending
 	again time.Time
+	known bool
 }
 
-// lastTries are the last of all containers that were started again in the Pods that were killed, and
-// restarts the number of all; all is false if one of them is not known.
-func (j *judged) lastTries() (tries []try, restarts int, all bool) {
-	all = true
+// lastTries are the last of all containers that were started again in the Pods that were not over
+// when the Job controller decided, and restarts is the number of all.
+func (j *judged) lastTries() (tries []try, restarts int) {
 	for _, pod := range j.pods {
-		if !isCounted(pod) || !j.decision.kills(pod) {
+		if !isCounted(pod) || !j.wasActive(pod) {
 			continue
 		}
 		for _, status := range ordered(pod) {
-			before, now := status.LastTerminationState.Terminated, status.State.Terminated
-			restarts += int(status.RestartCount)
-			switch {
-			case status.RestartCount == 0:
-				continue
-			case !isEnd(before):
-				all = false
-				continue
+			if status.RestartCount > 0 {
+				restarts += int(status.RestartCount)
+				tries = append(tries, tryOf(pod, &status))
 			}
-			again := before.FinishedAt.Time
-			if isEnd(now) {
-				again = now.StartedAt.Time
-			}
-			tries = append(tries, try{pod, ending{container: status.Name, restarts: status.RestartCount, ContainerStateTerminated: before}, again})
 		}
 	}
-	return tries, restarts, all
+	return tries, restarts
+}
+
+// wasActive reports whether a Pod was not over when the Job controller decided: it was killed then,
+// or was being deleted.
+func (j *judged) wasActive(pod *corev1.Pod) bool {
+	_, deleted := deletionAsked(pod)
+	end, known := knownEnd(pod)
+	return j.decision.kills(pod) != no || (deleted && (!known || end.Unix() >= j.decision.second))
+}
+
+func tryOf(pod *corev1.Pod, status *corev1.ContainerStatus) try {
+	before, now := status.LastTerminationState.Terminated, status.State.Terminated
+	t := try{pod: pod, end: ending{status.Name, status.RestartCount, before}, known: isEnd(before) && isEnd(now)}
+	if !t.known {
+		return t
+	}
+	t.again = now.StartedAt.Time
+	if t.again.Before(before.FinishedAt.Time) { // it could not be started, and the runtime tells no time
+		t.again = now.FinishedAt.Time
+	}
+	return t
 }

@@ -50,7 +50,7 @@ var rules = []func(*judged) (result v1alpha1.Result, applies bool){
 // before it decided.
 func (j *judged) dropUncounted() {
 	succeeded := func(f failure) bool { return f.pod.Status.Phase == corev1.PodSucceeded }
-	ignored := func(f failure) bool { return f.killed && isIgnored(j.Job, f.pod) }
+	ignored := func(f failure) bool { return (f.killed || !f.known) && isIgnored(j.Job, f.pod) }
 	either := func(f failure) bool { return succeeded(f) || ignored(f) }
 	for _, which := range []func(failure) bool{succeeded, ignored, either} {
 		if left := slices.DeleteFunc(slices.Clone(j.failures), which); len(left) == int(j.Status.Failed) {
@@ -229,10 +229,6 @@ func (j *judged) mayDecide() []failure {
 	})
 }
 
-// maxDelay is how many seconds the Job controller may take to decide after a failure. A failure that
-// is older is not taken for the one that decided while others are missing.
-const maxDelay = 10
-
 // oneTooMany is the result of the failure after a number of others. Failures of one second that were
 // not killed have no order, and so have those of which the time is not known. Where failures are
 // missing any of them may be among the others, and where there are more than the Job counted any of
@@ -305,6 +301,9 @@ func failedByLimit(j *judged) (v1alpha1.Result, bool) {
 		return waitingOnly(j.before), true // no Pod ever ended, and what kept them from running stands
 	case len(failures) == 0 || j.missing > 0 || len(j.failures) > limit:
 		return podGone, true
+	}
+	if j.Spec.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure {
+		return podGone, true // restarts decided, and are not known
 	}
 	if own := ownEnds(failures); len(own) > 0 {
 		failures = own

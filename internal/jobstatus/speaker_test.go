@@ -83,8 +83,12 @@ func letGo(second int) change[*corev1.Pod] {
 
 func disrupted(reason, message string) change[*corev1.Pod] {
 	return func(p *corev1.Pod) {
+		when := at(5)
+		if asked, ok := deletionAsked(p); ok {
+			when = metav1.NewTime(asked)
+		}
 		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: at(5),
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: when,
 		})
 	}
 }
@@ -178,12 +182,12 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			says(42, "Error", "run-1-x", "Container c0 for pod etl/run-1-x failed with exit code 42 matching FailJob rule at index 0")},
 		"a policy, words about another Pod": {failedJob(policy, 1, words("Container c0 for pod etl/payroll failed with exit code 42 matching FailJob rule at index 0")), nil,
 			v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
-		"too many indexes failed":    {failedJob(indexes, 2, perIndex), []*corev1.Pod{fails("a", 42, 5, index(0)), fails("b", 7, 5, index(1), stopped(5))}, says(42, "Error", "a")},
+		"too many indexes failed":    {failedJob(indexes, 2, perIndex, decided(5)), []*corev1.Pod{fails("a", 42, 5, index(0)), fails("b", 7, 5, index(1), stopped(5))}, says(42, "Error", "a")},
 		"an index failed first":      {failedJob(batchv1.JobReasonFailedIndexes, 2, perIndex), []*corev1.Pod{fails("a", 42, 9, index(0)), fails("b", 7, 5, index(1))}, says(7, "Error", "b")},
-		"a restart was one too many": {failedJob(exceeded, 1, onFailure), []*corev1.Pod{fails("a", 143, 9, stopped(6), before(5, 6))}, says(5, "Error", "a")},
-		"restarts of two Pods": {failedJob(exceeded, 2, onFailure, limit(2)),
+		"a restart was one too many": {failedJob(exceeded, 1, onFailure, decided(6)), []*corev1.Pod{fails("a", 143, 9, stopped(6), before(5, 6))}, says(5, "Error", "a")},
+		"restarts of two Pods": {failedJob(exceeded, 2, onFailure, limit(2), decided(7)),
 			[]*corev1.Pod{fails("a", 143, 9, stopped(7), before(5, 6)), fails("b", 143, 9, stopped(7), before(6, 7))}, says(6, "Error", "b")},
-		"restarts in one second": {failedJob(exceeded, 2, onFailure),
+		"restarts in one second": {failedJob(exceeded, 2, onFailure, decided(7)),
 			[]*corev1.Pod{fails("a", 143, 9, stopped(7), before(5, 6)), fails("b", 143, 9, stopped(7), before(6, 6))},
 			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: a (exit code 5), b (exit code 6)."}},
 		"suspended while it ran": {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 3, letGo(2)), fails("b", 3, 5)}, says(3, "Error", "b")},
@@ -192,10 +196,10 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 		"two Pods ended alike":        {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 3, 5), fails("b", 3, 5)}, says(3, "Error", "a")},
 		"evicted by the API":          {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 5, stopped(4), disrupted(evicted, "Eviction API: evicting"))}, says(143, evicted, "a", "Eviction API: evicting")},
 		"preempted before it ran":     {failedJob(exceeded, 1), []*corev1.Pod{with(pod("a", corev1.PodFailed), stopped(4), disrupted("PreemptionByScheduler", "preempting"))}, v1alpha1.Result{Reason: "PreemptionByScheduler", Message: "preempting", PodName: "a"}},
-		"disrupted, and its peers":    {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 143, 6, stopped(4)), fails("b", 137, 6, stopped(4), disrupted(evicted, "drained"))}, says(137, evicted, "b", "drained")},
+		"disrupted, and its peers":    {failedJob(exceeded, 2, decided(4)), []*corev1.Pod{fails("a", 143, 6, stopped(4)), fails("b", 137, 6, stopped(4), disrupted(evicted, "drained"))}, says(137, evicted, "b", "drained")},
 		"deleted by hand":             {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 5, stopped(4))}, says(143, "Error", "a")},
 		"deleted by hand, ends well":  {failedJob(exceeded, 1), []*corev1.Pod{with(pod("a", corev1.PodSucceeded, exit(0, 5, "")), stopped(4))}, says(0, "Completed", "a")},
-		"deleted by hand, then fails": {failedJob(exceeded, 2, limit(1)), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 3, 9)}, says(3, "Error", "b")},
+		"deleted by hand, then fails": {failedJob(exceeded, 2, limit(1), decided(9)), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 3, 9)}, says(3, "Error", "b")},
 		"rejected by the kubelet":     {failedJob(exceeded, 2, limit(1)), []*corev1.Pod{rejected, fails("b", 3, 5)}, v1alpha1.Result{Reason: "OutOfcpu", Message: "Pod was rejected", PodName: "a"}},
 		"never ran":                   {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 0, 5, neverRan)}, v1alpha1.Result{Reason: "ContainerStatusUnknown", Message: "could not be located", PodName: "a"}},
 		"a Pod that is nobody's":      {failedJob(exceeded, 1), []*corev1.Pod{foreign, otherJobs, fails("a", 3, 5)}, says(3, "Error", "a")},
@@ -207,9 +211,9 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 		"several stopped, alike":      {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 143, 5, stopped(4))}, says(143, v1alpha1.ResultDeadlineExceeded, "")},
 		"several stopped, not alike": {failedJob(batchv1.JobReasonDeadlineExceeded, 2), []*corev1.Pod{fails("a", 143, 5, stopped(4)), fails("b", 7, 5, stopped(4))},
 			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "The Pods that were stopped ended differently: a (exit code 143), b (exit code 7)."}},
-		"a restart, beside a crash loop": {failedJob(exceeded, 2, onFailure, limit(2)),
+		"a restart, beside a crash loop": {failedJob(exceeded, 2, onFailure, limit(2), decided(6)),
 			[]*corev1.Pod{fails("a", 5, 3, stopped(6), before(5, 2)), fails("b", 143, 9, stopped(6), before(3, 6))}, says(3, "Error", "b")},
-		"a restart, and a Pod that got over its own": {failedJob(exceeded, 1, onFailure),
+		"a restart, and a Pod that got over its own": {failedJob(exceeded, 1, onFailure, decided(6)),
 			[]*corev1.Pod{with(pod("a", corev1.PodSucceeded, exit(0, 8, "")), before(7, 7)), fails("b", 143, 9, stopped(6), before(3, 2))}, says(3, "Error", "b")},
 		"one container ended well, one never ran": {failedJob(exceeded, 1),
 			[]*corev1.Pod{with(pod("a", corev1.PodFailed, exit(0, 5, ""), exit(0, 5, "")), neverRan)}, v1alpha1.Result{Reason: "ContainerStatusUnknown", Message: "could not be located", PodName: "a"}},
@@ -220,7 +224,7 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 		"stopped, and some are gone": {failedJob(batchv1.JobReasonDeadlineExceeded, 3), []*corev1.Pod{fails("a", 143, 5, stopped(4))},
 			v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded, Message: "Pods that the Job counted are gone, and how they ended is not known."}},
 		"one of two that may have decided is gone": {failedJob(exceeded, 3, limit(1)), []*corev1.Pod{fails("b", 2, 5), fails("c", 3, 6)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
-		"cleaned up after its end":                 {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 3, 5, stopped(50)), fails("b", 143, 5, stopped(5))}, says(3, "Error", "a")},
+		"cleaned up after its end":                 {failedJob(exceeded, 2, decided(5)), []*corev1.Pod{fails("a", 3, 5, stopped(50)), fails("b", 143, 5, stopped(5))}, says(3, "Error", "a")},
 		"a policy, by a condition that is not there": {failedJob(policy, 1, words("Pod etl/a has condition DisruptionTarget matching FailJob rule at index 0")),
 			[]*corev1.Pod{fails("a", 3, 5)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
 		"an end without a time": {failedJob(exceeded, 1), []*corev1.Pod{with(pod("a", corev1.PodFailed, exit(9, 5, ""), exit(3, 5, "")), func(p *corev1.Pod) {
@@ -231,7 +235,7 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			says(143, v1alpha1.ResultDeadlineExceeded, "b")},
 		"deleted by hand before it had a node": {failedJob(exceeded, 1), []*corev1.Pod{with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))},
 			v1alpha1.Result{Reason: v1alpha1.ResultPodGone, Message: "The Pod was deleted before it was scheduled.", PodName: "a"}},
-		"failed, and its peer had no node yet": {failedJob(exceeded, 2), []*corev1.Pod{fails("b", 3, 5), with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))}, says(3, "Error", "b")},
+		"failed, and its peer had no node yet": {failedJob(exceeded, 2, decided(5)), []*corev1.Pod{fails("b", 3, 5), with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))}, says(3, "Error", "b")},
 		"between two tries":                    {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -272,6 +276,18 @@ func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
 		p.Status.InitContainerStatuses[0].State.Terminated.StartedAt = at(20)
 		p.Status.InitContainerStatuses[0].LastTerminationState.Terminated = ptr(exit(1, 20, ""))
 	}
+	drainedAt := func(second int) change[*corev1.Pod] {
+		return func(p *corev1.Pod) {
+			disrupted("DeletionByTaintManager", "drained")(p)
+			p.Status.Conditions[0].LastTransitionTime = at(second)
+		}
+	}
+	ignoresDisruptions := func(j *batchv1.Job) {
+		j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+			Action:          batchv1.PodFailurePolicyActionIgnore,
+			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
+		}}}
+	}
 	perIndex := func(j *batchv1.Job) {
 		j.Spec.BackoffLimitPerIndex, j.Spec.MaxFailedIndexes, j.Status.FailedIndexes = ptr(int32(1)), ptr(int32(0)), ptr("0")
 	}
@@ -292,7 +308,7 @@ func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
 		"a Pod failed before it ran, and when is not known": {failedJob(exceeded, 2, limit(1), decided(61)),
 			[]*corev1.Pod{fails("a", 3, 10), stuck(outOfTime)}, unknown("a (exit code 3), stuck (exit code none)")},
 		"a Pod had ended, which the Job controller did not know": {failedJob(exceeded, 2, decided(7)),
-			[]*corev1.Pod{fails("a", 3, 5, stopped(7)), fails("b", 4, 6)}, says(4, "Error", "b")},
+			[]*corev1.Pod{fails("a", 3, 5, stopped(7)), fails("b", 4, 6)}, unknown("b (exit code 4), a (exit code 3)")},
 		"it is deleted by hand, and its peer is killed for that": {failedJob(exceeded, 2, decided(7)),
 			[]*corev1.Pod{fails("a", 143, 9, stopped(6)), fails("b", 137, 9, stopped(7))}, says(143, "Error", "a")},
 		"told to stop, it succeeds, and counts as that": {failedJob(exceeded, 2, limit(1), decided(25)),
@@ -329,6 +345,34 @@ func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
 		"one is gone that may have decided long after": {failedJob(exceeded, 2, decided(60)),
 			[]*corev1.Pod{fails("a", 3, 5)}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
 		"one that was killed is gone": {failedJob(exceeded, 2, decided(6)), []*corev1.Pod{fails("a", 3, 5)}, says(3, "Error", "a")},
+		"a counted Pod is deleted by a script before the Job has failed": {failedJob(exceeded, 3, limit(1), decided(10)),
+			[]*corev1.Pod{fails("s", 7, 3, stopped(12)), fails("a", 3, 10), fails("b", 143, 14, stopped(10))}, unknown("a (exit code 3), s (exit code 7)")},
+		"a controller that does not say when it decided": {failedJob(exceeded, 3, limit(1), func(j *batchv1.Job) { Verdict(j).LastTransitionTime = at(11) }),
+			[]*corev1.Pod{fails("h", 143, 5, stopped(4)), fails("a", 3, 10), fails("c", 5, 11)}, unknown("a (exit code 3), c (exit code 5), h (exit code 143)")},
+		"clocks that differ": {failedJob(exceeded, 2, decided(10)),
+			[]*corev1.Pod{fails("a", 3, 10), fails("b", 143, 12, stopped(7))}, unknown("a (exit code 3), b (exit code 143)")},
+		"restarts in a Pod that was being deleted": {failedJob(exceeded, 2, onFailure, limit(2), decided(20)),
+			[]*corev1.Pod{fails("h", 137, 40, stopped(18), before(5, 10)), fails("b", 143, 22, stopped(20), before(6, 20))}, says(6, "Error", "b")},
+		"restarts that are not known": {failedJob(exceeded, 1, onFailure, limit(2), decided(20)),
+			[]*corev1.Pod{fails("h", 137, 15, stopped(14))}, v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"more restarts of one container than one too many": {failedJob(exceeded, 1, onFailure, limit(1), decided(18)),
+			[]*corev1.Pod{fails("a", 143, 19, stopped(18), before(6, 14), func(p *corev1.Pod) { p.Status.ContainerStatuses[0].RestartCount = 2 })},
+			v1alpha1.Result{Reason: v1alpha1.ResultPodGone}},
+		"a restart that could not start": {failedJob(exceeded, 2, onFailure, limit(2), decided(20)), []*corev1.Pod{
+			fails("a", 143, 22, stopped(20), before(5, 12)),
+			fails("b", 128, 20, stopped(20), before(6, 19), func(p *corev1.Pod) {
+				p.Status.ContainerStatuses[0].State.Terminated.StartedAt = metav1.Unix(0, 0)
+			})}, says(6, "Error", "b")},
+		"drained after it was killed": {failedJob(deadline, 2, decided(20)), []*corev1.Pod{fails("c", 143, 21, stopped(20)), fails("b", 137, 50, stopped(20), drainedAt(25))},
+			v1alpha1.Result{Reason: deadline, Message: "The Pods that were stopped ended differently: c (exit code 143), b (exit code 137)."}},
+		"drained after it had failed": {failedJob(exceeded, 2, limit(1), ignoresDisruptions, decided(100)),
+			[]*corev1.Pod{fails("a", 3, 5, drainedAt(60)), fails("b", 4, 100)}, says(4, "Error", "b")},
+		"failed before its main container could run": {failedJob(exceeded, 3, limit(2), decided(20)), []*corev1.Pod{
+			with(pod("a", corev1.PodFailed), func(p *corev1.Pod) {
+				afterInit(p)
+				p.Status.InitContainerStatuses[0].State.Terminated.ExitCode = 1
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c0", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}}}
+			}), fails("b", 3, 10), fails("c", 4, 20)}, says(4, "Error", "c")},
 		"evicted while a container was to be started again": {failedJob(exceeded, 1, decided(9)), []*corev1.Pod{with(pod("a", corev1.PodFailed, exit(42, 4, ""), exit(143, 9, "")),
 			func(p *corev1.Pod) { p.Status.ContainerStatuses[0].RestartCount = 2 }, stopped(5), disrupted(evicted, "drained"))}, says(143, evicted, "a", "drained")},
 	} {
