@@ -128,8 +128,8 @@ func (p *packer) pod(pod *corev1.Pod) {
 }
 
 // tellingConditions keeps that a Pod is ready, why it is not scheduled or, as long as its node
-// says nothing, that it is (a Pod can be made with a node), and what a disruption or a condition that is not Kubernetes' own
-// says of it.
+// says nothing, that it is (a Pod can be made with a node), and what a disruption or a condition
+// that is not Kubernetes' own says of it.
 func tellingConditions(pod *corev1.Pod) []corev1.PodCondition {
 	var kept []corev1.PodCondition
 	if isScheduled(pod) && len(pod.Status.ContainerStatuses) == 0 && !isEnded(pod) {

@@ -140,8 +140,9 @@ var _ = Describe("When the same cluster answers over a new TCP connection", func
 				i := r.lease(target).views[allNamespaces]
 				return i.lastWords()
 			}
-			// What is read was not yet counted by the reflector: a watch that ends within a second
-			// and has told nothing is listed anew. When the third bookmark is read, the first was.
+			// A reflector lists again if its watch ends within a second and it has counted no event.
+			// It counts an event after the event was read, and before it takes the next one: once
+			// the third bookmark has been read, the first has been counted.
 			for range 3 {
 				last := heard()
 				Eventually(ctx, func() int64 { jobs.bookmark(); pods.bookmark(); return heard() }).Should(BeNumerically(">", last))

@@ -195,14 +195,14 @@ func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
 	if verdict == nil {
 		return true
 	}
+	j := judge(remote, pods)
 	if verdict.Type == batchv1.JobFailed {
-		j := judge(remote, pods)
 		late := slices.ContainsFunc(j.pods, func(pod *corev1.Pod) bool { return !ended(pod) && !leftUnscheduled(pod) })
 		if late || j.missing > 0 {
 			return false
 		}
 	}
-	return resultOf(remote, pods, false, v1alpha1.Result{}).Reason != v1alpha1.ResultPodGone
+	return j.result().Reason != v1alpha1.ResultPodGone
 }
 
 // started tells whether a container of the Job has run, by the Pods or by the Job's own

@@ -64,6 +64,11 @@ func (j *judged) dropUncounted() {
 func resultOf(remote *batchv1.Job, pods []*corev1.Pod, cancelled bool, before v1alpha1.Result) v1alpha1.Result {
 	j := judge(remote, pods)
 	j.cancelled, j.before = cancelled, before
+	return j.result()
+}
+
+// result is that of the first rule that applies.
+func (j *judged) result() v1alpha1.Result {
 	for _, rule := range rules {
 		if result, applies := rule(j); applies {
 			return result

@@ -138,6 +138,26 @@ func says(code int32, reason, podName string, message ...string) v1alpha1.Result
 	return result
 }
 
+// endedJob is a Job that has ended with its Pods, and the result that it must have.
+type endedJob struct {
+	job  *batchv1.Job
+	pods []*corev1.Pod
+	want v1alpha1.Result
+}
+
+func expectResults(t *testing.T, tests map[string]endedJob) {
+	t.Helper()
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			job := &v1alpha1.PooledJob{}
+			observe(job, test.job, test.pods...)
+			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 	const (
 		exceeded = batchv1.JobReasonBackoffLimitExceeded
@@ -159,11 +179,7 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 	otherJobs.OwnerReferences[0].UID = "another-job"
 	twoContainers := pod("a", corev1.PodFailed, exit(4, 5, "by name"), exit(6, 5, "by spec"))
 	twoContainers.Spec.Containers = []corev1.Container{{Name: "c1"}, {Name: "c0"}}
-	for name, test := range map[string]struct {
-		job  *batchv1.Job
-		pods []*corev1.Pod
-		want v1alpha1.Result
-	}{
+	expectResults(t, map[string]endedJob{
 		"a sidecar is stopped with the Pod": {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 3, 5, sidecar(exit(143, 5, "")))}, says(3, "Error", "a")},
 		"a sidecar crashes before":          {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 3, 5, sidecar(exit(137, 2, "")))}, says(3, "Error", "a")},
 		"a sidecar has no time of its end":  {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 3, 5, sidecar(lost))}, says(3, "Error", "a")},
@@ -237,15 +253,7 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			v1alpha1.Result{Reason: v1alpha1.ResultPodGone, Message: "The Pod was deleted before it was scheduled.", PodName: "a"}},
 		"failed, and its peer had no node yet": {failedJob(exceeded, 2, decided(5)), []*corev1.Pod{fails("b", 3, 5), with(unscheduled("Unschedulable", "0/3 nodes"), stopped(5))}, says(3, "Error", "b")},
 		"between two tries":                    {failedJob(batchv1.JobReasonDeadlineExceeded, 1, limit(3)), []*corev1.Pod{fails("a", 3, 2)}, v1alpha1.Result{Reason: v1alpha1.ResultDeadlineExceeded}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			job := &v1alpha1.PooledJob{}
-			observe(job, test.job, test.pods...)
-			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
-				t.Errorf("result (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 // What somebody knows who reads the Job controller: what it kills it had not counted, and what has no
@@ -294,11 +302,7 @@ func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
 	unknown := func(list string) v1alpha1.Result {
 		return v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: " + list + "."}
 	}
-	for name, test := range map[string]struct {
-		job  *batchv1.Job
-		pods []*corev1.Pod
-		want v1alpha1.Result
-	}{
+	expectResults(t, map[string]endedJob{
 		"a peer had no image": {failedJob(exceeded, 3, limit(1), decided(31)),
 			[]*corev1.Pod{fails("a", 3, 10), fails("b", 4, 30), stuck(stopped(31))}, says(4, "Error", "b")},
 		"a peer had no image, and no failure is allowed": {failedJob(exceeded, 2, decided(11)),
@@ -375,15 +379,7 @@ func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
 			}), fails("b", 3, 10), fails("c", 4, 20)}, says(4, "Error", "c")},
 		"evicted while a container was to be started again": {failedJob(exceeded, 1, decided(9)), []*corev1.Pod{with(pod("a", corev1.PodFailed, exit(42, 4, ""), exit(143, 9, "")),
 			func(p *corev1.Pod) { p.Status.ContainerStatuses[0].RestartCount = 2 }, stopped(5), disrupted(evicted, "drained"))}, says(143, evicted, "a", "drained")},
-	} {
-		t.Run(name, func(t *testing.T) {
-			job := &v1alpha1.PooledJob{}
-			observe(job, test.job, test.pods...)
-			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
-				t.Errorf("result (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 func TestWhoSpeaksForARunThatSucceeded(t *testing.T) {
@@ -395,25 +391,13 @@ func TestWhoSpeaksForARunThatSucceeded(t *testing.T) {
 	byPolicy := remoteJob(0, 2, 0, batchv1.JobComplete)
 	byPolicy.Spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: ptr("0,2-3")}}}
 	Verdict(byPolicy).Reason, Verdict(byPolicy).Message = batchv1.JobReasonSuccessPolicy, "Matched rules at index 0"
-	for name, test := range map[string]struct {
-		job  *batchv1.Job
-		pods []*corev1.Pod
-		want v1alpha1.Result
-	}{
+	expectResults(t, map[string]endedJob{
 		"the first container of the spec": {remoteJob(0, 1, 0, batchv1.JobComplete), []*corev1.Pod{twoContainers}, says(0, "Completed", "a", "first by spec")},
 		"an index of the successPolicy":   {byPolicy, []*corev1.Pod{succeeds("a", 5, index(3)), succeeds("b", 6, index(1))}, says(0, "Completed", "a", "a")},
-		"a Pod was told to stop when enough had succeeded": {remoteJob(0, 1, 0, batchv1.JobComplete),
+		"a Pod is stopped after enough Pods have succeeded": {remoteJob(0, 1, 0, batchv1.JobComplete),
 			[]*corev1.Pod{succeeds("a", 5), succeeds("b", 7, stopped(6))}, says(0, "Completed", "a", "a")},
 		"no completions, failures before": {remoteJob(0, 0, 1, batchv1.JobComplete), nil, v1alpha1.Result{}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			job := &v1alpha1.PooledJob{}
-			observe(job, test.job, test.pods...)
-			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
-				t.Errorf("result (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 // What a Pod waited for stays when the Job ends, whatever became of the Pods before.

@@ -288,8 +288,8 @@ func (p *planned) untilItRuns(ctx context.Context) error {
 	return p.until(ctx, v1alpha1.PooledJobRunning)
 }
 
-// until waits for the hub to say that phase, or that the run has ended. (Hundreds wait at a time:
-// what the suite's watch was told costs the hub nothing.)
+// until waits for the hub to say that phase, or that the run has ended. It goes by the suite's watch,
+// because hundreds of runs wait at a time and each request would cost the hub.
 func (p *planned) until(ctx context.Context, wanted v1alpha1.PooledJobPhase) error {
 	return insist(ctx, func(context.Context) error {
 		says := world.said.of(p.job.UID)

@@ -145,24 +145,22 @@ func (t *truth) pod(name string) (remotePod, bool) {
 	return remotePod{}, false
 }
 
-// ranBefore tells whether a Pod of a Job was seen to have started before that time.
+// ranBefore reports whether a Pod of a Job was seen to have started before that time.
 func (t *truth) ranBefore(job string, before time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, p := range t.pods {
-		if p.job == job && !p.startedAt.IsZero() && p.startedAt.Before(before) {
-			return true
-		}
-	}
-	return false
+	return t.hasPod(job, func(p *remotePod) bool { return !p.startedAt.IsZero() && p.startedAt.Before(before) })
 }
 
-// endedByItself tells whether a Pod of a Job was seen to have ended before it was deleted.
+// endedByItself reports whether a Pod of a Job was seen to end before its deletion was requested.
 func (t *truth) endedByItself(job string) bool {
+	return t.hasPod(job, func(p *remotePod) bool { return p.byItself })
+}
+
+// hasPod reports whether there ever was such a Pod of a Job.
+func (t *truth) hasPod(job string, such func(*remotePod) bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.pods {
-		if p.job == job && p.byItself {
+		if p.job == job && such(p) {
 			return true
 		}
 	}
