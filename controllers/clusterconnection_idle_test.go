@@ -74,7 +74,6 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		job, remote := w.finished(ctx)
 		w.expectIdle(ctx)
 		Expect(hub.Delete(ctx, job)).To(Succeed())
-		Eventually(func() *metav1.Time { return remoteOf(ctx, job).DeletionTimestamp }).ShouldNot(BeNil())
 		finishDeletion(ctx, remote)
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())

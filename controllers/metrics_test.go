@@ -102,7 +102,6 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
 		Expect(hub.Delete(ctx, job)).To(Succeed())
-		Eventually(func() bool { return remoteOf(ctx, job).DeletionTimestamp.IsZero() }).Should(BeFalse())
 		finishDeletion(ctx, remote)
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 
@@ -174,7 +173,6 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 			HavePrefix("pooledjob_dispatch_duration_seconds_count"), HavePrefix("pooledjob_status_lag_seconds_count"),
 			HavePrefix("pooledjob_runs_finished_total"), HavePrefix("pooledjob_connection_up")))
 		Expect(hub.Delete(ctx, job)).To(Succeed())
-		Eventually(func() bool { return remoteOf(ctx, job).DeletionTimestamp.IsZero() }).Should(BeFalse())
 		finishDeletion(ctx, remote)
 		Expect(hub.Delete(ctx, w.connection(Default, ctx))).To(Succeed())
 		Eventually(w.ofConnection).Should(BeEmpty())

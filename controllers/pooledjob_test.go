@@ -240,7 +240,6 @@ var _ = Describe("Deleting a PooledJob", func() {
 		eventually(ctx, late).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady, ContainSubstring("being deleted")))
 
 		Expect(hub.Delete(ctx, job)).To(Succeed())
-		Eventually(func() *metav1.Time { return remoteOf(ctx, job).DeletionTimestamp }).ShouldNot(BeNil())
 		finishDeletion(ctx, remote)
 		Eventually(exists(hub, connection)).WithContext(ctx).Should(BeFalse())
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())

@@ -233,6 +233,10 @@ func endJob(ctx context.Context, remote *batchv1.Job, verdict batchv1.JobConditi
 
 // finishDeletion plays the garbage collector: the Job's Pods are gone, so it goes.
 func finishDeletion(ctx context.Context, remote *batchv1.Job) {
+	Eventually(func(g Gomega) {
+		g.Expect(target.Get(ctx, client.ObjectKeyFromObject(remote), remote)).To(Succeed())
+		g.Expect(remote.DeletionTimestamp).NotTo(BeNil(), "the operator deletes it first")
+	}).Should(Succeed())
 	letPodsGo(ctx, remote)
 	Expect(target.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(remote.Namespace),
 		client.MatchingLabels(remote.Spec.Template.Labels), client.GracePeriodSeconds(0))).To(Succeed())
