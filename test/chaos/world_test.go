@@ -262,7 +262,9 @@ func allClusters() []*cluster {
 
 // removeAll deletes all PooledJobs, and expects that nothing of them is left.
 func removeAll(ctx context.Context) {
-	Expect(world.hub.client.DeleteAllOf(ctx, &v1alpha1.PooledJob{}, client.InNamespace(team))).To(Succeed())
+	Eventually(func() error { // an API server stops the deletion of thousands after a minute
+		return world.hub.client.DeleteAllOf(ctx, &v1alpha1.PooledJob{}, client.InNamespace(team))
+	}).WithContext(ctx).WithTimeout(5 * time.Minute).WithPolling(time.Second).Should(Succeed())
 	Eventually(remaining).WithContext(ctx).WithTimeout(3 * time.Minute).WithPolling(time.Second).Should(BeEmpty())
 	removeKept(ctx)
 	Expect(leftBehind(ctx)).To(BeEmpty(), "on the targets after all PooledJobs are gone")
