@@ -326,9 +326,9 @@ func (l *ledger) checkUnknown(ctx context.Context, run *planned, says end, saidA
 	if run.lostAt().IsZero() && len(l.collected[run.job.UID]) == 0 && !on.collects.during(from, until) {
 		wrong = append(wrong, fmt.Sprintf("the hub says %s, and nobody but the manager deleted its Job: %s", says, remote))
 	}
-	// A Job that is deleted when its Pod has ended may have completed: its labels may have been taken
-	// off meanwhile, which a watch shows as a deletion.
-	mayHaveEnded := !run.lostAt().IsZero() && on.truth.endedByItself(remote.name)
+	// A Job that is deleted when its Pod has ended, or its end was decided, may have ended: its labels
+	// may have been taken off meanwhile, which a watch shows as a deletion.
+	mayHaveEnded := !run.lostAt().IsZero() && (remote.decided || on.truth.endedByItself(remote.name))
 	if witnessed := until.Add(proving); !troubled(from, witnessed, on) && !mayHaveEnded {
 		wrong = append(wrong, fmt.Sprintf("the hub says %s, and nothing disturbed the run: %s", says, remote))
 	}

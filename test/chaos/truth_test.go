@@ -33,6 +33,8 @@ type remoteJob struct {
 	// condition, reason and at are those of its verdict; empty without one.
 	condition, reason string
 	at                time.Time
+	// decided tells that its end was decided, and perhaps not declared yet.
+	decided bool
 	// made is the Job's creation, by the target's clock in whole seconds.
 	made   time.Time
 	gone   bool
@@ -91,8 +93,15 @@ func (t *truth) ofJob(job *batchv1.Job) {
 	// What lost its labels looked gone.
 	j.gone, j.goneAt = false, time.Time{}
 	for _, c := range job.Status.Conditions {
-		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
+		if c.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch c.Type {
+		case batchv1.JobComplete, batchv1.JobFailed:
 			j.condition, j.reason, j.at = string(c.Type), c.Reason, c.LastTransitionTime.Time
+		case batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget:
+			j.decided = true
+		case batchv1.JobSuspended:
 		}
 	}
 }
