@@ -127,7 +127,8 @@ func (t *trail) wasReached() bool {
 func live(ctx context.Context, run *planned) {
 	Expect(createOnHub(ctx, run.job)).To(Succeed())
 	if run.kind.meanwhile != nil {
-		within, cancel := context.WithTimeout(ctx, time.Minute)
+		// A request that may still arrive is waited for, where finished Jobs are collected.
+		within, cancel := context.WithTimeout(ctx, 3*time.Minute)
 		defer cancel()
 		Expect(run.kind.meanwhile(within, run)).To(Succeed())
 	}
