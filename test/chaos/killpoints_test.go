@@ -35,6 +35,8 @@ type trail struct {
 	at      *killPoint
 	onReach func()
 	reached bool
+	// underWay is how many calls have no answer yet.
+	underWay int
 	// restarted tells whether the manager could be started again after it was killed.
 	restarted chan error
 }
@@ -81,6 +83,9 @@ func (t *trail) pass(moment faultproxy.Moment, call string) faultproxy.Action {
 	t.mu.Lock()
 	if moment == faultproxy.Before {
 		t.calls = append(t.calls, call)
+		t.underWay++
+	} else {
+		t.underWay--
 	}
 	hit := t.at != nil && !t.reached && t.at.moment == moment && t.at.call == call && t.count(call) == t.at.number
 	t.reached = t.reached || hit
@@ -115,6 +120,20 @@ func (t *trail) points() []killPoint {
 		}
 	}
 	return all
+}
+
+// awaitAnswers waits until no call is under way, for two seconds at most: the suite's watch may
+// tell what a call has done before its answer has passed the proxy.
+func (t *trail) awaitAnswers(ctx context.Context) {
+	for range 20 {
+		t.mu.Lock()
+		settled := t.reached || t.underWay == 0
+		t.mu.Unlock()
+		if settled {
+			return
+		}
+		last(ctx, 100*time.Millisecond)
+	}
 }
 
 func (t *trail) wasReached() bool {
@@ -186,6 +205,7 @@ func survive(ctx context.Context, run *planned, point killPoint) (reached bool) 
 	live(ctx, run)
 	if !t.wasReached() {
 		remove(ctx, run)
+		t.awaitAnswers(ctx)
 	}
 	if t.wasReached() {
 		Eventually(t.restarted).WithContext(ctx).Should(Receive(BeNil()))
