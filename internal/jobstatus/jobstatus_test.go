@@ -212,11 +212,7 @@ func TestResult(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			job := &v1alpha1.PooledJob{}
-			observe(job, test.remote, test.pods...)
-			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
-				t.Errorf("result (-want +got):\n%s", diff)
-			}
+			expectResult(t, test.remote, test.pods, test.want)
 			known := test.want.Reason != v1alpha1.ResultPodGone
 			if got := ResultKnown(test.remote, test.pods); got != known {
 				t.Errorf("ResultKnown = %v, want %v", got, known)

@@ -149,12 +149,17 @@ func expectResults(t *testing.T, tests map[string]endedJob) {
 	t.Helper()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			job := &v1alpha1.PooledJob{}
-			observe(job, test.job, test.pods...)
-			if diff := cmp.Diff(test.want, job.Status.Result); diff != "" {
-				t.Errorf("result (-want +got):\n%s", diff)
-			}
+			expectResult(t, test.job, test.pods, test.want)
 		})
+	}
+}
+
+func expectResult(t *testing.T, remote *batchv1.Job, pods []*corev1.Pod, want v1alpha1.Result) {
+	t.Helper()
+	job := &v1alpha1.PooledJob{}
+	observe(job, remote, pods...)
+	if diff := cmp.Diff(want, job.Status.Result); diff != "" {
+		t.Errorf("result (-want +got):\n%s", diff)
 	}
 }
 
