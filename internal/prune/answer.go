@@ -18,6 +18,8 @@ const (
 	maxObject = 16 << 20
 	// bufferSize is how much of an answer is read at a time.
 	bufferSize = 4 << 10
+	// maxIdle is how much of what was kept of an object is held until the next, in bytes.
+	maxIdle = 16 << 10
 	// maxTypeName is how long an apiVersion or a kind may be.
 	maxTypeName = 253
 )
@@ -25,9 +27,17 @@ const (
 // magic is what the protobuf of Kubernetes begins with.
 var magic = []byte("k8s\x00")
 
+// Kept is what is kept of an object.
+type Kept struct {
+	// Message is in protobuf, for the Unmarshal method of the object's type.
+	Message []byte
+	// Size is about how many bytes the object takes once it is decoded.
+	Size int
+}
+
 // Object reads an answer that is one object, and returns what is kept of it.
-func (s *Schema) Object(answer io.Reader) (kept []byte, err error) {
-	p := newPruner(answer)
+func (s *Schema) Object(answer io.Reader) (kept Kept, err error) {
+	p := newPruner(bounded(answer))
 	err = p.envelope(untilEnd, func(kind string, length int64) error {
 		kept, err = p.object(s, kind, length)
 		return err
@@ -44,11 +54,11 @@ type ListMeta struct {
 
 // List reads an answer that is a list of objects, and calls each with what is kept of one
 // after the other. What each is given is overwritten by the next.
-func (s *Schema) List(answer io.Reader, each func(kept []byte) error) (ListMeta, error) {
+func (s *Schema) List(answer io.Reader, each func(Kept) error) (ListMeta, error) {
 	p, list := newPruner(answer), metav1.ListMeta{}
 	err := p.envelope(untilEnd, func(kind string, length int64) error {
 		if kind != s.kind+"List" {
-			return malformed("a %s where a %sList was asked for", kind, s.kind)
+			return malformed("a %q where a %sList was asked for", kind, s.kind)
 		}
 		return p.fields(length, func(number uint64, length int64) error {
 			switch number {
@@ -77,11 +87,11 @@ type Watch struct {
 	pruner *pruner
 }
 
-// Event is an event of a watch: Kept is what is kept of its object, until the next; Status is
+// Event is an event of a watch: Kept is what is kept of its object, until the next event; Status is
 // what an event of the type ERROR has instead.
 type Event struct {
 	Type   watch.EventType
-	Kept   []byte
+	Kept   Kept
 	Status *metav1.Status
 }
 
@@ -117,7 +127,7 @@ func (w *Watch) Next() (event Event, err error) {
 		}
 		return w.pruner.discard(length)
 	})
-	if err == nil && event.Kept == nil && event.Status == nil {
+	if err == nil && event.Kept.Message == nil && event.Status == nil {
 		err = malformed("an event without an object")
 	}
 	return event, unexpected(err)
@@ -133,24 +143,62 @@ func (w *Watch) object(event *Event, kind string, length int64) (err error) {
 		return err
 	}
 	event.Status = &metav1.Status{}
-	return event.Status.Unmarshal(kept)
+	return event.Status.Unmarshal(kept.Message)
+}
+
+// Status reads the answer to a request that has failed.
+func Status(answer io.Reader) (*metav1.Status, error) {
+	kept, err := statusSchema.Object(answer)
+	if err != nil {
+		return nil, err
+	}
+	status := &metav1.Status{}
+	err = status.Unmarshal(kept.Message)
+	return status, err
+}
+
+// bounded is an answer that is one object, and so not longer than one.
+func bounded(answer io.Reader) io.Reader { return &boundedReader{answer, maxObject + bufferSize} }
+
+type boundedReader struct {
+	io.Reader
+	left int
+}
+
+// Read implements io.Reader.
+func (b *boundedReader) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, &LimitError{What: "an answer that is one object", Limit: maxObject, Unit: "bytes"}
+	}
+	n, err := b.Reader.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 func newPruner(answer io.Reader) *pruner { return &pruner{in: bufio.NewReaderSize(answer, bufferSize)} }
 
-func (p *pruner) reset(s *Schema) { p.out, p.room = p.out[:0], s.most }
+// reset makes room for an object. What a large one took is not held until the next.
+func (p *pruner) reset(s *Schema) {
+	p.out, p.room, p.size, p.starved = p.out[:0], s.bounds, 0, false
+	if cap(p.out) > maxIdle {
+		p.out = nil
+	}
+}
 
 // object reads an object, without its envelope.
-func (p *pruner) object(s *Schema, kind string, length int64) ([]byte, error) {
+func (p *pruner) object(s *Schema, kind string, length int64) (Kept, error) {
 	if kind != s.kind {
-		return nil, malformed("a %s where a %s was asked for", kind, s.kind)
+		return Kept{}, malformed("a %q where a %s was asked for", kind, s.kind)
 	}
 	if length > maxObject {
-		return nil, &LimitError{What: "an object", Limit: maxObject, Unit: "bytes"}
+		return Kept{}, &LimitError{What: "an object", Limit: maxObject, Unit: "bytes"}
 	}
 	p.reset(s)
 	err := p.message(s.root, length)
-	return p.out, err
+	if p.out == nil {
+		p.out = []byte{} // of an object without content
+	}
+	return Kept{Message: p.out, Size: p.size}, err
 }
 
 // untilEnd is the length of an envelope that ends with the answer.
@@ -162,17 +210,18 @@ func (p *pruner) envelope(left int64, object func(kind string, length int64) err
 	if left < int64(len(prefix)) {
 		return malformed("an object without its envelope")
 	}
-	if err := p.read(prefix[:]); err != nil {
-		return err
-	}
-	if !bytes.Equal(prefix[:], magic) {
+	n, err := io.ReadFull(p.in, prefix[:])
+	if !bytes.HasPrefix(magic, prefix[:n]) {
 		return malformed("it is not in protobuf")
+	}
+	if err != nil {
+		return unexpected(err)
 	}
 	if left != untilEnd {
 		left -= int64(len(prefix))
 	}
 	kind, has := "", false
-	err := p.fields(left, func(number uint64, length int64) (err error) {
+	err = p.fields(left, func(number uint64, length int64) (err error) {
 		switch {
 		case number == 1: // typeMeta
 			kind, err = p.typeMeta(length)

@@ -20,14 +20,14 @@ const (
 // name of the last object.
 const maxContinue = 4 << 10
 
-var listSchema = NewSchema(&metav1.ListMeta{}, "List", 16<<10, Fields{
+var listSchema = NewSchema(&metav1.ListMeta{}, "List", Bounds{Types: 1 << 10, Texts: 16 << 10}, Fields{
 	"resourceVersion": Exact(MaxVersion), "continue": Exact(maxContinue),
 })
 
 // maxCauses is how many causes of an error are kept.
 const maxCauses = 16
 
-var statusSchema = NewSchema(&metav1.Status{}, "Status", 64<<10, Fields{
+var statusSchema = NewSchema(&metav1.Status{}, "Status", Bounds{Types: 16 << 10, Texts: 16 << 10}, Fields{
 	"status": Text(MaxLabel), "message": Text(MaxWords), "reason": Text(MaxName), "code": Number(),
 	"details": Message(Fields{
 		"name": Text(MaxName), "group": Text(MaxName), "kind": Text(MaxName), "retryAfterSeconds": Number(),

@@ -24,15 +24,16 @@ import (
 const (
 	maxContainers = 4
 	maxPod        = 16 << 10
+	maxTexts      = 8 << 10
 )
 
 // podSchema keeps one field of each kind of rule.
-var podSchema = NewSchema(&corev1.Pod{}, "Pod", maxPod, Fields{
+var podSchema = NewSchema(&corev1.Pod{}, "Pod", Bounds{Types: maxPod, Texts: maxTexts}, Fields{
 	"metadata": Message(Fields{
 		"name": Exact(MaxName), "resourceVersion": Exact(MaxVersion), "deletionTimestamp": Time(),
 		"deletionGracePeriodSeconds": Number(),
 		"labels":                     Map(2, MaxLabel, func(key string) bool { return strings.HasPrefix(key, "ours/") }),
-		"finalizers":                 List(3, Text(MaxName)),
+		"finalizers":                 List(3, Text(maxTexts)),
 		"ownerReferences":            List(2, Message(Fields{"uid": Exact(MaxName), "controller": Number()})),
 	}),
 	"spec": Message(Fields{
@@ -41,21 +42,29 @@ var podSchema = NewSchema(&corev1.Pod{}, "Pod", maxPod, Fields{
 			"EphemeralContainerCommon": Message(Fields{"name": Exact(MaxLabel)}),
 		})),
 	}),
-	"status": Message(Fields{
-		"message": Text(MaxWords),
+	"status": Within(Bounds{Types: maxPod, Texts: maxTexts}, Message(Fields{
+		"message": Text(MaxWords), "reason": Whole(20), "phase": Whole(20),
 		"containerStatuses": List(maxContainers, Message(Fields{
 			"name":  Exact(MaxLabel),
 			"state": Message(Fields{"terminated": Message(Fields{"exitCode": Number(), "message": Text(16)})}),
 		})),
-	}),
+	})),
 })
+
+// whole is what is kept of a text that is kept whole.
+func whole(text string) string {
+	if len(text) > 20 {
+		return Cut
+	}
+	return text
+}
 
 // project is what podSchema keeps of a Pod that is within its bounds.
 func project(pod *corev1.Pod) *corev1.Pod {
 	kept := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: pod.Name, ResourceVersion: pod.ResourceVersion, DeletionTimestamp: pod.DeletionTimestamp,
 		DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds, Finalizers: pod.Finalizers,
-	}, Status: corev1.PodStatus{Message: pod.Status.Message}}
+	}, Status: corev1.PodStatus{Message: pod.Status.Message, Reason: whole(pod.Status.Reason), Phase: corev1.PodPhase(whole(string(pod.Status.Phase)))}}
 	for key, value := range pod.Labels {
 		if strings.HasPrefix(key, "ours/") {
 			metav1.SetMetaDataLabel(&kept.ObjectMeta, key, value)
@@ -112,7 +121,7 @@ func prunePod(g *WithT, answer []byte) *corev1.Pod {
 	kept, err := podSchema.Object(bytes.NewReader(answer))
 	g.Expect(err).NotTo(HaveOccurred())
 	pod := &corev1.Pod{}
-	g.Expect(pod.Unmarshal(kept)).To(Succeed())
+	g.Expect(pod.Unmarshal(kept.Message)).To(Succeed())
 	return pod
 }
 
@@ -153,10 +162,10 @@ func TestAListIsReadItemByItem(t *testing.T) {
 		list.Items = append(list.Items, *randomPod(f))
 	}
 	var kept []*corev1.Pod
-	meta, err := podSchema.List(bytes.NewReader(encode(t, list)), func(data []byte) error {
+	meta, err := podSchema.List(bytes.NewReader(encode(t, list)), func(read Kept) error {
 		pod := &corev1.Pod{}
 		kept = append(kept, pod)
-		return pod.Unmarshal(data)
+		return pod.Unmarshal(read.Message)
 	})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(meta).To(Equal(ListMeta{ResourceVersion: "12", Continue: "next"}))
@@ -182,7 +191,7 @@ func TestAWatchIsReadEventByEvent(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(event.Type).To(Equal(types[i]))
 		kept := &corev1.Pod{}
-		g.Expect(kept.Unmarshal(event.Kept)).To(Succeed())
+		g.Expect(kept.Unmarshal(event.Kept.Message)).To(Succeed())
 		g.Expect(cmp.Diff(project(pod), kept)).To(BeEmpty())
 	}
 	event, err := reading.Next()
@@ -241,6 +250,25 @@ func TestWhatUsersOfAClusterCanWriteIsCut(t *testing.T) {
 			},
 			func(g *WithT, p *corev1.Pod) {
 				g.Expect(p.Labels).To(Equal(map[string]string{"ours/1": strings.Repeat("v", MaxLabel), "ours/2": ""}))
+			},
+		},
+		"a text that is worth something only as a whole": {
+			func(p *corev1.Pod) { p.Status.Reason, p.Status.Phase = strings.Repeat("1", 20)+",2", "1,2" },
+			func(g *WithT, p *corev1.Pod) {
+				g.Expect(p.Status.Reason).To(Equal(Cut))
+				g.Expect(p.Status.Phase).To(BeEquivalentTo("1,2"))
+			},
+		},
+		"a list in which a text has no room, which is left out": {
+			func(p *corev1.Pod) {
+				for range 3 {
+					p.Finalizers = append(p.Finalizers, strings.Repeat("f", maxTexts/2))
+				}
+				p.Status.Message = "has room of its own"
+			},
+			func(g *WithT, p *corev1.Pod) {
+				g.Expect(p.Finalizers).To(BeEmpty())
+				g.Expect(p.Status.Message).To(Equal("has room of its own"))
 			},
 		},
 		"an object that takes too much once it is decoded": {
@@ -359,7 +387,7 @@ func FuzzObject(f *testing.F) {
 		used := allocated(func() {
 			if kept, err := podSchema.Object(bytes.NewReader(answer)); err == nil {
 				pod := &corev1.Pod{}
-				g.Expect(pod.Unmarshal(kept)).To(Succeed())
+				g.Expect(pod.Unmarshal(kept.Message)).To(Succeed())
 				g.Expect(len(pod.Status.ContainerStatuses)).To(BeNumerically("<=", maxContainers))
 			}
 		})
@@ -379,7 +407,7 @@ func FuzzWatch(f *testing.F) {
 		used := allocated(func() {
 			for event, err := events.Next(); err == nil; event, err = events.Next() {
 				if event.Status == nil {
-					g.Expect((&corev1.Pod{}).Unmarshal(event.Kept)).To(Succeed())
+					g.Expect((&corev1.Pod{}).Unmarshal(event.Kept.Message)).To(Succeed())
 				}
 			}
 		})
@@ -394,7 +422,7 @@ func BenchmarkPod(b *testing.B) {
 	b.Run("prune and decode", func(b *testing.B) {
 		for b.Loop() {
 			kept, _ := podSchema.Object(bytes.NewReader(answer))
-			_ = (&corev1.Pod{}).Unmarshal(kept)
+			_ = (&corev1.Pod{}).Unmarshal(kept.Message)
 		}
 	})
 	b.Run("decode", func(b *testing.B) {

@@ -24,7 +24,7 @@ const (
 const maxKey = 253 + 1 + 63
 
 // ErrMalformed is why an answer cannot be read that no API server sends.
-var ErrMalformed = errors.New("the answer is not what a Kubernetes API server sends")
+var ErrMalformed = errors.New("the answer is not that of a Kubernetes API server")
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, args...)...)
@@ -32,21 +32,23 @@ func malformed(format string, args ...any) error {
 
 // LimitError is why an answer is not read further that is larger than may be.
 type LimitError struct {
-	What  string // that is too large
+	What  string // exceeds the limit
 	Limit int64
 	Unit  string
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("%s of more than %d %s", e.What, e.Limit, e.Unit)
+	return fmt.Sprintf("%s exceeds the limit of %d %s", e.What, e.Limit, e.Unit)
 }
 
 // pruner copies what is kept of one message after the other.
 type pruner struct {
-	in  *bufio.Reader
-	out []byte
-	// room is how many bytes more the object may take once it is decoded.
-	room int
+	in   *bufio.Reader
+	out  []byte
+	room Bounds // how many bytes more the object may take
+	size int    // bytes that the object takes
+	// starved tells that a text was cut because there was no room for it.
+	starved bool
 }
 
 // lengthSize is how many bytes the length of a message takes in what is kept. It is written
@@ -56,7 +58,7 @@ const lengthSize = 4
 
 // message copies what is kept of a message of so many bytes.
 func (p *pruner) message(m *message, left int64) error {
-	p.room -= m.size
+	p.takeTypes(m.size)
 	var lists [maxFields]span
 	for left > 0 {
 		tag, err := p.varint(&left)
@@ -85,7 +87,8 @@ type span struct {
 	count      int
 	start, end int
 	dropped    bool
-	room       int // before the first
+	room       Bounds // before the first
+	size       int
 }
 
 // field copies what is kept of a field whose tag was read.
@@ -101,7 +104,7 @@ func (p *pruner) field(f *field, tag uint64, left *int64, s *span) error {
 	case s.dropped:
 		return p.skip(f.wire, left)
 	case s.start == s.end:
-		s.start, s.end, s.room = len(p.out), len(p.out), p.room
+		s.start, s.end, s.room, s.size = len(p.out), len(p.out), p.room, p.size
 	case s.end != len(p.out):
 		return malformed("the elements of field %d are not together", tag>>3)
 	}
@@ -113,10 +116,15 @@ func (p *pruner) field(f *field, tag uint64, left *int64, s *span) error {
 	if s.end == before {
 		s.count-- // an entry of a map that is not kept
 	}
-	if s.count > f.elements || p.room < 0 {
-		p.out, p.room, s.dropped = p.out[:s.start], s.room, true
+	if s.count > f.elements || p.room.Types < 0 || p.room.Texts < 0 || p.starved {
+		p.out, p.room, p.size, p.starved, s.dropped = p.out[:s.start], s.room, s.size, false, true
 	}
 	return nil
+}
+
+func (p *pruner) takeTypes(size int) {
+	p.room.Types -= size
+	p.size += size
 }
 
 func (p *pruner) value(f *field, tag uint64, left *int64) error {
@@ -130,6 +138,11 @@ func (p *pruner) value(f *field, tag uint64, left *int64) error {
 		return err
 	}
 	switch {
+	case f.own != nil:
+		room := p.room
+		p.room = *f.own
+		defer func() { p.room = room }()
+		return p.nested(tag, func() error { return p.message(f.message, length) })
 	case f.message != nil:
 		return p.nested(tag, func() error { return p.message(f.message, length) })
 	case f.kind == ruleMap:
@@ -159,9 +172,13 @@ func (p *pruner) text(f *field, tag uint64, length int64) error {
 	if f.kind == ruleExact && length > int64(f.most) {
 		return &LimitError{What: "a name or number as text", Limit: int64(f.most), Unit: "bytes"}
 	}
+	if f.kind == ruleWhole && length > int64(f.most) {
+		p.out = append(binary.AppendUvarint(binary.AppendUvarint(p.out, tag), uint64(len(Cut))), Cut...)
+		return p.discard(length)
+	}
 	keep := min(length, int64(f.most))
-	if f.kind == ruleText {
-		keep = min(keep, int64(max(p.room, 0)))
+	if room := int64(max(p.room.Texts, 0)); f.kind == ruleText && keep > room {
+		keep, p.starved = room, true
 	}
 	return p.nested(tag, func() error { return p.copy(keep, length) })
 }
@@ -176,7 +193,8 @@ func (p *pruner) copy(keep, length int64) error {
 	if keep < length {
 		p.out = p.out[:start+len(wholeRunes(p.out[start:]))]
 	}
-	p.room -= len(p.out) - start
+	p.room.Texts -= len(p.out) - start
+	p.size += len(p.out) - start
 	return p.discard(length - keep)
 }
 
@@ -198,17 +216,17 @@ const entrySize = 64
 
 // entry copies an entry of a map, if its key is one that is kept.
 func (p *pruner) entry(f *field, tag uint64, left int64) error {
-	before, room := len(p.out), p.room
+	before, room, size := len(p.out), p.room, p.size
 	kept := false
 	err := p.nested(tag, func() (err error) {
 		kept, err = p.pair(f, &left)
 		return err
 	})
 	if err == nil && !kept {
-		p.out, p.room = p.out[:before], room
+		p.out, p.room, p.size = p.out[:before], room, size
 		return p.discard(left)
 	}
-	p.room -= entrySize
+	p.takeTypes(entrySize)
 	return err
 }
 

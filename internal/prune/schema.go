@@ -21,6 +21,7 @@ type Rule struct {
 	fields Fields
 	each   *Rule
 	allow  func(key string) bool
+	own    *Bounds
 }
 
 type ruleKind int
@@ -29,6 +30,7 @@ const (
 	ruleNumber ruleKind = iota
 	ruleText
 	ruleExact
+	ruleWhole
 	ruleTime
 	ruleMessage
 	ruleList
@@ -45,7 +47,14 @@ func Text(most int) Rule { return Rule{kind: ruleText, most: most} }
 // the API allows makes the answer unusable.
 func Exact(most int) Rule { return Rule{kind: ruleExact, most: most} }
 
-// Time keeps a metav1.Time.
+// Whole keeps a text of which a part would say something else, such as a list of numbers. In the
+// place of a longer one there is Cut.
+func Whole(most int) Rule { return Rule{kind: ruleWhole, most: most} }
+
+// Cut stands for a text that is too long.
+const Cut = "..."
+
+// Time keeps a metav1.Time or a metav1.MicroTime.
 func Time() Rule { return Rule{kind: ruleTime} }
 
 // Message keeps fields of a message.
@@ -61,19 +70,28 @@ func Map(most, value int, allow func(key string) bool) Rule {
 	return Rule{kind: ruleMap, most: most, value: value, allow: allow}
 }
 
-// Schema says what is kept of an object.
-type Schema struct {
-	kind string
-	most int
-	root *message
+// Within keeps a message within bounds of its own, which what comes before it cannot use up.
+func Within(bounds Bounds, message Rule) Rule {
+	message.own = &bounds
+	return message
 }
 
+// Schema says what is kept of an object.
+type Schema struct {
+	kind   string
+	bounds Bounds
+	root   *message
+}
+
+// Bounds are how many bytes an object may take once it is decoded: its Go types, and its
+// texts. They are more than an object takes of which all lists and texts are empty.
+type Bounds struct{ Types, Texts int }
+
 // NewSchema returns a Schema for objects of the type that example points to, whose kind has
-// that name. An object takes at most so many bytes once it is decoded, beside the texts and
-// lists that it must have. It panics when the type does not have the fields: a Schema is
-// part of a program, not input.
-func NewSchema(example any, kind string, most int, fields Fields) *Schema {
-	return &Schema{kind: kind, most: most, root: compile(reflect.TypeOf(example).Elem(), fields)}
+// that name. It panics when the type does not have the fields: a Schema is part of a program,
+// not input.
+func NewSchema(example any, kind string, bounds Bounds, fields Fields) *Schema {
+	return &Schema{kind: kind, bounds: bounds, root: compile(reflect.TypeOf(example).Elem(), fields)}
 }
 
 // message is what is kept of a message.
@@ -91,6 +109,7 @@ type field struct {
 	elements int // of a list or a map; 0 for what is not repeated
 	allow    func(key string) bool
 	message  *message
+	own      *Bounds
 }
 
 // maxFields is how many fields of one message can be kept.
@@ -117,15 +136,15 @@ func compileField(t reflect.Type, rule Rule, path string) *field {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	f := &field{kind: rule.kind, wire: wireBytes, most: rule.most, elements: elements, allow: rule.allow}
+	f := &field{kind: rule.kind, wire: wireBytes, most: rule.most, elements: elements, allow: rule.allow, own: rule.own}
 	switch rule.kind {
 	case ruleNumber:
 		require(t.Kind() == reflect.Bool || t.Kind() == reflect.Int32 || t.Kind() == reflect.Int64, "%s is no number", path)
 		f.wire = wireVarint
-	case ruleText, ruleExact:
+	case ruleText, ruleExact, ruleWhole:
 		require(t.Kind() == reflect.String, "%s is no text", path)
 	case ruleTime:
-		require(t == reflect.TypeFor[metav1.Time](), "%s is no time", path)
+		require(t == reflect.TypeFor[metav1.Time]() || t == reflect.TypeFor[metav1.MicroTime](), "%s is no time", path)
 		f.message = timeMessage()
 	case ruleMessage:
 		require(t.Kind() == reflect.Struct, "%s is no message", path)
