@@ -8,10 +8,6 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// MaxSize is the largest kubeconfig that Parse reads, in bytes: the size limit
-// of the Secret that it comes from.
-const MaxSize = 1 << 20
-
 // Identity is everything a kubeconfig may say: a server, what proves that it is
 // the right one, and what proves who we are. It holds secrets; it must not be
 // printed, and its String method does not. Parse makes it canonical: equal
@@ -45,8 +41,8 @@ func Parse(data []byte) (Identity, error) {
 	if len(data) == 0 {
 		return Identity{}, errors.New("the kubeconfig is empty")
 	}
-	if len(data) > MaxSize {
-		return Identity{}, fmt.Errorf("the kubeconfig is %d bytes long; at most %d are allowed", len(data), MaxSize)
+	if err := checkSize(data); err != nil {
+		return Identity{}, err
 	}
 	config, err := clientcmd.Load(data)
 	if err != nil {

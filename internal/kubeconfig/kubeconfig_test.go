@@ -134,7 +134,7 @@ func TestParseRefuses(t *testing.T) {
 		want string
 	}{
 		"nothing":             {nil, "is empty"},
-		"too much":            {make([]byte, MaxSize+1), "at most 1048576"},
+		"too much":            {make([]byte, MaxSize+1), "at most 262144"},
 		"garbage":             {[]byte("\x00\x01 s3cret-t0ken"), "not a valid v1 Config"},
 		"a string":            {[]byte("s3cret-t0ken"), "not a valid v1 Config"},
 		"another kind":        {[]byte("apiVersion: v1\nkind: Secret\n"), "not a valid v1 Config"},
