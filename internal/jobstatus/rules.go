@@ -88,8 +88,9 @@ func completed(j *judged) (v1alpha1.Result, bool) {
 		return v1alpha1.Result{}, true
 	}
 	var last *corev1.Pod
+	counts := j.successIndexes()
 	for _, pod := range j.pods {
-		if pod.Status.Phase == corev1.PodSucceeded && j.countsForSuccess(pod) && (last == nil || !isBefore(pod, last)) {
+		if pod.Status.Phase == corev1.PodSucceeded && counts.has(pod) && (last == nil || !isBefore(pod, last)) {
 			last = pod
 		}
 	}
@@ -108,34 +109,50 @@ func isBefore(a, b *corev1.Pod) bool {
 	return cmp.Or(endTime(a).Compare(endTime(b)), cmp.Compare(a.Name, b.Name)) < 0
 }
 
-// countsForSuccess tells whether a Pod's index is one that the rule of the successPolicy
-// names by which the Job completed.
-func (j *judged) countsForSuccess(pod *corev1.Pod) bool {
+// successIndexes are the indexes of which one that succeeded counts: those that the rule of the
+// successPolicy names by which the Job completed, or all.
+func (j *judged) successIndexes() indexSpans {
 	number, ok := strings.CutPrefix(j.verdict.Message, "Matched rules at index ")
 	rule, err := strconv.Atoi(number)
 	policy := j.Spec.SuccessPolicy
 	if !ok || err != nil || policy == nil || j.verdict.Reason != batchv1.JobReasonSuccessPolicy || rule < 0 || rule >= len(policy.Rules) {
-		return true
+		return nil
 	}
-	indexes := policy.Rules[rule].SucceededIndexes
-	index, ok := indexOf(pod)
-	return indexes == nil || !ok || hasIndex(*indexes, index)
+	return parseIndexes(policy.Rules[rule].SucceededIndexes)
 }
 
-// hasIndex tells whether a list of indexes, such as "1,3-5,7", has an index.
-func hasIndex(list string, index int) bool {
-	for span := range strings.SplitSeq(list, ",") {
+// indexSpans are spans of indexes of a Job; nil has all.
+type indexSpans [][2]int
+
+// parseIndexes reads a list of indexes, such as "1,3-5,7".
+func parseIndexes(list *string) indexSpans {
+	if list == nil {
+		return nil
+	}
+	parsed := indexSpans{}
+	for span := range strings.SplitSeq(*list, ",") {
 		from, to, isSpan := strings.Cut(span, "-")
 		if !isSpan {
 			to = from
 		}
 		first, err := strconv.Atoi(from)
 		last, err2 := strconv.Atoi(to)
-		if err == nil && err2 == nil && first <= index && index <= last {
-			return true
+		if err == nil && err2 == nil {
+			parsed = append(parsed, [2]int{first, last})
 		}
 	}
-	return false
+	slices.SortFunc(parsed, func(a, b [2]int) int { return cmp.Compare(a[0], b[0]) })
+	return parsed
+}
+
+// has reports whether the index of a Pod is among them. One without an index is.
+func (i indexSpans) has(pod *corev1.Pod) bool {
+	index, ok := indexOf(pod)
+	if i == nil || !ok {
+		return true
+	}
+	at, found := slices.BinarySearchFunc(i, index, func(span [2]int, index int) int { return cmp.Compare(span[0], index) })
+	return found || (at > 0 && index <= i[at-1][1])
 }
 
 func failedByPolicy(j *judged) (v1alpha1.Result, bool) {
@@ -198,10 +215,10 @@ func failedByIndexes(j *judged) (v1alpha1.Result, bool) {
 // lastsOfIndexes are, of each index that failed, the last of these failures, in their order. ok is
 // false if one is missing by which an index failed.
 func (j *judged) lastsOfIndexes(failures []failure) (lasts []failure, ok bool) {
-	byIndex := map[int]failure{}
+	byIndex, failed := map[int]failure{}, parseIndexes(j.Status.FailedIndexes)
 	for _, f := range failures {
 		index, ok := indexOf(f.pod)
-		if !ok || (j.Status.FailedIndexes != nil && !hasIndex(*j.Status.FailedIndexes, index)) {
+		if !ok || !failed.has(f.pod) {
 			continue
 		}
 		if last, ok := byIndex[index]; !ok || earlierFailures(f.pod) >= earlierFailures(last.pod) {
