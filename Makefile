@@ -55,6 +55,10 @@ test-chaos: localkube build ## Break everything for CHAOS_DURATION (30m) with CH
 	CHAOS_DURATION=$(or $(CHAOS_DURATION),30m) CHAOS_JOBS=$(or $(CHAOS_JOBS),600) CHAOS_SEED=$(CHAOS_SEED) \
 	  go test ./test/chaos -timeout 0 -v -ginkgo.v -ginkgo.timeout 8760h
 
+.PHONY: test-hostile
+test-hostile: localkube build ## Attack the manager with every behaviour of a target, a tenant and a reader; best as root, for a memory cgroup.
+	HOSTILE=all go test ./test/hostile -timeout 1h -v -ginkgo.v
+
 .PHONY: bench
 bench: localkube build ## Measure everything beside the floor and per-task clients (an hour; BENCH="-scenarios=..." for parts). Results go to bench-results/.
 	go run ./test/bench $(BENCH)
@@ -92,7 +96,8 @@ check-image: ## Check what of the image can be checked without a container engin
 generate: ## Generate deepcopy functions, CRDs and the manager's role.
 	$(TOOL) controller-gen object paths=./api/...
 	$(TOOL) controller-gen crd:maxDescLen=0,generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd
-	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers/... paths=./cmd/... output:rbac:dir=config/rbac
+	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers paths=./cmd/... output:rbac:dir=config/rbac
+	$(TOOL) controller-gen rbac:roleName=pooledjob-logs paths=./controllers/logs output:rbac:dir=config/logs
 
 .PHONY: build
 build: ## Build bin/manager and bin/kubectl-pooledjob.

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -193,10 +195,11 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
 	if r.movesAfterLoss() && r.neverStarted() {
 		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
-		if err != nil {
+		tooMany := errors.Is(err, connpool.ErrTooManyPods)
+		if err != nil && !tooMany {
 			return 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
 		}
-		if len(ofJob(pods, r.intent.JobName)) == 0 {
+		if !tooMany && len(ofJob(pods, r.intent.JobName)) == 0 {
 			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
 				"and %s was seen to be deleted before it had started.", r.cluster, name))
 			return 0, nil
@@ -252,13 +255,16 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return false, 0, nil // it was about to end, and may have
 	case !gone.DeletionTimestamp.IsZero():
 		return true, 0, nil
-	case !r.memory.goneWatched || since >= informerGrace:
+	case !r.memory.goneWatched || r.memory.goneCut || since >= informerGrace:
 		return false, 0, nil
 	case since < podsPause:
 		return false, podsPause - since, nil
 	}
 	listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
-	if err != nil {
+	switch {
+	case errors.Is(err, connpool.ErrTooManyPods):
+		return false, 0, nil // how it ended is not known
+	case err != nil:
 		return false, 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
 	}
 	listed = ofJob(listed, r.intent.JobName)
@@ -287,7 +293,7 @@ func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
 // did; so they are asked for, too. It takes the start time back when a Job is suspended.)
 func (s *snapshot) neverStarted() bool {
 	gone := s.memory.gone
-	if gone == nil || !s.memory.goneWatched || gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
+	if gone == nil || !s.memory.goneWatched || s.memory.goneCut || gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
 		return false
 	}
 	status := &gone.Status
@@ -369,8 +375,7 @@ func (r *run) recoverUnlabelled(ctx context.Context, job *batchv1.Job, why error
 // cache says is old. A label that is taken off after this is safe from us, for the patch is
 // about the Job as it was read before.
 func (r *run) letGoLive(ctx context.Context) (bool, error) {
-	job := &v1alpha1.PooledJob{}
-	err := r.Live.Get(ctx, client.ObjectKeyFromObject(r.job), job)
+	job, err := r.PooledJobs.Get(ctx, client.ObjectKeyFromObject(r.job))
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}

@@ -135,6 +135,8 @@ func findingsOf(status connpool.Status) []finding {
 		return []finding{works, works, no(v1alpha1.ReasonForbidden, adviceForbidden), notKnown}
 	case connpool.Stale:
 		return []finding{works, works, works, no(v1alpha1.ReasonWatchStale, "")}
+	case connpool.LimitExceeded:
+		return []finding{notKnown, works, notKnown, no(v1alpha1.ReasonLimitExceeded, adviceLimit)}
 	case connpool.IdentityChanged:
 		return []finding{works, works, notKnown, no(v1alpha1.ReasonIdentityChanged, adviceIdentity)}
 	case connpool.Connecting:
@@ -144,6 +146,7 @@ func findingsOf(status connpool.Status) []finding {
 
 const (
 	adviceForbidden = ". Grant what is missing on the target (config/target/role.yaml has all rights); if the identity may see some namespaces only, list them in spec.namespaces."
+	adviceLimit     = ". It is tried again about every 5 minutes."
 	adviceIdentity  = ". Nothing is sent there. If that is the cluster that is meant, confirm it with the annotation " +
 		v1alpha1.AnnotationConfirmClusterUID + " and that UID."
 )
@@ -250,7 +253,7 @@ func (w *connectionWriter) setReady(ready finding) {
 var needPerson = []string{
 	v1alpha1.ReasonSecretNotFound, v1alpha1.ReasonInvalidKubeconfig, v1alpha1.ReasonCredentialsRejected,
 	v1alpha1.ReasonCredentialsExpired, v1alpha1.ReasonForbidden, v1alpha1.ReasonIdentityChanged,
-	v1alpha1.ReasonClusterFenced,
+	v1alpha1.ReasonClusterFenced, v1alpha1.ReasonLimitExceeded,
 }
 
 // seal brings what sums the status up in line with the rest of it. It is the last that is done to

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -46,8 +47,8 @@ const (
 type ClusterConnectionReconciler struct {
 	// Hub reads from the manager's caches and writes to the hub.
 	Hub client.Client
-	// Live reads from the hub's API server itself.
-	Live client.Reader
+	// PooledJobs reads PooledJobs from the hub's API server itself.
+	PooledJobs *hubcache.Reader
 	// Connections is the pool.
 	Connections Connections
 	// Wakeups bring the pool's news.
@@ -197,23 +198,27 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs of the connection: %w", err)
 	}
-	if users := r.withFinalizer(&jobs, connection.Name); len(users) > 0 {
-		return users, nil
-	}
-	// A list of its own: decoding into the other would write into the cache.
-	var live v1alpha1.PooledJobList
-	if err := r.Live.List(ctx, &live); err != nil {
-		return nil, fmt.Errorf("listing PooledJobs: %w", err)
-	}
-	return r.withFinalizer(&live, connection.Name), nil
-}
-
-func (r *ClusterConnectionReconciler) withFinalizer(jobs *v1alpha1.PooledJobList, cluster string) []string {
 	var users []string
 	for i := range jobs.Items {
-		if clusterOf(&jobs.Items[i], r.HubID) == cluster && controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
-			users = append(users, jobs.Items[i].Namespace+"/"+jobs.Items[i].Name)
-		}
+		users = r.appendUser(users, &jobs.Items[i], connection.Name)
+	}
+	if len(users) > 0 {
+		return users, nil
+	}
+	err := r.PooledJobs.Each(ctx, func(job *v1alpha1.PooledJob) error {
+		users = r.appendUser(users, job, connection.Name)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing PooledJobs: %w", err)
+	}
+	return users, nil
+}
+
+// appendUser appends the name of a PooledJob that may have something to clean up on a cluster.
+func (r *ClusterConnectionReconciler) appendUser(users []string, job *v1alpha1.PooledJob, cluster string) []string {
+	if clusterOf(job, r.HubID) == cluster && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob) {
+		users = append(users, job.Namespace+"/"+job.Name)
 	}
 	return users
 }

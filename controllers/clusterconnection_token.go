@@ -20,6 +20,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/credentials"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
@@ -98,17 +99,17 @@ func schedule(name string, account kubeconfig.Account) (due, overdue time.Time) 
 
 // renew renews the token in a connection's Secret, if the time has come. It returns nil
 // where that is not asked for.
-func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source kubeconfigSource, status connpool.Status) *renewal {
+func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, status connpool.Status) *renewal {
 	if connection.Spec.TokenRenewal.LifetimeSeconds == 0 {
 		r.renewals.forget(connection.Name)
 		return nil
 	}
-	account, err := source.account()
+	account, err := accountOf(source)
 	if err != nil {
 		r.renewals.drop(connection.Name)
 		return &renewal{failure: "The credential cannot be renewed: " + err.Error() + "."}
 	}
-	memory := r.renewals.of(connection, source.identity)
+	memory := r.renewals.of(connection, source.Identity)
 	state := &renewal{}
 	var due time.Time
 	due, state.overdue = schedule(connection.Name, account)
@@ -126,13 +127,13 @@ func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1a
 
 // tryRenewal asks for a token and puts it into the Secret, if the connection can be used
 // with the one that is there. It notes what came of it, and returns when to look again.
-func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection *v1alpha1.ClusterConnection, source kubeconfigSource, account kubeconfig.Account, memory *renewalMemory) time.Duration {
+func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, account kubeconfig.Account, memory *renewalMemory) time.Duration {
 	lease, err := r.Connections.Lease(connection.Name, "")
 	if err != nil {
 		memory.waking = true // if it was idle; the pool tells when it is Ready
 		return 0
 	}
-	if !lease.Uses(identityOf(source.identity)) {
+	if !lease.Uses(credentials.Connpool(source.Identity)) {
 		return 0
 	}
 	if !r.renewals.begin() {
@@ -199,15 +200,15 @@ var (
 
 // writeToken puts a token into the Secret that the other one was read from. The error is
 // errTheirs if the Secret was changed since, or is gone.
-func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source kubeconfigSource, token string) error {
-	data, err := kubeconfig.ReplaceToken(source.secret.Data[source.key], token)
+func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source credentials.Source, token string) error {
+	data, err := kubeconfig.ReplaceToken(source.Secret.Data[source.Key], token)
 	if err != nil {
 		return fmt.Errorf("the token that the target gave: %w", err)
 	}
-	changed := source.secret.DeepCopy()
-	changed.Data[source.key] = data
+	changed := source.Secret.DeepCopy()
+	changed.Data[source.Key] = data
 	// client-go logs what it sends, at a high level, if the context has a logger.
-	err = r.Hub.Patch(logr.NewContext(ctx, logr.Discard()), changed, lockedPatch(source.secret))
+	err = r.Hub.Patch(logr.NewContext(ctx, logr.Discard()), changed, lockedPatch(source.Secret))
 	switch {
 	case err == nil:
 		return nil
@@ -216,15 +217,15 @@ func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source kub
 	}
 	// The words of whoever refuses it may quote what is refused.
 	return fmt.Errorf("the hub does not take the new token into Secret %s (%s); look at the manager's Role and at the hub's admission policies",
-		source.secret.Name, cmp.Or(apierrors.ReasonForError(err), "no answer"))
+		source.Secret.Name, cmp.Or(apierrors.ReasonForError(err), "no answer"))
 }
 
 // account reads whose token is in the Secret. The error says why it cannot be renewed.
-func (s kubeconfigSource) account() (kubeconfig.Account, error) {
-	if s.secret.Immutable != nil && *s.secret.Immutable {
+func accountOf(s credentials.Source) (kubeconfig.Account, error) {
+	if s.Secret.Immutable != nil && *s.Secret.Immutable {
 		return kubeconfig.Account{}, errImmutable
 	}
-	return s.identity.Account()
+	return s.Identity.Account()
 }
 
 // renewalMemory is what is remembered of the renewals of one connection's token.

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/credentials"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
@@ -181,12 +182,7 @@ func forged(token string, ends time.Time) string {
 // answerWithToken answers a request for one.
 func answerWithToken(token string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusCreated)
-		_ = json.NewEncoder(w).Encode(&authenticationv1.TokenRequest{ // the client may be gone
-			TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenRequest"},
-			Status:   authenticationv1.TokenRequestStatus{Token: token},
-		})
+		answerObject(w, http.StatusCreated, &authenticationv1.TokenRequest{Status: authenticationv1.TokenRequestStatus{Token: token}})
 		return true
 	}
 }
@@ -556,10 +552,10 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		secret, _ := w.secretOf(ctx)
 		another, _ := tokenOf(ctx, createAccount(ctx), time.Hour)
 		Eventually(func() error { // the API server learns of roles a moment later
-			return reconciler.writeToken(ctx, kubeconfigSource{secret: secret, key: "kubeconfig"}, another)
+			return reconciler.writeToken(ctx, credentials.Source{Secret: secret, Key: "kubeconfig"}, another)
 		}).Should(Succeed())
 		Expect(w.tokenNow(ctx)).To(Equal(another))
-		err = reconciler.writeToken(ctx, kubeconfigSource{secret: secret, key: "kubeconfig"}, token)
+		err = reconciler.writeToken(ctx, credentials.Source{Secret: secret, Key: "kubeconfig"}, token)
 		Expect(err).To(MatchError(errTheirs), "what was read is old")
 	})
 })

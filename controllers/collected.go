@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -32,8 +34,8 @@ func (s *snapshot) mayHaveSent() bool {
 // tryFirst finds out whether the Job of an earlier request may have been created, have completed
 // and have been deleted since: then there must not be another. The target says by a dry run
 // what a Job would become there. ask tells that the Job may be asked for.
-func (r *run) tryFirst(ctx context.Context) (ask bool, after time.Duration, err error) {
-	tried, err := r.lease.TryJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
+func (r *run) tryFirst(ctx context.Context, wanted *connpool.NewJob) (ask bool, after time.Duration, err error) {
+	tried, err := r.lease.TryJob(ctx, *wanted)
 	switch {
 	case err == nil && r.outlives(tried.Spec.TTLSecondsAfterFinished):
 		return true, 0, nil
@@ -59,10 +61,15 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 	if r.memory.existed {
 		return true, wasThere, nil
 	}
-	if r.lease == nil || r.job.Spec.Template == nil || (reason != v1alpha1.ReasonCancelled && reason != v1alpha1.ReasonDispatchDeadlineExceeded) {
+	if r.lease == nil || r.wasObserved() || (reason != v1alpha1.ReasonCancelled && reason != v1alpha1.ReasonDispatchDeadlineExceeded) {
 		return false, "", nil
 	}
-	tried, err := r.lease.TryJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
+	wanted, release, _, err := r.buildJob(ctx)
+	if wanted == nil {
+		return false, "", cmp.Or(err, errLater)
+	}
+	defer release()
+	tried, err := r.lease.TryJob(ctx, *wanted)
 	switch {
 	case err == nil && !r.outlives(tried.Spec.TTLSecondsAfterFinished):
 		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
@@ -73,6 +80,9 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 	}
 	return false, "", nil
 }
+
+// errLater is why a run is to be looked at again.
+var errLater = errors.New("the template cannot be had now; the run is looked at again")
 
 // wasThere is why a Job that is absent was the run's: its name is a hash that nobody else uses.
 const wasThere = "the cluster had a Job of that name a moment before"

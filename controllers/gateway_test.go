@@ -10,7 +10,11 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // throughGateway is a kubeconfig that reaches the target through a gateway of ours,
@@ -39,4 +43,16 @@ func throughGateway(user string, intercept func(http.ResponseWriter, *http.Reque
 		gateway.Close()
 	})
 	return kubeconfigOf(gateway.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: gateway.Certificate().Raw}), user)
+}
+
+// answerObject answers with an object as an API server does that is asked for protobuf.
+func answerObject(w http.ResponseWriter, code int, obj client.Object) {
+	kinds, _, err := scheme.Scheme.ObjectKinds(obj)
+	if err != nil {
+		panic(err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(kinds[0])
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+	w.WriteHeader(code)
+	_ = protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(obj, w) // the client may be gone
 }

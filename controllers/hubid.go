@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 )
 
 const (
@@ -26,18 +28,21 @@ const (
 
 // createHubID makes a new installation. It refuses to where there was one: with a new
 // ID every Job on the targets would be a stranger's, and be taken for lost.
-func createHubID(ctx context.Context, hub client.Client, config *corev1.ConfigMap) error {
-	key := client.ObjectKeyFromObject(config)
-	var jobs v1alpha1.PooledJobList
-	if err := hub.List(ctx, &jobs); err != nil {
-		return fmt.Errorf("looking for PooledJobs of an earlier installation: %w", err)
-	}
-	for i := range jobs.Items {
-		if controllerutil.ContainsFinalizer(&jobs.Items[i], v1alpha1.FinalizerPooledJob) {
-			return fmt.Errorf("ConfigMap %s, which holds the hub ID, is gone, and PooledJob %s/%s still has a remote Job: "+
-				"create the ConfigMap again with key %q and the ID that the Jobs on the targets carry as label %s",
-				key, jobs.Items[i].Namespace, jobs.Items[i].Name, hubIDKey, v1alpha1.LabelHub)
+func createHubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, config *corev1.ConfigMap) error {
+	key, orphaned := client.ObjectKeyFromObject(config), ""
+	err := pooledJobs.Each(ctx, func(job *v1alpha1.PooledJob) error {
+		if controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob) {
+			orphaned = job.Namespace + "/" + job.Name
 		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking for PooledJobs of an earlier installation: %w", err)
+	case orphaned != "":
+		return fmt.Errorf("ConfigMap %s, which holds the hub ID, is gone, and PooledJob %s still has a remote Job: "+
+			"create the ConfigMap again with key %q and the ID that the Jobs on the targets carry as label %s",
+			key, orphaned, hubIDKey, v1alpha1.LabelHub)
 	}
 	if err := hub.Create(ctx, config); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating ConfigMap %s, which holds the hub ID: %w", key, err)
@@ -48,7 +53,7 @@ func createHubID(ctx context.Context, hub client.Client, config *corev1.ConfigMa
 // HubID returns the ID of this installation, and makes one if there is none yet.
 // It marks every remote object, so it must never change: without it the Jobs on
 // the targets belong to nobody.
-func HubID(ctx context.Context, hub client.Client, namespace string) (string, error) {
+func HubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, namespace string) (string, error) {
 	fresh := make([]byte, 8)
 	if _, err := rand.Read(fresh); err != nil {
 		return "", fmt.Errorf("making a hub ID: %w", err)
@@ -62,16 +67,43 @@ func HubID(ctx context.Context, hub client.Client, namespace string) (string, er
 	// that starts at the same time, and then its ID is ours.
 	err := hub.Get(ctx, key, &corev1.ConfigMap{})
 	if apierrors.IsNotFound(err) {
-		if err := createHubID(ctx, hub, config); err != nil {
+		if err := createHubID(ctx, hub, pooledJobs, config); err != nil {
 			return "", err
 		}
 	}
 	if err := hub.Get(ctx, key, config); err != nil {
 		return "", fmt.Errorf("reading ConfigMap %s, which holds the hub ID: %w", key, err)
 	}
+	return idIn(config)
+}
+
+func idIn(config *corev1.ConfigMap) (string, error) {
 	id := config.Data[hubIDKey]
 	if errs := validation.IsValidLabelValue(id); id == "" || len(errs) > 0 {
-		return "", fmt.Errorf("ConfigMap %s: %q must be a label value: restore the one that the Jobs on the targets carry as label pooledjob.io/hub, or delete the ConfigMap if there are none", key, hubIDKey)
+		return "", fmt.Errorf("ConfigMap %s: %q must be a label value: restore the one that the Jobs on the targets carry as label pooledjob.io/hub, or delete the ConfigMap if there are none", client.ObjectKeyFromObject(config), hubIDKey)
 	}
 	return id, nil
+}
+
+// hubIDPause is the wait between two looks for the hub ID.
+const hubIDPause = time.Second
+
+// AwaitHubID returns the ID of this installation as soon as HubID has made it in another process.
+func AwaitHubID(ctx context.Context, hub client.Client, _ *hubcache.Reader, namespace string) (string, error) {
+	config := &corev1.ConfigMap{}
+	key := client.ObjectKey{Namespace: namespace, Name: hubConfigMap}
+	for {
+		err := hub.Get(ctx, key, config)
+		switch {
+		case err == nil:
+			return idIn(config)
+		case !apierrors.IsNotFound(err):
+			return "", fmt.Errorf("reading ConfigMap %s, which holds the hub ID: %w", key, err)
+		}
+		select {
+		case <-time.After(hubIDPause):
+		case <-ctx.Done():
+			return "", fmt.Errorf("waiting for ConfigMap %s, which holds the hub ID: %w", key, ctx.Err())
+		}
+	}
 }

@@ -19,24 +19,25 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
+
+	"github.com/pooledjob/pooledjob/controllers/logs"
 )
 
-const logsName = LogsService + "." + systemNamespace + ".svc"
+const logsName = logs.Service + "." + systemNamespace + ".svc"
 
-// keeper is the LogsCertificate of one replica, with a clock of its own.
+// keeper is the ServingCertificate of one replica, with a clock of its own.
 type keeper struct {
-	*LogsCertificate
+	*logs.ServingCertificate
 	ahead time.Duration
 }
 
 func newKeeper(as client.Client) *keeper {
 	k := &keeper{}
-	k.LogsCertificate = &LogsCertificate{
-		hub: as, live: as, namespace: systemNamespace, ready: make(chan struct{}),
-		now: func() time.Time { return time.Now().Add(k.ahead) },
-	}
+	k.ServingCertificate = logs.NewServingCertificate(as, as, systemNamespace, k.now)
 	return k
 }
+
+func (k *keeper) now() time.Time { return time.Now().Add(k.ahead) }
 
 // presents is the certificate that a client of the log API sees.
 func (k *keeper) presents() *x509.Certificate {
@@ -71,37 +72,37 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		_, err := k.Certificate()
 		Expect(err).To(MatchError("there is no certificate yet"))
 		Expect(k.Ready()).NotTo(BeClosed())
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(k.Ready()).To(BeClosed())
 		k.expectTrusted(ctx)
 		Expect(certificateSecret(ctx).Data).To(And(HaveLen(4), HaveKeyWithValue("ca.crt", caBundle(ctx))))
 
 		By("and nothing is written when there is nothing to change")
 		secret, service := certificateSecret(ctx), latestAPIService(ctx)
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(certificateSecret(ctx).ResourceVersion).To(Equal(secret.ResourceVersion))
 		Expect(latestAPIService(ctx).GetResourceVersion()).To(Equal(service.GetResourceVersion()))
 	})
 
 	It("is renewed before it ends, and so is the authority", func(ctx context.Context) {
 		k := newKeeper(hub)
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		first, bundle := k.presents(), caBundle(ctx)
 		k.ahead = time.Until(first.NotAfter) - 31*24*time.Hour
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(k.presents().Equal(first)).To(BeTrue(), "it is not due yet")
 
 		k.ahead += 2 * 24 * time.Hour
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(k.presents().Equal(first)).To(BeFalse())
 		Expect(caBundle(ctx)).To(Equal(bundle))
 		k.expectTrusted(ctx)
 
 		By("the authority's turn: the former is trusted as long as others may present its work")
 		slow := newKeeper(hub)
-		Expect(slow.keep(ctx)).To(Succeed())
+		Expect(slow.Keep(ctx)).To(Succeed())
 		k.ahead = 2*365*24*time.Hour + 24*time.Hour
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(bytes.HasSuffix(caBundle(ctx), bundle)).To(BeTrue())
 		Expect(caBundle(ctx)).NotTo(Equal(bundle))
 		k.expectTrusted(ctx)
@@ -114,7 +115,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		errs := make([]error, len(replicas))
 		for i := range replicas {
 			replicas[i] = newKeeper(hub)
-			running.Go(func() { errs[i] = replicas[i].keep(ctx) })
+			running.Go(func() { errs[i] = replicas[i].Keep(ctx) })
 		}
 		running.Wait()
 		Expect(errs).To(HaveEach(BeNil()))
@@ -127,16 +128,16 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 	DescribeTable("replaces a Secret that will not do",
 		func(ctx context.Context, spoil func(map[string][]byte)) {
 			k := newKeeper(hub)
-			Expect(k.keep(ctx)).To(Succeed())
+			Expect(k.Keep(ctx)).To(Succeed())
 			first := k.presents()
 			secret := certificateSecret(ctx)
 			spoil(secret.Data)
 			Expect(hub.Update(ctx, secret)).To(Succeed())
-			Expect(k.keep(ctx)).To(Succeed())
+			Expect(k.Keep(ctx)).To(Succeed())
 			Expect(k.presents().Equal(first)).To(BeFalse())
 			k.expectTrusted(ctx)
 			restarted := newKeeper(hub)
-			Expect(restarted.keep(ctx)).To(Succeed())
+			Expect(restarted.Keep(ctx)).To(Succeed())
 			Expect(restarted.presents().Equal(k.presents())).To(BeTrue())
 		},
 		Entry("nothing in it", func(data map[string][]byte) { clear(data) }),
@@ -148,50 +149,50 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 
 	It("is made again when the Secret is deleted", func(ctx context.Context) {
 		k := newKeeper(hub)
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(hub.Delete(ctx, certificateSecret(ctx))).To(Succeed())
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		k.expectTrusted(ctx)
 		Expect(certificateSecret(ctx).Data["ca.crt"]).To(Equal(caBundle(ctx)))
 	})
 
 	It("writes a caBundle again that somebody changed", func(ctx context.Context) {
 		k := newKeeper(hub)
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		bundle := caBundle(ctx)
 		service := latestAPIService(ctx)
 		Expect(unstructured.SetNestedField(service.Object, base64.StdEncoding.EncodeToString(hubCluster.Config().CAData), "spec", "caBundle")).To(Succeed())
 		Expect(hub.Update(ctx, service)).To(Succeed())
 		Expect(caBundle(ctx)).NotTo(Equal(bundle))
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(caBundle(ctx)).To(Equal(bundle))
 	})
 
 	It("serves without an APIService, and says what to do", func(ctx context.Context) {
 		Expect(hub.Delete(ctx, newAPIService())).To(Succeed())
 		k := newKeeper(hub)
-		Expect(k.keep(ctx)).To(MatchError(ContainSubstring("the hub has no APIService v1alpha1.stream.pooledjob.io; apply config/logs")))
+		Expect(k.Keep(ctx)).To(MatchError(ContainSubstring("the hub has no APIService v1alpha1.stream.pooledjob.io; apply config/logs")))
 		Expect(k.Ready()).To(BeClosed())
 		k.presents()
 	})
 
 	It("goes on with what it has when the hub cannot be told of another authority", func(ctx context.Context) {
 		k := newKeeper(hub)
-		Expect(k.keep(ctx)).To(Succeed())
+		Expect(k.Keep(ctx)).To(Succeed())
 		first := k.presents()
 		Expect(hub.Delete(ctx, newAPIService())).To(Succeed())
 		Expect(hub.Delete(ctx, certificateSecret(ctx))).To(Succeed())
-		Expect(k.keep(ctx)).NotTo(Succeed())
+		Expect(k.Keep(ctx)).NotTo(Succeed())
 		Expect(k.presents().Equal(first)).To(BeTrue(), "the hub would not trust the new one")
 	})
 
-	It("needs no more rights than the manager's role has", func(ctx context.Context) {
-		as := asManager(ctx)
+	It("needs no more rights than the log API's role has", func(ctx context.Context) {
+		as := asLogs(ctx)
 		k := newKeeper(as)
-		Expect(k.keep(ctx)).To(Succeed(), "made")
+		Expect(k.Keep(ctx)).To(Succeed(), "made")
 		k.expectTrusted(ctx)
 		k.ahead = time.Until(k.presents().NotAfter) - 24*time.Hour
-		Expect(k.keep(ctx)).To(Succeed(), "renewed")
+		Expect(k.Keep(ctx)).To(Succeed(), "renewed")
 		k.expectTrusted(ctx)
 	})
 
@@ -199,7 +200,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		kubeconfig, err := hubCluster.KubeconfigFor("powerless")
 		Expect(err).NotTo(HaveOccurred())
 		k := newKeeper(clientFrom(kubeconfig))
-		Expect(k.keep(ctx)).To(MatchError(ContainSubstring("reading the log API's certificate")))
+		Expect(k.Keep(ctx)).To(MatchError(ContainSubstring("reading the log API's certificate")))
 		Expect(k.Ready()).NotTo(BeClosed())
 
 		By("which stops nothing else, and ends with the manager")
@@ -250,10 +251,10 @@ func certificateSecret(ctx context.Context) *corev1.Secret {
 	return secret
 }
 
-// asManager is a client with the roles that the manager has, and no more.
-func asManager(ctx context.Context) client.Client {
+// asLogs is a client with the roles that the log API has, and no more.
+func asLogs(ctx context.Context) client.Client {
 	const user = "certificate-keeper"
-	content, err := os.ReadFile(filepath.Join("..", "config", "rbac", "role.yaml"))
+	content, err := os.ReadFile(filepath.Join("..", "config", "logs", "role.yaml"))
 	Expect(err).NotTo(HaveOccurred())
 	for i, document := range bytes.Split(content, []byte("\n---\n")) {
 		meta := metav1.ObjectMeta{Name: user}

@@ -15,14 +15,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/logs"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
 // startLogs starts the log API's backend as a replica has it that does not lead.
-func startLogs() *Logs {
+func startLogs() *logs.Backend {
+	pooledJobs, err := NewHubReader(hubCluster.Config(), operator.scheme, false)
+	Expect(err).NotTo(HaveOccurred())
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
-		Scheme: operator.scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace),
+		Scheme: operator.scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs),
 	})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -31,25 +34,25 @@ func startLogs() *Logs {
 		cancel()
 		Eventually(ended).Should(Receive(BeNil()))
 	})
-	logs, err := NewLogs(ctx, mgr, Options{
-		Namespace: systemNamespace, HubID: operator.hubID, Pool: connpool.Options{UserAgent: "pooledjob-test", RequestTimeout: 5 * time.Second},
+	backend, err := logs.NewBackend(ctx, mgr, logs.Options{
+		Namespace: systemNamespace, HubID: operator.hubID, PooledJobs: pooledJobs, Pool: connpool.Options{UserAgent: "pooledjob-test", RequestTimeout: 5 * time.Second},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	go func() { ended <- mgr.Start(ctx) }()
 	Expect(mgr.GetCache().WaitForCacheSync(ctx)).To(BeTrue())
-	return logs
+	return backend
 }
 
 var _ = Describe("The log API's view of a run", func() {
 	It("is nothing before it is dispatched, the Job then, and its end", func(ctx context.Context) {
-		logs, w := startLogs(), connected(ctx)
-		_, err := logs.Run(ctx, w.name, "nobody")
+		backend, w := startLogs(), connected(ctx)
+		_, err := backend.Run(ctx, w.name, "nobody")
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%v", err)
 
 		job := w.submit(ctx, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere-" + w.name })
 		var run logserver.Run
 		Eventually(func(g Gomega) { // its cache may hear of it later than ours
-			run, err = logs.Run(ctx, job.Namespace, job.Name)
+			run, err = backend.Run(ctx, job.Namespace, job.Name)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(run.State).To(And(HavePrefix("It is Pending ("), ContainSubstring("nowhere-"+w.name)))
 		}).WithContext(ctx).Should(Succeed())
@@ -63,7 +66,7 @@ var _ = Describe("The log API's view of a run", func() {
 			g.Expect(found.Status.JobRef.UID).NotTo(BeEmpty())
 		}).WithContext(ctx).Should(Succeed())
 		Eventually(func(g Gomega) {
-			run, err = logs.Run(ctx, job.Namespace, job.Name)
+			run, err = backend.Run(ctx, job.Namespace, job.Name)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(run).To(Equal(logserver.Run{
 				UID: string(job.UID), Connection: w.name, ClusterUID: uidOf(ctx, target),
@@ -75,7 +78,7 @@ var _ = Describe("The log API's view of a run", func() {
 		endPod(ctx, start(ctx, remote), 0, "")
 		endJob(ctx, remote, batchv1.JobComplete)
 		Eventually(func(g Gomega) {
-			run, err = logs.Run(ctx, job.Namespace, job.Name)
+			run, err = backend.Run(ctx, job.Namespace, job.Name)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(run.Ended).To(BeTrue())
 		}).WithContext(ctx).Should(Succeed())
@@ -83,13 +86,13 @@ var _ = Describe("The log API's view of a run", func() {
 	})
 
 	It("tells of changes of that PooledJob only, until it is stopped", func(ctx context.Context) {
-		logs, w := startLogs(), newWorld(ctx)
+		backend, w := startLogs(), newWorld(ctx)
 		watched := w.submit(ctx, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
 		other := w.submit(ctx, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
 		for _, job := range []*v1alpha1.PooledJob{watched, other} {
 			eventually(ctx, job).Should(HaveField("Status.Reason", v1alpha1.ReasonClusterNotFound))
 		}
-		changed, stop := logs.Watch(watched.Namespace, watched.Name)
+		changed, stop := backend.Watch(watched.Namespace, watched.Name)
 		Eventually(func() bool { // what the cache has still to hear of the beginning
 			select {
 			case <-changed:
@@ -107,13 +110,12 @@ var _ = Describe("The log API's view of a run", func() {
 		Expect(hub.Delete(ctx, watched)).To(Succeed())
 		Eventually(changed).WithContext(ctx).Should(Receive())
 		stop()
-		Expect(logs.watchers).To(BeEmpty())
 	})
 })
 
 var _ = Describe("The log API's way to a cluster", func() {
 	It("leads to the Pods of the run and to no others", func(ctx context.Context) {
-		logs, w := startLogs(), newWorld(ctx)
+		backend, w := startLogs(), newWorld(ctx)
 		w.createSecret(ctx)
 		w.createConnection(ctx)
 		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target), Namespace: w.name}
@@ -128,7 +130,7 @@ var _ = Describe("The log API's way to a cluster", func() {
 			})).To(Succeed())
 		}
 		Eventually(func(g Gomega) {
-			way, err := logs.Open(ctx, run)
+			way, err := backend.Open(ctx, run)
 			g.Expect(err).NotTo(HaveOccurred())
 			defer way.Close()
 			g.Expect(way.Pods(ctx, w.name, w.name)).To(ConsistOf(HaveField("Name", "ours")))
@@ -136,12 +138,12 @@ var _ = Describe("The log API's way to a cluster", func() {
 	})
 
 	It("is not taken when it has come to lead to another cluster", func(ctx context.Context) {
-		logs, w := startLogs(), newWorld(ctx)
+		backend, w := startLogs(), newWorld(ctx)
 		w.createSecret(ctx)
 		w.createConnection(ctx)
 		run := logserver.Run{Connection: w.name, ClusterUID: "that-of-another-cluster", Namespace: w.name}
 		var way logserver.Target
-		Eventually(func() (err error) { way, err = logs.Open(ctx, run); return err }).WithContext(ctx).Should(Succeed())
+		Eventually(func() (err error) { way, err = backend.Open(ctx, run); return err }).WithContext(ctx).Should(Succeed())
 		defer way.Close()
 		_, err := way.Pods(ctx, w.name, w.name)
 		Expect(err).To(MatchError(ContainSubstring("another cluster")))
@@ -160,10 +162,10 @@ var _ = Describe("The log API's way to a cluster", func() {
 	})
 
 	It("is refused, with what to mend, when there is no way", func(ctx context.Context) {
-		logs, w := startLogs(), newWorld(ctx)
+		backend, w := startLogs(), newWorld(ctx)
 		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target)}
 		refusal := func() string {
-			_, err := logs.Open(ctx, run)
+			_, err := backend.Open(ctx, run)
 			if err != nil {
 				Expect(apierrors.IsServiceUnavailable(err)).To(BeTrue(), "%v", err)
 				return err.Error()
@@ -178,14 +180,14 @@ var _ = Describe("The log API's way to a cluster", func() {
 	})
 
 	It("is the one of the kubeconfig as it is now", func(ctx context.Context) {
-		logs, w := startLogs(), newWorld(ctx)
+		backend, w := startLogs(), newWorld(ctx)
 		w.createConnection(ctx)
 		kubeconfig, err := targetCluster.KubeconfigFor("powerless")
 		Expect(err).NotTo(HaveOccurred())
 		w.createSecret(ctx, kubeconfig...)
 		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target), Namespace: w.name}
 		list := func() error {
-			way, err := logs.Open(ctx, run)
+			way, err := backend.Open(ctx, run)
 			if err != nil {
 				return err
 			}
@@ -194,7 +196,7 @@ var _ = Describe("The log API's way to a cluster", func() {
 			return err
 		}
 		Eventually(list).WithContext(ctx).Should(MatchError(ContainSubstring("powerless")))
-		open, err := logs.Open(ctx, run)
+		open, err := backend.Open(ctx, run)
 		Expect(err).NotTo(HaveOccurred())
 		defer open.Close()
 		watching, cancel := context.WithCancel(ctx)
@@ -214,11 +216,11 @@ var _ = Describe("The log API's way to a cluster", func() {
 	})
 
 	It("is not tried while the manager knows that there is none", func(ctx context.Context) {
-		logs := startLogs()
+		backend := startLogs()
 		w, tap := throughTap(ctx)
 		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target), Namespace: w.name}
 		open := func() error {
-			way, err := logs.Open(ctx, run)
+			way, err := backend.Open(ctx, run)
 			if err == nil {
 				way.Close()
 			}

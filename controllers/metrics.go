@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 )
 
 // hubWrite is what a write of a PooledJob was for.
@@ -35,13 +36,18 @@ type Metrics struct {
 	dispatch, lag    *prometheus.HistogramVec
 	finished, writes *prometheus.CounterVec
 	written          map[hubWrite]prometheus.Counter // those of writes; never changed
+	templates        prometheus.GaugeFunc
 
 	mu          sync.RWMutex // held while a series of a connection is looked up
 	connections map[string]bool
 }
 
-func newMetrics() *Metrics {
+func newMetrics(pooledJobs *hubcache.Reader) *Metrics {
 	m := &Metrics{
+		templates: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "pooledjob_hub_template_bytes",
+			Help: "Bytes of the templates that are kept of PooledJobs that wait for their Job, of 16 MiB that may be.",
+		}, func() float64 { return float64(pooledJobs.TemplateBytes()) }),
 		orphaned: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pooledjob_connection_orphaned_jobs",
 			Help: "Jobs of this installation on the target that no PooledJob stands behind.",
@@ -77,7 +83,7 @@ func newLatency(name, help string) *prometheus.HistogramVec {
 }
 
 func (m *Metrics) register(with prometheus.Registerer) error {
-	for _, collector := range []prometheus.Collector{m.orphaned, m.dispatch, m.lag, m.finished, m.writes} {
+	for _, collector := range []prometheus.Collector{m.orphaned, m.dispatch, m.lag, m.finished, m.writes, m.templates} {
 		if err := with.Register(collector); err != nil {
 			return err
 		}

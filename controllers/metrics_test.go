@@ -14,9 +14,12 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
 
@@ -218,7 +221,9 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 
 func TestNoSeriesOfAConnectionThatIsGone(t *testing.T) {
 	g := NewWithT(t)
-	m, registry := newMetrics(), prometheus.NewRegistry()
+	pooledJobs, err := hubcache.NewReader(&rest.Config{}, runtime.NewScheme(), nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	m, registry := newMetrics(pooledJobs), prometheus.NewRegistry()
 	g.Expect(m.register(registry)).To(Succeed())
 	empty := series(g, registry)
 	m.begin("c")

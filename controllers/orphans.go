@@ -61,15 +61,16 @@ const (
 	// ten Jobs one. A mistake then takes hours to do its worst.
 	maxDeletedOrphans = 50
 	minSharePerOrphan = 10
+	// maxSuspects bounds how many Jobs of one connection are looked at as possible orphans at a
+	// time: a target can show as many as it likes.
+	maxSuspects = 1000
 	// maxNamedOrphans bounds how many an Event names.
 	maxNamedOrphans = 5
 	// deletionTimeout bounds the deletions of one look: they hold a worker, and a target
 	// that is slow must not hold up the connections to others. What is left, the next
 	// look deletes.
 	deletionTimeout = 5 * time.Second
-	// livePage is how many PooledJobs one request for a list asks for, and listTimeout
-	// bounds all requests of one.
-	livePage    = 500
+	// listTimeout bounds all requests for one list of the PooledJobs of the hub.
 	listTimeout = 2 * time.Minute
 )
 
@@ -160,7 +161,7 @@ func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1a
 	if err != nil {
 		return 0, err
 	}
-	suspects, inView, err := r.suspects(ctx, lease.Jobs(), lease.ClusterUID())
+	suspects, inView, err := r.suspects(ctx, lease.Jobs(), state.seen, lease.ClusterUID())
 	if err != nil {
 		return 0, err
 	}
@@ -221,9 +222,11 @@ func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*bat
 	return slices.DeleteFunc(orphans, func(job *batchv1.Job) bool { return behind[job.UID] }), seen, nil
 }
 
-// suspects are the Jobs that have no PooledJob behind them in the cache, and are not
-// being deleted. inView is how many Jobs there are.
-func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], clusterUID string) (suspects []*batchv1.Job, inView int, err error) {
+// suspects are the metadata of Jobs that have no PooledJob behind them in the cache, and are not
+// being deleted: those that were seen before, and others as long as there are not too many.
+// inView is how many Jobs there are.
+func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], before map[types.UID]sighting, clusterUID string) (suspects []*batchv1.Job, inView int, err error) {
+	room := maxSuspects - len(before)
 	for job := range jobs {
 		inView++
 		if !job.DeletionTimestamp.IsZero() || job.Labels[v1alpha1.LabelHub] != r.HubID {
@@ -233,9 +236,16 @@ func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Se
 		if err := r.Hub.List(ctx, &found, client.MatchingFields{jobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, 0, fmt.Errorf("looking for the PooledJob of a remote Job: %w", err)
 		}
-		if len(found.Items) == 0 || !standsBehind(r.HubID, &found.Items[0], job, clusterUID) {
-			suspects = append(suspects, job)
+		if len(found.Items) > 0 && standsBehind(r.HubID, &found.Items[0], job, clusterUID) {
+			continue
 		}
+		if _, known := before[job.UID]; !known {
+			room--
+			if room < 0 {
+				continue
+			}
+		}
+		suspects = append(suspects, &batchv1.Job{ObjectMeta: job.ObjectMeta})
 	}
 	return suspects, inView, nil
 }
@@ -270,16 +280,13 @@ func (r *ClusterConnectionReconciler) listClaims(ctx context.Context) (map[strin
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	all := map[string][]claim{}
-	for next, more := "", true; more; more = next != "" {
-		var page v1alpha1.PooledJobList
-		if err := r.Live.List(ctx, &page, client.Limit(livePage), client.Continue(next)); err != nil {
-			return nil, fmt.Errorf("listing PooledJobs: %w", err)
-		}
-		for i := range page.Items {
-			c := claimOf(r.HubID, &page.Items[i])
-			all[c.name] = append(all[c.name], c)
-		}
-		next = page.Continue
+	err := r.PooledJobs.Each(ctx, func(job *v1alpha1.PooledJob) error {
+		c := claimOf(r.HubID, job)
+		all[c.name] = append(all[c.name], c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing PooledJobs: %w", err)
 	}
 	return all, nil
 }

@@ -11,6 +11,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -249,11 +250,12 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	pods := slices.Concat(r.pods, r.endedPods, r.memory.gonePods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
-		if err != nil {
+		tooMany := errors.Is(err, connpool.ErrTooManyPods) // then the result is what the view knows
+		if err != nil && !tooMany {
 			return &targetError{doing: "reading the Pods of the ended Job", err: err}
 		}
 		pods = append(pods, ofJob(listed, r.intent.JobName)...)
-		if r.isBehind(remote, listed) {
+		if !tooMany && r.isBehind(remote, listed) {
 			r.lookAgain = time.Second // or with the event
 			return nil
 		}
@@ -279,8 +281,12 @@ func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod) bool {
 // showsPodThatIsGone reports whether the view shows a Pod that has not ended, and that the target
 // does not list.
 func (r *run) showsPodThatIsGone(remote *batchv1.Job, listed []*corev1.Pod) bool {
+	there := make(map[types.UID]bool, len(listed))
+	for _, pod := range listed {
+		there[pod.UID] = true
+	}
 	return slices.ContainsFunc(r.pods, func(pod *corev1.Pod) bool {
-		return !hasEnded(pod) && metav1.IsControlledBy(pod, remote) && !slices.ContainsFunc(listed, func(other *corev1.Pod) bool { return other.UID == pod.UID })
+		return !hasEnded(pod) && metav1.IsControlledBy(pod, remote) && !there[pod.UID]
 	})
 }
 

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -37,8 +38,9 @@ const minBackoff = 100 * time.Millisecond
 type PooledJobReconciler struct {
 	// Hub reads from the manager's caches and writes to the hub.
 	Hub client.Client
-	// Live reads from the hub's API server itself.
-	Live client.Reader
+	// Live reads from the hub's API server itself, and PooledJobs does so of PooledJobs.
+	Live       client.Reader
+	PooledJobs *hubcache.Reader
 	// Connections is the pool.
 	Connections Connections
 	// Wakeups bring the pool's news.

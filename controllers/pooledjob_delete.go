@@ -73,7 +73,7 @@ func (r *run) abandon(ctx context.Context) error {
 func (r *run) release(ctx context.Context) error {
 	released := r.job.ObjectMeta.DeepCopy()
 	released.Finalizers = slices.DeleteFunc(released.Finalizers, func(f string) bool { return f == v1alpha1.FinalizerPooledJob })
-	if _, err := r.send(ctx, &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}, &v1alpha1.PooledJob{ObjectMeta: *released}, r.Hub.Patch); err != nil {
+	if _, err := r.send(ctx, &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}, &v1alpha1.PooledJob{ObjectMeta: *released}); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
 	r.Metrics.wrote(wroteFinalizer)
@@ -102,7 +102,7 @@ func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJo
 	if !ok || left > 0 {
 		return asResult(max(left, 0), r.followEdit(ctx, job))
 	}
-	err := r.Hub.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion})
+	err := r.PooledJobs.Delete(ctx, &job.ObjectMeta)
 	if err == nil {
 		r.Metrics.wrote(wroteExpiry)
 	}

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -26,6 +29,8 @@ const (
 	decisionLife = 5 * time.Second
 	// recheck is the wait until the cache has caught up.
 	recheck = 100 * time.Millisecond
+	// busyTemplates is the wait while too many large templates are in use.
+	busyTemplates = 2 * time.Second
 )
 
 // resume goes on with a creation that has begun. One that another process began it takes
@@ -37,17 +42,26 @@ func (r *run) resume(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	} else if r.now.Sub(r.memory.checkedAt) > knowledgeLife {
-		live := &v1alpha1.PooledJob{}
-		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(r.job), live); err != nil {
-			return 0, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
-		}
-		if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
-			r.memories.outdated(client.ObjectKeyFromObject(r.job))
-			return recheck, nil
+		if current, err := r.isCurrent(ctx); !current {
+			return recheck, err
 		}
 		r.remember(func(m *memory) { m.checkedAt = r.now })
 	}
 	return r.create(ctx)
+}
+
+// isCurrent asks the hub's API server whether the PooledJob is still as it was when the run was
+// decided about.
+func (r *run) isCurrent(ctx context.Context) (bool, error) {
+	live, err := r.PooledJobs.Get(ctx, client.ObjectKeyFromObject(r.job))
+	if err != nil {
+		return false, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
+	}
+	if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
+		r.memories.outdated(client.ObjectKeyFromObject(r.job))
+		return false, nil
+	}
+	return true, nil
 }
 
 // takeOver takes over a creation from another process. From here on that one's writes
@@ -71,19 +85,26 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	if r.Now().Sub(r.now) > decisionLife {
 		return recheck, nil
 	}
-	if r.job.Spec.Template == nil {
-		return recheck, nil // the run was just moved, and the cache still shows it as it was
-	}
 	r.accept()
 	if r.memory.existed {
 		return r.endUnseen(ctx, wasThere)
 	}
+	wanted, release, after, err := r.buildJob(ctx)
+	if wanted == nil {
+		return after, err
+	}
+	defer release()
 	if r.mayHaveSent() {
-		if ask, after, err := r.tryFirst(ctx); !ask {
+		if ask, after, err := r.tryFirst(ctx, wanted); !ask {
 			return after, err
 		}
 	}
-	created, warnings, err := r.lease.CreateJob(ctx, jobspec.Build(r.job, r.HubID, r.intent))
+	if r.Now().Sub(r.now) > decisionLife { // reading the template, or asking the target, took long
+		if current, err := r.isCurrent(ctx); !current {
+			return recheck, err
+		}
+	}
+	created, warnings, err := r.lease.CreateJob(ctx, *wanted)
 	switch {
 	case err == nil:
 		r.found(created)
@@ -99,6 +120,27 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	default:
 		return r.refused(ctx, classify(err))
 	}
+}
+
+// buildJob makes the remote Job; release must be called when it is not used any more. While that
+// cannot be, it is nil, and the run is to be looked at again after a while.
+func (r *run) buildJob(ctx context.Context) (job *connpool.NewJob, release func(), after time.Duration, err error) {
+	template, release, err := r.PooledJobs.Template(ctx, r.job)
+	switch {
+	case errors.Is(err, hubcache.ErrOutdated):
+		r.memories.outdated(client.ObjectKeyFromObject(r.job))
+		return nil, nil, recheck, nil
+	case errors.Is(err, hubcache.ErrBusy):
+		return nil, nil, busyTemplates, nil
+	case err != nil:
+		return nil, nil, 0, client.IgnoreNotFound(fmt.Errorf("reading spec.template: %w", err))
+	}
+	encoded, err := jobspec.Encode(r.job, template, r.HubID, r.intent)
+	if err != nil {
+		release()
+		return nil, nil, 0, err
+	}
+	return &connpool.NewJob{Namespace: r.intent.Namespace, Name: r.intent.JobName, JSON: encoded}, release, 0, nil
 }
 
 // found remembers that the Job exists.

@@ -70,6 +70,8 @@ type memory struct {
 	gonePods    []*corev1.Pod
 	goneAt      time.Time
 	goneWatched bool
+	// goneCut tells that gonePods are not all: there was no room for them.
+	goneCut bool
 	// deletionSeen is the Job that was seen to be deleted before it had ended.
 	deletionSeen types.UID
 	// ttlAskedAt is when the target was last asked to keep the finished Job, ttlKept tells that
@@ -92,7 +94,13 @@ type memory struct {
 type memories struct {
 	mu    sync.Mutex
 	byKey map[types.NamespacedName]*memory
+	// gonePods is how many Pods of Jobs that are gone all have together.
+	gonePods int
 }
+
+// maxGonePods is how many Pods of Jobs that are gone are remembered, of all runs together. They are
+// until the ends of their runs are written, which takes a moment but when a target does not answer.
+const maxGonePods = 10_000
 
 // of is a copy of the memory of a PooledJob; empty for one that was re-created
 // under the same name, or moved to another cluster.
@@ -114,7 +122,15 @@ func (m *memories) update(job *v1alpha1.PooledJob, change func(*memory)) memory 
 	if m.byKey == nil {
 		m.byKey = map[types.NamespacedName]*memory{}
 	}
-	m.byKey[client.ObjectKeyFromObject(job)] = &next
+	key := client.ObjectKeyFromObject(job)
+	if before := m.byKey[key]; before != nil {
+		m.gonePods -= len(before.gonePods)
+	}
+	if m.gonePods+len(next.gonePods) > maxGonePods {
+		next.gonePods, next.goneCut = nil, true
+	}
+	m.gonePods += len(next.gonePods)
+	m.byKey[key] = &next
 	return next
 }
 
@@ -147,5 +163,8 @@ func (m *memories) outdated(name types.NamespacedName) {
 func (m *memories) forget(name types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if known := m.byKey[name]; known != nil {
+		m.gonePods -= len(known.gonePods)
+	}
 	delete(m.byKey, name)
 }

@@ -171,11 +171,11 @@ func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 	gone := lease.GoneJob(s.intent.Namespace, s.intent.JobName)
 	switch {
 	case s.remote != nil && s.memory.gone != nil && s.remote.UID == s.memory.gone.UID:
-		s.memory = r.memories.update(s.job, func(m *memory) { m.gone, m.gonePods = nil, nil })
+		s.memory = r.memories.update(s.job, func(m *memory) { m.gone, m.gonePods, m.goneCut = nil, nil, false })
 	case s.remote == nil && s.bound && gone != nil && jobspec.Owns(r.HubID, s.job, gone.Labels) && isKnown(s, gone.Job):
 		s.memory = r.memories.update(s.job, func(m *memory) {
 			m.gone, m.goneWatched, m.goneAt = gone.Job, gone.Watched, s.now.Add(-time.Since(gone.At))
-			m.gonePods = slices.Concat(s.pods, s.endedPods)
+			m.gonePods, m.goneCut = slices.Concat(s.pods, s.endedPods), false
 		})
 	}
 }

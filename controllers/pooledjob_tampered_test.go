@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -234,14 +233,8 @@ var _ = Describe("A Job of the same name on another cluster that answers for a m
 		allow(ctx, accountSubject(account))
 		token, _ := tokenOf(ctx, account, time.Hour)
 		var elsewhere atomic.Bool
-		answer := func(rw http.ResponseWriter, kind string, obj client.Object) bool {
-			defer GinkgoRecover()
-			obj.GetObjectKind().SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind(kind))
-			if kind == "Namespace" {
-				obj.GetObjectKind().SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
-			}
-			rw.Header().Set("Content-Type", "application/json")
-			Expect(json.NewEncoder(rw).Encode(obj)).To(Succeed())
+		answer := func(rw http.ResponseWriter, obj client.Object) bool {
+			answerObject(rw, http.StatusOK, obj)
 			return true
 		}
 		w := connectedAs(ctx, throughGateway(fmt.Sprintf("token: %q", token), func(rw http.ResponseWriter, r *http.Request) bool {
@@ -251,9 +244,9 @@ var _ = Describe("A Job of the same name on another cluster that answers for a m
 				return false
 			case strings.Contains(r.URL.Path, "/jobs/"):
 				namespace := strings.Split(r.URL.Path, "/")[5]
-				return answer(rw, "Job", &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "elsewhere"}})
+				return answer(rw, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "elsewhere"}})
 			case name == metav1.NamespaceSystem:
-				return answer(rw, "Namespace", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "elsewhere"}})
+				return answer(rw, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "elsewhere"}})
 			}
 			return false
 		}))

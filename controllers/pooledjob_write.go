@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -32,7 +31,7 @@ const (
 // read. What is known of it is from then on what was written.
 func (r *run) writeMeta(ctx context.Context, kind hubWrite, changed *metav1.ObjectMeta) error {
 	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}
-	written, err := r.send(ctx, before, &v1alpha1.PooledJob{ObjectMeta: *changed}, r.Hub.Patch)
+	written, err := r.send(ctx, before, &v1alpha1.PooledJob{ObjectMeta: *changed})
 	if err != nil {
 		return err
 	}
@@ -61,9 +60,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	}
 	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: *r.before}
 	after := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: r.job.Status}
-	written, err := r.send(ctx, before, after, func(ctx context.Context, o client.Object, p client.Patch, _ ...client.PatchOption) error {
-		return r.Hub.Status().Patch(ctx, o, p)
-	})
+	written, err := r.send(ctx, before, after, "status")
 	if err != nil {
 		r.announceTooLarge(err)
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
@@ -82,22 +79,16 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 
 // send patches the difference between two PooledJobs that have no spec, and returns the
 // metadata after that. The hub is not asked for the rest: that is what was sent.
-func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob,
-	patch func(context.Context, client.Object, client.Patch, ...client.PatchOption) error) (*metav1.ObjectMeta, error) {
+func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob, subresources ...string) (*metav1.ObjectMeta, error) {
 	data, err := lockedPatch(before).Data(after)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a patch: %w", err)
 	}
-	answer := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: r.job.Namespace, Name: r.job.Name}}
-	answer.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("PooledJob"))
-	if err := patch(ctx, answer, client.RawPatch(types.MergePatchType, data)); err != nil {
-		if apierrors.IsConflict(err) {
-			r.memories.outdated(client.ObjectKeyFromObject(r.job))
-		}
-		return nil, err
+	written, err := r.PooledJobs.Patch(ctx, &before.ObjectMeta, data, subresources...)
+	if apierrors.IsConflict(err) {
+		r.memories.outdated(client.ObjectKeyFromObject(r.job))
 	}
-	answer.ManagedFields = nil
-	return &answer.ObjectMeta, nil
+	return written, err
 }
 
 // wrote notes a write that the hub has acknowledged, and what the PooledJob is since.
@@ -124,7 +115,9 @@ func (r *run) forgetGone() {
 	if r.lease != nil {
 		r.lease.ForgetJob(r.intent.Namespace)
 	}
-	r.remember(func(m *memory) { m.gone, m.gonePods, m.warnings, m.standstill = nil, nil, nil, standstill{} })
+	r.remember(func(m *memory) {
+		m.gone, m.gonePods, m.goneCut, m.warnings, m.standstill = nil, nil, false, nil, standstill{}
+	})
 }
 
 // countEnd counts a run whose final status is on the hub.

@@ -57,17 +57,17 @@ func (l *logbook) text() string {
 	return l.lines.String()
 }
 
-// logs are those of an operator and, apart, what client-go says of itself where no
+// logbooks are those of an operator and, apart, what client-go says of itself where no
 // context has a logger: it speaks to a logger of the process then.
-type logs struct{ operator, process logbook }
+type logbooks struct{ operator, process logbook }
 
 // debugLevel is how much of that is listened to: all but the bodies of requests, with
 // which the specs themselves would hand their Secrets to it.
 const debugLevel = "7"
 
 // listen starts the operator anew, for the time of the spec, and keeps what is logged.
-func listen() *logs {
-	l := &logs{}
+func listen() *logbooks {
+	l := &logbooks{}
 	verbosity := flag.NewFlagSet("klog", flag.PanicOnError)
 	klog.InitFlags(verbosity)
 	operator.stop() // nobody may speak while the logger is changed
@@ -129,7 +129,7 @@ func (p planted) traces() map[string]string {
 
 // worldTexts are all texts that people get to see: the logs, the objects of the hub
 // but its Secrets, the Events, and the metrics.
-func worldTexts(ctx context.Context, l *logs) map[string]string {
+func worldTexts(ctx context.Context, l *logbooks) map[string]string {
 	texts := map[string]string{"the log": l.operator.text(), "the log of client-go": l.process.text()}
 	for name, list := range map[string]client.ObjectList{
 		"ClusterConnections": &v1alpha1.ClusterConnectionList{},

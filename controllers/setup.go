@@ -4,17 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 // Options say how the reconcilers work.
@@ -25,9 +31,11 @@ type Options struct {
 	HubID string
 	// Workers is how many PooledJobs are reconciled at once, at least 1.
 	Workers int
-	// Pool are the pool's settings; what news it brings, and of what, is set
+	// Pool are the pool's settings; what news it brings, of what, and of how many runs, is set
 	// by Setup.
 	Pool connpool.Options
+	// PooledJobs is the source of the manager's cache, as given to CacheOptions.
+	PooledJobs *hubcache.Reader
 	// ExpiryWarning is how long before its end a credential is warned about.
 	ExpiryWarning time.Duration
 	// Orphans say what is done about Jobs that no PooledJob stands behind.
@@ -52,8 +60,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	options.Pool.KeyLabel = v1alpha1.LabelUID
 	options.Pool.OnState = wakeups.connectionChanged
 	options.Pool.OnChange = wakeups.remoteChanged
+	if options.Pool.Runs, err = countRuns(ctx, mgr); err != nil {
+		return nil, err
+	}
 	pool := connpool.New(ctx, options.Pool)
-	figures := newMetrics()
+	figures := newMetrics(options.PooledJobs)
 	if options.Metrics != nil {
 		if err := errors.Join(options.Metrics.Register(pool), figures.register(options.Metrics)); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
@@ -62,7 +73,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	recorder := mgr.GetEventRecorder("pooledjob")
 
 	connections := &ClusterConnectionReconciler{
-		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
+		Hub: mgr.GetClient(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
 		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
 		HubID: options.HubID, Orphans: options.Orphans.withDefaults(), Metrics: figures,
 	}
@@ -70,7 +81,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)
 	}
 	jobs := &PooledJobReconciler{
-		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: pool, Wakeups: wakeups,
+		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
 		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers, Metrics: figures,
 	}
 	if err := jobs.SetupWithManager(ctx, mgr); err != nil {
@@ -79,12 +90,35 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	return pool.Wait, nil
 }
 
+// countRuns returns what reports how many PooledJobs there are.
+func countRuns(ctx context.Context, mgr ctrl.Manager) (func() int, error) {
+	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
+	if err != nil {
+		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
+	}
+	var count atomic.Int64
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { count.Add(1) },
+		DeleteFunc: func(any) { count.Add(-1) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
+	}
+	return func() int { return int(count.Load()) }, nil
+}
+
 // CacheOptions make a manager keep no more of the hub than the reconcilers need:
-// Secrets of its own namespace only, of namespaces nothing but their labels, and of
-// PooledJobs that have their Job no template.
-func CacheOptions(namespace string) cache.Options {
+// Secrets of its own namespace only, of namespaces nothing but their labels, and
+// PooledJobs without templates, as the reader has them.
+func CacheOptions(namespace string, pooledJobs *hubcache.Reader) cache.Options {
 	return cache.Options{
 		DefaultTransform: slim,
+		NewInformer: func(source toolscache.ListerWatcher, example apiruntime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+			if _, ok := example.(*v1alpha1.PooledJob); ok {
+				source = pooledJobs.ListerWatcher()
+			}
+			return toolscache.NewSharedIndexInformer(source, example, resync, indexers)
+		},
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
 			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {
@@ -92,6 +126,14 @@ func CacheOptions(namespace string) cache.Options {
 			},
 		},
 	}
+}
+
+// NewHubReader returns the source of the cache's PooledJobs. dispatches tells that their Jobs are
+// created here, so that templates are kept until then.
+func NewHubReader(config *rest.Config, scheme *apiruntime.Scheme, dispatches bool) (*hubcache.Reader, error) {
+	return hubcache.NewReader(config, scheme, func(job *v1alpha1.PooledJob) bool {
+		return dispatches && job.Status.JobRef.UID == "" && !jobstatus.Finished(&job.Status)
+	})
 }
 
 func keepLabels(obj any) (any, error) {

@@ -8,7 +8,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 // slim cuts objects of the hub down to what is needed of them, before they are cached.
@@ -19,14 +18,9 @@ func slim(obj any) (any, error) {
 	return cache.TransformStripManagedFields()(obj)
 }
 
-// slimJob cuts a PooledJob down. Its template is most of it, and is not needed any more once
-// its Job was observed: from then on the absence of the Job is a loss. Should the run be
-// moved, the hub sends the object again as it moves.
+// slimJob cuts a PooledJob down. Its template, which is most of it, is not in the cache at all.
 func slimJob(job *v1alpha1.PooledJob) {
 	delete(job.Annotations, corev1.LastAppliedConfigAnnotation) // as long as the object, and read by kubectl only
-	if job.Status.JobRef.UID != "" || jobstatus.Finished(&job.Status) {
-		job.Spec.Template = nil
-	}
 	shareStrings(job)
 }
 

@@ -5,7 +5,6 @@ import (
 	"unsafe"
 
 	. "github.com/onsi/gomega"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -19,37 +18,18 @@ func whole(change func(*v1alpha1.PooledJob)) *v1alpha1.PooledJob {
 			Annotations:   map[string]string{corev1.LastAppliedConfigAnnotation: "{}", "mine": "stays", v1alpha1.AnnotationIntent: "{}"},
 			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
 		},
-		Spec: v1alpha1.PooledJobSpec{Template: &batchv1.JobTemplateSpec{}},
 	}
 	change(job)
 	return job
 }
 
-func TestATemplateIsCachedAsLongAsAJobMayBeMadeOfIt(t *testing.T) {
-	for name, test := range map[string]struct {
-		change func(*v1alpha1.PooledJob)
-		kept   bool
-	}{
-		"a new one":                 {change: func(*v1alpha1.PooledJob) {}, kept: true},
-		"one that is bound":         {change: func(j *v1alpha1.PooledJob) { j.Status.ClusterName = "a" }, kept: true},
-		"one that was moved":        {change: func(j *v1alpha1.PooledJob) { j.Status.Attempt = 1 }, kept: true},
-		"one whose Job is known":    {change: func(j *v1alpha1.PooledJob) { j.Status.JobRef.UID = "known" }},
-		"one that ended without it": {change: func(j *v1alpha1.PooledJob) { j.Status.Conditions = failedCondition() }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g, job := NewWithT(t), whole(test.change)
-			got, err := slim(job)
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(got).To(BeIdenticalTo(job))
-			g.Expect(job.Spec.Template != nil).To(Equal(test.kept))
-			g.Expect(job.ManagedFields).To(BeNil())
-			g.Expect(job.Annotations).To(Equal(map[string]string{"mine": "stays", v1alpha1.AnnotationIntent: "{}"}))
-		})
-	}
-}
-
-func failedCondition() []metav1.Condition {
-	return []metav1.Condition{{Type: v1alpha1.ConditionFailed, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonRejected}}
+func TestOfAPooledJobWhatKubectlAddsIsNotCached(t *testing.T) {
+	g, job := NewWithT(t), whole(func(*v1alpha1.PooledJob) {})
+	got, err := slim(job)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(got).To(BeIdenticalTo(job))
+	g.Expect(job.ManagedFields).To(BeNil())
+	g.Expect(job.Annotations).To(Equal(map[string]string{"mine": "stays", v1alpha1.AnnotationIntent: "{}"}))
 }
 
 func TestPooledJobsShareTheirWords(t *testing.T) {

@@ -113,17 +113,19 @@ type operatorProcess struct {
 func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess {
 	logger := append(log, logf.Log)[0]
 	skip := true
+	pooledJobs, err := NewHubReader(hubCluster.Config(), scheme, true)
+	Expect(err).NotTo(HaveOccurred())
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
-		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace),
+		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs),
 		Controller: config.Controller{SkipNameValidation: &skip}, Logger: logger,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())
-	hubID, err := HubID(ctx, hub, systemNamespace)
+	hubID, err := HubID(ctx, hub, pooledJobs, systemNamespace)
 	Expect(err).NotTo(HaveOccurred())
 	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	p.wait, err = Setup(ctx, mgr, Options{
-		Namespace: systemNamespace, HubID: hubID, Workers: 8,
+		Namespace: systemNamespace, HubID: hubID, Workers: 8, PooledJobs: pooledJobs,
 		Now: operatorNow, ExpiryWarning: expiryWarning, Metrics: p.metrics, Orphans: orphanOptions,
 		Pool: connpool.Options{
 			UserAgent: "pooledjob-test", Log: logger.WithName("connpool"),

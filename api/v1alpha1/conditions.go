@@ -103,6 +103,10 @@ const (
 	// ReasonWatchStale surfaces on Synced when the target answers but its
 	// watches have told nothing, not even a bookmark, for 150 seconds.
 	ReasonWatchStale = "WatchStale"
+	// ReasonLimitExceeded surfaces on Synced when the target's answers are larger
+	// than those of an API server, or there are more Jobs and Pods of this hub
+	// than the manager may hold. The message names the limit.
+	ReasonLimitExceeded = "LimitExceeded"
 	// ReasonLastKubeconfig surfaces on Ready, with status True, when the
 	// kubeconfig in the Secret is missing, broken or not accepted and the
 	// connection goes on with the last one that worked. CredentialsValid says

@@ -12,6 +12,7 @@ type LabelSelector struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) <= 317 && size(self[name]) <= 63)",message="the name of a label has at most 317 characters, and its value at most 63"
 	MatchLabels map[string]string `json:"matchLabels,omitempty"`
 
 	// matchExpressions are further requirements on the labels.

@@ -4,18 +4,20 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/pooledjob/pooledjob/controllers"
+	"github.com/pooledjob/pooledjob/controllers/logs"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
 // addLogs adds the log API, if there is to be one. Its connections live until ctx is done.
-func addLogs(ctx context.Context, mgr ctrl.Manager, options *Options, hubID string) error {
+func addLogs(ctx context.Context, mgr ctrl.Manager, pooledJobs *hubcache.Reader, options *Options, hubID string) error {
 	if options.LogsAddress == "0" {
 		return nil
 	}
@@ -23,18 +25,20 @@ func addLogs(ctx context.Context, mgr ctrl.Manager, options *Options, hubID stri
 	if err != nil {
 		return fmt.Errorf("hub client: %w", err)
 	}
-	settings := options.forControllers(hubID)
-	backend, err := controllers.NewLogs(ctx, mgr, settings)
+	settings := options.forControllers(hubID, pooledJobs)
+	backend, err := logs.NewBackend(ctx, mgr, logs.Options{
+		Namespace: options.Namespace, HubID: hubID, PooledJobs: pooledJobs, Pool: settings.Pool, Metrics: metrics.Registry,
+	})
 	if err != nil {
 		return err
 	}
-	certificate, err := controllers.NewLogsCertificate(mgr, settings)
-	if err != nil {
-		return err
+	certificate := logs.NewServingCertificate(mgr.GetClient(), mgr.GetAPIReader(), options.Namespace, time.Now)
+	if err := mgr.Add(certificate); err != nil {
+		return fmt.Errorf("the log API's certificate: %w", err)
 	}
 	server, err := logserver.New(backend, logserver.Options{
 		Hub: hub, Certificate: certificate.Certificate, Log: log.Log.WithName("logs"),
-		PerUser: options.LogsPerUser, PerConnection: options.LogsPerConnection,
+		Limits: options.Logs,
 	})
 	if err != nil {
 		return fmt.Errorf("the log API: %w", err)

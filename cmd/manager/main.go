@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	stdlog "log"
 	"os"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager/signals"
 
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
 // version is the version of the manager; set with -ldflags -X.
@@ -43,8 +45,10 @@ type Options struct {
 	PprofAddress string
 	// LogsAddress is the address to serve logs on; "0" disables that.
 	LogsAddress string
-	// LogsPerUser and LogsPerConnection bound the logs that are served at a time.
-	LogsPerUser, LogsPerConnection int
+	// Logs bounds the logs that are served at a time.
+	Logs logserver.Limits
+	// Controllers runs PooledJobs; without it the process serves logs only.
+	Controllers bool
 	// LeaderElect makes several managers of one hub take turns.
 	LeaderElect bool
 	// Workers is how many PooledJobs are reconciled at once.
@@ -71,8 +75,11 @@ func (o *Options) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.PprofAddress, "pprof-bind-address", "0",
 		"Address of /debug/pprof/, such as 127.0.0.1:6060; 0 disables it. It asks nobody who they are.")
 	flags.StringVar(&o.LogsAddress, "logs-bind-address", "0", "Address of the log API, such as :8443; 0 disables it.")
-	flags.IntVar(&o.LogsPerUser, "logs-per-user", 100, "How many logs one user may read or follow at once, in each replica.")
-	flags.IntVar(&o.LogsPerConnection, "logs-per-connection", 500, "How many logs of one ClusterConnection may be read or followed at once, in each replica.")
+	flags.IntVar(&o.Logs.PerUser, "logs-per-user", 100, "How many logs one user may read or follow at once, in each replica.")
+	flags.IntVar(&o.Logs.PerNamespace, "logs-per-namespace", 150, "How many logs of the PooledJobs of one namespace may be read or followed at once, in each replica.")
+	flags.IntVar(&o.Logs.Total, "logs-total", 400, "How many logs may be read or followed at once, in each replica.")
+	flags.IntVar(&o.Logs.PerConnection, "logs-per-connection", 200, "How many logs of one ClusterConnection may be read or followed at once, in each replica.")
+	flags.BoolVar(&o.Controllers, "controllers", true, "Run PooledJobs. Without it the process serves the log API only.")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "Let one of several managers act at a time. Needed with more than one replica.")
 	flags.IntVar(&o.Workers, "workers", 256, "How many PooledJobs are reconciled at once.")
 	flags.DurationVar(&o.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "How long reconciles may take to end after a signal.")
@@ -104,19 +111,24 @@ func (o *Options) addTargetFlags(flags *flag.FlagSet) {
 	}
 	flags.IntVar(&o.Target.MaxInFlight, "target-max-in-flight", o.Target.MaxInFlight,
 		"How many requests to one target may be under way at once, at most 90. spec.maxInFlight of a ClusterConnection wins.")
+	flags.IntVar(&o.Target.MaxMemory, "target-max-memory-bytes", o.Target.MaxMemory,
+		"How much memory the Jobs and Pods of one target may take, in bytes, beside 4 KiB for each PooledJob that there is. A Job with its Pod counts about 800.")
 	flags.IntVar(&o.Target.QPS, "target-qps", o.Target.QPS,
 		"How many requests may be sent to one target per second; 0 is no bound. spec.qps of a ClusterConnection wins.")
 }
 
 func (o *Options) validate() error {
+	if !o.Controllers && o.LogsAddress == "0" {
+		return errors.New("--controllers is false and --logs-bind-address is 0: there is nothing to do")
+	}
 	if o.Namespace == "" {
 		return errors.New("the manager does not know its namespace: set --namespace or $" + namespaceEnv)
 	}
 	if o.Workers < 1 {
 		return fmt.Errorf("--workers is %d; it must be at least 1", o.Workers)
 	}
-	if o.LogsPerUser < 1 || o.LogsPerConnection < 1 {
-		return fmt.Errorf("--logs-per-user is %d and --logs-per-connection %d; both must be at least 1", o.LogsPerUser, o.LogsPerConnection)
+	if err := o.Logs.Validate(); err != nil {
+		return err
 	}
 	if o.CredentialExpiryWarning < 0 {
 		return fmt.Errorf("--credential-expiry-warning is %s; it must not be negative", o.CredentialExpiryWarning)
@@ -136,6 +148,7 @@ func main() {
 	flag.Parse()
 	log.SetLogger(zap.New(zap.UseFlagOptions(&options.logging)))
 	klog.SetLogger(log.Log.WithName("kubernetes")) // its libraries' log
+	stdlog.SetOutput(newStdlog())
 	if err := start(signals.SetupSignalHandler(), options); err != nil {
 		log.Log.Error(err, "The manager has stopped")
 		os.Exit(1)

@@ -35,6 +35,7 @@ var targetFlags = []struct {
 	{"target-probe-timeout", "76s", func(o *connpool.Options) { o.ProbeTimeout = 76 * time.Second }},
 	{"target-request-timeout", "77s", func(o *connpool.Options) { o.RequestTimeout = 77 * time.Second }},
 	{"target-max-in-flight", "78", func(o *connpool.Options) { o.MaxInFlight = 78 }},
+	{"target-max-memory-bytes", "2097152", func(o *connpool.Options) { o.MaxMemory = 2 << 20 }},
 	{"target-qps", "79", func(o *connpool.Options) { o.QPS = 79 }},
 }
 
@@ -51,7 +52,7 @@ func parse(t *testing.T, args ...string) (*Options, *flag.FlagSet) {
 // handedOver is what the reconcilers get of the options, without what cannot be
 // compared and no flag is about.
 func handedOver(options *Options) controllers.Options {
-	handed := options.forControllers("the hub")
+	handed := options.forControllers("the hub", nil)
 	handed.Pool.OnState, handed.Pool.OnChange, handed.Pool.Log = nil, nil, logr.Logger{}
 	return handed
 }
@@ -122,7 +123,7 @@ func documentedFlags(t *testing.T) map[string]string {
 // must change nothing.
 func TestDocumentedDefaultsApply(t *testing.T) {
 	t.Setenv(namespaceEnv, "a-namespace")
-	inWords := map[string]string{"`$" + namespaceEnv + "`": "a-namespace", "off": "false"}
+	inWords := map[string]string{"`$" + namespaceEnv + "`": "a-namespace", "off": "false", "on": "true"}
 	without, flags := parse(t)
 	documented := documentedFlags(t)
 	flags.VisitAll(func(f *flag.Flag) {
@@ -191,6 +192,8 @@ func TestValuesThatCannotWorkAreRefused(t *testing.T) {
 		"--target-max-in-flight=-1":          "max-in-flight is -1",
 		"--target-max-in-flight=91":          "max-in-flight is 91; it must be from 1 to 90",
 		"--target-qps=-1":                    "qps is -1",
+		"--target-max-memory-bytes=1000":     "max-memory-bytes is 1000; it must be at least 1048576",
+		"--logs-total=0":                     "--logs-total is 0",
 	} {
 		t.Run(arg, func(t *testing.T) {
 			options, _ := parse(t, "--namespace=a-namespace", arg)

@@ -26,7 +26,7 @@ func startWith(t *testing.T, hub *localcluster.Cluster, args ...string) {
 	g.Expect(os.WriteFile(file, kubeconfig, 0o600)).To(Succeed())
 	t.Setenv("KUBECONFIG", file)
 	options, _ := parse(t, append([]string{"--namespace=a", "--metrics-bind-address=0", "--health-probe-bind-address=127.0.0.1:0"}, args...)...)
-	mgr, err := newManager(*options)
+	mgr, _, err := newManager(*options)
 	g.Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

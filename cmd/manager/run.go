@@ -19,6 +19,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 )
 
 // +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=events,verbs=create;patch
@@ -29,7 +30,7 @@ const leaseName = "pooledjob-manager"
 
 // run runs the manager until ctx is done or it cannot go on.
 func run(ctx context.Context, options Options) error {
-	mgr, err := newManager(options)
+	mgr, pooledJobs, err := newManager(options)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,11 @@ func run(ctx context.Context, options Options) error {
 	if err != nil {
 		return fmt.Errorf("hub client: %w", err)
 	}
-	hubID, err := controllers.HubID(ctx, direct, options.Namespace)
+	findID := controllers.AwaitHubID
+	if options.Controllers {
+		findID = controllers.HubID
+	}
+	hubID, err := findID(ctx, direct, pooledJobs, options.Namespace)
 	if err != nil {
 		return err
 	}
@@ -45,11 +50,13 @@ func run(ctx context.Context, options Options) error {
 	// what became of its requests.
 	poolCtx, closePool := context.WithCancel(context.WithoutCancel(ctx))
 	defer closePool()
-	wait, err := controllers.Setup(poolCtx, mgr, options.forControllers(hubID))
-	if err != nil {
-		return err
+	wait := func() {}
+	if options.Controllers {
+		if wait, err = controllers.Setup(poolCtx, mgr, options.forControllers(hubID, pooledJobs)); err != nil {
+			return err
+		}
 	}
-	if err := addLogs(poolCtx, mgr, &options, hubID); err != nil {
+	if err := addLogs(poolCtx, mgr, pooledJobs, &options, hubID); err != nil {
 		return err
 	}
 	defer func() {
@@ -64,12 +71,13 @@ func run(ctx context.Context, options Options) error {
 }
 
 // forControllers is what the flags ask of the reconcilers and of their pool.
-func (o *Options) forControllers(hubID string) controllers.Options {
+func (o *Options) forControllers(hubID string, pooledJobs *hubcache.Reader) controllers.Options {
 	pool := o.Target
 	pool.UserAgent, pool.Log = "pooledjob-manager/"+version, log.Log.WithName("connpool")
 	return controllers.Options{
 		Namespace:     o.Namespace,
 		HubID:         hubID,
+		PooledJobs:    pooledJobs,
 		Workers:       o.Workers,
 		Pool:          pool,
 		ExpiryWarning: o.CredentialExpiryWarning,
@@ -78,38 +86,42 @@ func (o *Options) forControllers(hubID string) controllers.Options {
 	}
 }
 
-func newManager(options Options) (ctrl.Manager, error) {
+func newManager(options Options) (ctrl.Manager, *hubcache.Reader, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return nil, fmt.Errorf("finding the hub's API server: %w", err)
+		return nil, nil, fmt.Errorf("finding the hub's API server: %w", err)
 	}
 	config.QPS = -1 // the hub's own priority and fairness decides
 	countOnly(config.Host)
 	scheme := apiruntime.NewScheme()
 	for _, add := range []func(*apiruntime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
-			return nil, fmt.Errorf("scheme: %w", err)
+			return nil, nil, fmt.Errorf("scheme: %w", err)
 		}
 	}
 	if options.PprofAddress != "" && options.PprofAddress != "0" {
 		profileContention()
+	}
+	pooledJobs, err := controllers.NewHubReader(config, scheme, options.Controllers)
+	if err != nil {
+		return nil, nil, fmt.Errorf("hub: %w", err)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
 		Metrics:                       server.Options{BindAddress: options.MetricsAddress},
 		HealthProbeBindAddress:        options.HealthAddress,
 		PprofBindAddress:              options.PprofAddress,
-		LeaderElection:                options.LeaderElect,
+		LeaderElection:                options.LeaderElect && options.Controllers,
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       options.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       &options.ShutdownTimeout,
-		Cache:                         controllers.CacheOptions(options.Namespace),
+		Cache:                         controllers.CacheOptions(options.Namespace, pooledJobs),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("manager: %w", err)
+		return nil, nil, fmt.Errorf("manager: %w", err)
 	}
-	return mgr, addChecks(mgr)
+	return mgr, pooledJobs, addChecks(mgr)
 }
 
 // profileContention has the profiles of blocking and of mutexes, which are empty

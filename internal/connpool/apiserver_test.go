@@ -1,7 +1,10 @@
 package connpool
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -9,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -17,8 +21,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // The paths that a session asks for.
@@ -59,8 +68,8 @@ func newAPIServer(changes ...func(*http.Server)) *apiserver {
 		}),
 		versionPath: answerJSON(map[string]string{"gitVersion": "v1.99.0"}),
 		readyPath:   answerOK,
-		jobsPath:    answerNone("batch/v1", "Job", &batchv1.JobList{TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "JobList"}}),
-		podsPath:    answerNone("v1", "Pod", &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}),
+		jobsPath:    answerNone(&batchv1.Job{}, &batchv1.JobList{}),
+		podsPath:    answerNone(&corev1.Pod{}, &corev1.PodList{}),
 	}}
 	s.Server = httptest.NewUnstartedServer(s)
 	s.EnableHTTP2 = true
@@ -114,18 +123,74 @@ func answerJSON(object any) http.HandlerFunc { return answerCode(http.StatusOK, 
 func answerError(err *apierrors.StatusError) http.HandlerFunc {
 	status := err.Status()
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	return answerCode(int(status.Code), status)
+	return answerCode(int(status.Code), &status)
 }
 
+// answerCode answers with an object, in protobuf if it is one of the API and is asked for so.
 func answerCode(code int, object any) http.HandlerFunc {
-	body, err := json.Marshal(object)
+	inJSON, err := json.Marshal(object)
 	Expect(err).NotTo(HaveOccurred())
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
+	var inProtobuf []byte
+	if o, ok := object.(runtime.Object); ok {
+		inProtobuf = protobufOf(o)
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		mediaType, body := runtime.ContentTypeJSON, inJSON
+		if inProtobuf != nil && r.Header.Get("Accept") == runtime.ContentTypeProtobuf {
+			mediaType, body = runtime.ContentTypeProtobuf, inProtobuf
+		}
+		w.Header().Set("Content-Type", mediaType)
 		w.WriteHeader(code)
 		_, _ = w.Write(body)
 	}
 }
+
+// protobufOf is an object as API servers encode it.
+func protobufOf(object runtime.Object) []byte {
+	kinds, _, err := scheme.Scheme.ObjectKinds(object)
+	object = object.DeepCopyObject()
+	object.GetObjectKind().SetGroupVersionKind(kinds[0])
+	var out bytes.Buffer
+	err = errors.Join(err, protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(object, &out))
+	if err != nil {
+		panic(err)
+	}
+	return out.Bytes()
+}
+
+// toCreate is a Job as it is created.
+func toCreate(job *batchv1.Job) NewJob {
+	data, err := json.Marshal(job)
+	if err != nil {
+		panic(err)
+	}
+	return NewJob{Namespace: job.Namespace, Name: job.Name, JSON: data}
+}
+
+// eventOf is an event of a watch as API servers send it.
+func eventOf(kind watch.EventType, object runtime.Object) string {
+	event := metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: protobufOf(object)}}
+	data, err := event.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return string(binary.BigEndian.AppendUint32(nil, uint32(len(data)))) + string(data)
+}
+
+// bookmarkOf is a bookmark of a watch for objects like the example.
+func bookmarkOf(example runtime.Object, version int, annotations map[string]string) string {
+	object := example.DeepCopyObject()
+	m, err := meta.Accessor(object)
+	if err != nil {
+		panic(err)
+	}
+	m.SetResourceVersion(strconv.Itoa(version))
+	m.SetAnnotations(annotations)
+	return eventOf(watch.Bookmark, object)
+}
+
+// initialEventsEnd are the annotations of the bookmark after the first events of a watch.
+var initialEventsEnd = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 
 // answerPage answers as a proxy does that stands before an API server.
 func answerPage(code int) http.HandlerFunc {
@@ -137,16 +202,15 @@ func answerPage(code int) http.HandlerFunc {
 }
 
 // answerNone answers lists and watches of a kind that has no objects.
-func answerNone(apiVersion, kind string, list any) http.HandlerFunc {
+func answerNone(example, list runtime.Object) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("watch") == "" {
 			answerJSON(list)(w, r)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 		if r.URL.Query().Get("sendInitialEvents") == "true" {
-			fmt.Fprintf(w, `{"type":"BOOKMARK","object":{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"1","annotations":{%q:"true"}}}}`+"\n",
-				apiVersion, kind, metav1.InitialEventsAnnotationKey)
+			fmt.Fprint(w, bookmarkOf(example, 1, initialEventsEnd))
 		}
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()

@@ -147,19 +147,29 @@ type Options struct {
 	// ReviewInterval is the time after which a watch that was denied is tried
 	// again. Default 60 s.
 	ReviewInterval time.Duration
+	// MaxMemory bounds what is held of the Jobs and Pods of a connection, in bytes, beside 4 KiB
+	// for each run that there is. A Job with its Pod counts about 800 bytes. Default 16 MiB: some
+	// 20,000 of those behind which no run is.
+	MaxMemory int
+	// Runs is how many runs there are, on all targets together; nil is none. It must not block.
+	Runs func() int
+	// LimitPause is the time, jittered by a tenth, after which a target is tried again whose
+	// answers were larger than can be taken. Default 5 min: it costs as much each time.
+	LimitPause time.Duration
 	// MinBackoff and MaxBackoff shape the wait before a new session: half of
 	// MinBackoff, and a random time below a limit that doubles from MinBackoff
 	// to MaxBackoff with each failure. Defaults 1 s and 60 s.
 	MinBackoff, MaxBackoff time.Duration
 
-	// streamBuffer is how much of one answer that nobody reads is taken in; 0 is the
-	// default of net/http.
-	streamBuffer int
+	// streamBuffer is how much of one answer that nobody reads is taken in, in bytes, and
+	// connectionBuffer of all answers over one TCP connection; 0 is the default of net/http.
+	streamBuffer, connectionBuffer int
 }
 
 // WithDefaults are the options with each zero value replaced by its default.
 func (o Options) WithDefaults() Options {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
+	o.MaxMemory = cmp.Or(o.MaxMemory, 16<<20)
 	for duration, value := range map[*time.Duration]time.Duration{
 		&o.DialTimeout:         5 * time.Second,
 		&o.TLSHandshakeTimeout: 10 * time.Second,
@@ -172,6 +182,7 @@ func (o Options) WithDefaults() Options {
 		&o.WatchRenewal:        90 * time.Second,
 		&o.WatchStaleness:      150 * time.Second,
 		&o.ReviewInterval:      time.Minute,
+		&o.LimitPause:          5 * time.Minute,
 		&o.MinBackoff:          time.Second,
 		&o.MaxBackoff:          time.Minute,
 	} {
@@ -190,6 +201,9 @@ func (o Options) WithDefaults() Options {
 // probe it stays below the 100 streams of a TCP connection.
 const maxInFlight = 90
 
+// minMemory is the least that Options.MaxMemory may be, in bytes: some objects, whatever their size.
+const minMemory = 1 << 20
+
 // Validate tells what of the options cannot work.
 func (o Options) Validate() error {
 	for name, d := range map[string]time.Duration{
@@ -204,6 +218,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.MaxInFlight < 0 || o.MaxInFlight > maxInFlight:
 		return fmt.Errorf("max-in-flight is %d; it must be from 1 to %d", o.MaxInFlight, maxInFlight)
+	case o.MaxMemory < minMemory:
+		return fmt.Errorf("max-memory-bytes is %d; it must be at least %d", o.MaxMemory, minMemory)
 	case o.QPS < 0:
 		return fmt.Errorf("qps is %d; it must not be negative", o.QPS)
 	}

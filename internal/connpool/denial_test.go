@@ -138,7 +138,7 @@ var _ = Describe("Nobody but the named server gets the credential", func() {
 			s.answer("/apis/batch/v1/namespaces/default/jobs", redirect(code))
 			_, err := lease.GetJob(ctx, "default", "job")
 			Expect(err).To(HaveOccurred())
-			_, _, err = lease.CreateJob(ctx, r.newJob())
+			_, _, err = lease.CreateJob(ctx, toCreate(r.newJob()))
 			Expect(err).To(HaveOccurred())
 			Expect(lease.DeleteJob(ctx, "default", "job", "uid", "")).NotTo(Succeed())
 		}

@@ -20,7 +20,7 @@
 // A goroutine per entry runs sessions, one after the other, as long as somebody holds
 // the entry and needs it:
 //
-//	Connecting ──▶ Ready ──▶ Unreachable | Rejected | Forbidden
+//	Connecting ──▶ Ready ──▶ Unreachable | Rejected | Forbidden | LimitExceeded
 //	     ▲           │                │
 //	     │           └──▶ Idle        │
 //	     └── when leased ──┘          │
@@ -51,10 +51,30 @@
 // rest packed into bytes. A Job or Pod is made of it for whoever asks, who may change it.
 // An event that changes no byte is no news: OnChange is not called.
 //
-//	TCP ──▶ net/http ──▶ guard ──▶ decoder ──▶ reflector ──▶ store ──▶ OnChange
+//	TCP ──▶ net/http ──▶ answers ──▶ prune ──▶ reflector ──▶ store ──▶ OnChange
 //
-// A guard stands in the place of a watch's body, hears what comes, and ends the watch when
-// nothing does. Between two arrows there is no timer and no queue.
+// A guard stands in the place of a watch's body, is told of each event, and ends the watch when
+// there is none. Between two arrows there is no timer and no queue.
+//
+// # Bounds
+//
+// Nothing that a target answers, and nothing that users of an honest target write there, can take
+// memory without bound:
+//
+//	headers of an answer               64 KiB (net/http)
+//	answers that nobody reads          512 KiB each, 2 MiB of one TCP connection (HTTP/2)
+//	answers that are taken whole       64 KiB (answers)
+//	an object, also in lists, watches  what its schema keeps (keep.go), counted as it is decoded
+//	Jobs and Pods of a connection      MaxMemory and 4 KiB for each run, and half as much again
+//	                                   while a list comes
+//	Jobs and Pods that went            a quarter of that
+//	the Pods of one run, in a list     20,000 and 8 MiB, one of more than 1 MiB at a time (podlist.go)
+//	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
+//	how fast lists and watches come    16 MiB a second after the first 64 MiB (answers)
+//	news of a run with 500 objects     one a second
+//
+// Answers are in protobuf only: of JSON no field can be read alone. A target that exceeds a
+// limit is LimitExceeded, or the view is that exceeds it, and is tried again after LimitPause.
 //
 // # Rotation
 //

@@ -51,6 +51,9 @@ type entry struct {
 	gate    gate
 	ended   map[State]int64 // sessions, by the state they led to
 
+	budget    *budget
+	largeList atomic.Bool  // a large list of Pods is being read, or waits
+	exceeded  atomic.Int64 // how often the target went past a limit
 	redialled atomic.Int64 // TCP connections that replaced one within a session
 }
 
@@ -67,6 +70,10 @@ func (e *entry) run() {
 		}
 		if errors.Is(err, errIdle) {
 			failures = -1
+			continue
+		}
+		if exceedsLimit(err) {
+			e.rest(about(e.pool.options.LimitPause))
 			continue
 		}
 		e.rest(backoff(e.pool.options, failures))
@@ -109,6 +116,9 @@ func (e *entry) runSession() error {
 			e.pool.ready(e, s)
 			err = s.serve(ctx)
 		}
+	}
+	if exceedsLimit(err) {
+		e.exceeded.Add(1)
 	}
 	if e.ctx.Err() == nil {
 		e.pool.lost(e, redact(err, e.identity.Token))

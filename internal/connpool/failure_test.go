@@ -255,10 +255,10 @@ func expectClosed(ctx context.Context, l *Lease) {
 	for name, call := range map[string]func() error{
 		"Job":            func() error { _, err := l.Job("default", "job"); return err },
 		"Pods":           func() error { _, err := keyed(l, "key").Pods(metav1.NamespaceDefault); return err },
-		"CreateJob":      func() error { _, _, err := l.CreateJob(ctx, (&rig{run: "none"}).newJob()); return err },
+		"CreateJob":      func() error { _, _, err := l.CreateJob(ctx, toCreate((&rig{run: "none"}).newJob())); return err },
 		"GetJob":         func() error { _, err := l.GetJob(ctx, "default", "job"); return err },
 		"PatchJob":       func() error { _, err := l.PatchJob(ctx, "default", "job", []byte("{}")); return err },
-		"TryJob":         func() error { _, err := l.TryJob(ctx, (&rig{run: "none"}).newJob()); return err },
+		"TryJob":         func() error { _, err := l.TryJob(ctx, toCreate((&rig{run: "none"}).newJob())); return err },
 		"DeleteJob":      func() error { return l.DeleteJob(ctx, "default", "job", "uid", "") },
 		"DeletePod":      func() error { return l.DeletePod(ctx, "default", "pod", "uid") },
 		"ListPods":       func() error { _, err := keyed(l, "key").ListPods(ctx, metav1.NamespaceDefault); return err },

@@ -8,10 +8,16 @@ import (
 	"sync"
 	"time"
 
+	"strconv"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // renewal is above a second: a reflector takes a watch that told nothing and ended
@@ -114,7 +120,8 @@ var _ = Describe("A watch that the server ends", func() {
 			f.end()
 		}),
 		Entry("with 410 Gone, because it forgot where we were", func(f *feed) {
-			f.say(`{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}}`)
+			expired := apierrors.NewResourceExpired("too old").Status()
+			f.say(eventOf(watch.Error, &expired))
 			f.end()
 		}),
 		Entry("and answers the next one with 410 Gone", func(f *feed) {
@@ -127,7 +134,8 @@ var _ = Describe("A watch that the server ends", func() {
 // feed answers lists and watches of a kind that has no objects. Its watches say what
 // they are told to.
 type feed struct {
-	apiVersion, kind string
+	example runtime.Object
+	list    func(version int) runtime.Object // an empty one
 
 	mu      sync.Mutex
 	version int                  // of the last bookmark
@@ -147,8 +155,11 @@ type stream struct {
 
 // feeds has the server answer for Jobs and Pods with two feeds.
 func (s *apiserver) feeds() (jobs, pods *feed) {
-	jobs = &feed{apiVersion: "batch/v1", kind: "Job", version: 1, streams: map[*stream]struct{}{}}
-	pods = &feed{apiVersion: "v1", kind: "Pod", version: 1, streams: map[*stream]struct{}{}}
+	at := func(version int) metav1.ListMeta { return metav1.ListMeta{ResourceVersion: strconv.Itoa(version)} }
+	jobs = &feed{example: &batchv1.Job{}, version: 1, streams: map[*stream]struct{}{}}
+	jobs.list = func(version int) runtime.Object { return &batchv1.JobList{ListMeta: at(version)} }
+	pods = &feed{example: &corev1.Pod{}, version: 1, streams: map[*stream]struct{}{}}
+	pods.list = func(version int) runtime.Object { return &corev1.PodList{ListMeta: at(version)} }
 	s.answer(jobsPath, jobs.answer)
 	s.answer(podsPath, pods.answer)
 	return jobs, pods
@@ -165,9 +176,7 @@ func (f *feed) answer(w http.ResponseWriter, r *http.Request) {
 			answerPage(http.StatusBadGateway)(w, r)
 			return
 		}
-		answerJSON(map[string]any{
-			"apiVersion": f.apiVersion, "kind": f.kind + "List", "items": []any{}, "metadata": map[string]any{"resourceVersion": fmt.Sprint(version)},
-		})(w, r)
+		answerJSON(f.list(version))(w, r)
 		return
 	}
 	if initial {
@@ -200,22 +209,21 @@ func (f *feed) serve(w http.ResponseWriter, r *http.Request, open *stream, initi
 		defer f.mu.Unlock()
 		delete(f.streams, open)
 	}()
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 	if initial {
-		fmt.Fprintf(w, `{"type":"BOOKMARK","object":{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d","annotations":{%q:"true"}}}}`+"\n",
-			f.apiVersion, f.kind, version, metav1.InitialEventsAnnotationKey)
+		fmt.Fprint(w, bookmarkOf(f.example, version, initialEventsEnd))
 	}
 	for {
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case line := <-open.lines:
-			fmt.Fprintln(w, line)
+			fmt.Fprint(w, line)
 			continue
 		default:
 		}
 		select {
 		case line := <-open.lines:
-			fmt.Fprintln(w, line)
+			fmt.Fprint(w, line)
 		case <-open.ended:
 			return
 		case <-r.Context().Done():
@@ -236,7 +244,7 @@ func (f *feed) say(line string) {
 func (f *feed) bookmark() {
 	f.mu.Lock()
 	f.version++
-	line := fmt.Sprintf(`{"type":"BOOKMARK","object":{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d"}}}`, f.apiVersion, f.kind, f.version)
+	line := bookmarkOf(f.example, f.version, nil)
 	f.mu.Unlock()
 	f.say(line)
 }

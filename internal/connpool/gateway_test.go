@@ -356,7 +356,7 @@ func (r *rig) nextState() State {
 
 // createThrough creates a Job by a lease of the connection.
 func (r *rig) createThrough(ctx context.Context, name string) error {
-	_, _, err := r.lease(name).CreateJob(ctx, r.newJob())
+	_, _, err := r.lease(name).CreateJob(ctx, toCreate(r.newJob()))
 	return err
 }
 

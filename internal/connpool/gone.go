@@ -56,9 +56,25 @@ func (s *store) forget(key string) {
 
 func (s *store) forgetLocked(key string) {
 	if _, ok := s.goneJobs[key]; ok {
-		delete(s.goneJobs, key)
-		delete(s.gone, key)
+		s.forgetGoneJob(key)
+		s.forgetPods(key)
 	}
+}
+
+// forgetGoneJob drops what is remembered of a run's Job, and not of its Pods. s.mu is held.
+func (s *store) forgetGoneJob(key string) {
+	if gone, ok := s.goneJobs[key]; ok {
+		s.growGone(-gone.record.size())
+		delete(s.goneJobs, key)
+	}
+}
+
+// forgetPods drops what is remembered of a run's Pods. s.mu is held.
+func (s *store) forgetPods(key string) {
+	for _, r := range s.gone[key] {
+		s.growGone(-r.size())
+	}
+	delete(s.gone, key)
 }
 
 // rememberJob keeps the last that is known of a Job that goes. s.mu is held.
@@ -66,16 +82,31 @@ func (s *store) rememberJob(r *record, watched bool) {
 	if r.key == "" {
 		return
 	}
-	if len(s.goneJobs) >= maxGoneJobs {
-		s.makeRoom()
-	}
+	s.makeRoom()
 	delete(s.early, r.key)
+	s.forgetGoneJob(r.key)
+	s.growGone(r.size())
 	s.goneJobs[r.key] = goneJob{record: r, at: time.Now(), watched: watched}
 }
 
-// makeRoom forgets the Jobs that are too old or, if none is, the oldest one. s.mu is held.
+// goneShare is the part of what the objects may take that those may take that went.
+const goneShare = 4
+
+func (s *store) mostGone() int { return int(s.budget.most() / goneShare) }
+
+// hasRoom reports whether another Job that went can be remembered. s.mu is held.
+func (s *store) hasRoom() bool { return len(s.goneJobs) < maxGoneJobs && s.goneSize < s.mostGone() }
+
+// makeRoom forgets the Jobs that are too old and, if none is, the oldest ones. s.mu is held.
 func (s *store) makeRoom() {
-	oldest := ""
+	for !s.hasRoom() && len(s.goneJobs) > 0 {
+		s.forgetOldest()
+	}
+}
+
+// forgetOldest forgets the Jobs that are too old or, if none is, the oldest one. s.mu is held.
+func (s *store) forgetOldest() {
+	oldest, before := "", len(s.goneJobs)
 	for key, gone := range s.goneJobs {
 		if time.Since(gone.at) > maxGoneAge {
 			s.forgetLocked(key)
@@ -83,7 +114,7 @@ func (s *store) makeRoom() {
 			oldest = key
 		}
 	}
-	if len(s.goneJobs) >= maxGoneJobs {
+	if len(s.goneJobs) == before {
 		s.forgetLocked(oldest)
 	}
 }
@@ -97,14 +128,14 @@ func (s *store) rememberEarly(key string) {
 	for other, since := range s.early {
 		if time.Since(since) > maxEarlyAge {
 			delete(s.early, other)
-			delete(s.gone, other)
+			s.forgetPods(other)
 		} else if oldest == key || since.Before(s.early[oldest]) {
 			oldest = other
 		}
 	}
 	if len(s.early) >= maxEarly {
 		delete(s.early, oldest)
-		delete(s.gone, oldest)
+		s.forgetPods(oldest)
 	}
 	s.early[key] = time.Now()
 }
@@ -124,6 +155,13 @@ func (s *store) rememberPod(r *record) {
 	if r.pod.ended && alike >= maxWholePods {
 		r = s.withoutWords(r)
 	}
+	if s.goneSize >= s.mostGone() {
+		s.makeRoom()
+		if s.goneSize >= s.mostGone() {
+			return // these are all Pods of Jobs that are there
+		}
+	}
+	s.growGone(r.size())
 	s.gone[r.key] = append(s.gone[r.key], r)
 }
 
@@ -149,5 +187,5 @@ func (s *store) withoutWords(r *record) *record {
 // hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.
 func (s *store) hasJob(key string) bool {
 	_, remembered := s.goneJobs[key]
-	return remembered || s.runs[key][kindJob] != nil
+	return remembered || s.runs[key].first[kindJob] != nil
 }

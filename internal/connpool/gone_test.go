@@ -150,8 +150,7 @@ func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
 		r.Expect(r.pods.Add(pod)).To(Succeed())
 		r.Expect(r.store.job("ns", "job").Labels).NotTo(HaveKey("our.example/run"))
 		r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
-		_, err := theJob(job, "ns", "job", nil)
-		r.Expect(err).To(MatchError(ContainSubstring("UID")))
+		r.Expect(checkJob(job, "ns", "job")).To(MatchError(ContainSubstring("UID")))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,18 +40,6 @@ func guarded(ctx context.Context, g *guard) context.Context {
 	return context.WithValue(ctx, guardKey{}, g)
 }
 
-// guardedTripper puts guards in their place.
-type guardedTripper struct{ http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (r guardedTripper) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := r.RoundTripper.RoundTrip(request)
-	if g, ok := request.Context().Value(guardKey{}).(*guard); ok && err == nil && response.StatusCode == http.StatusOK {
-		response.Body = g.over(response.Body)
-	}
-	return response, err
-}
-
 func (g *guard) over(body io.ReadCloser) *guard {
 	g.body = body
 	g.open.Add(1)
@@ -66,14 +53,20 @@ func (g *guard) over(body io.ReadCloser) *guard {
 // Read implements io.Reader.
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.body.Read(p)
-	if n > 0 {
-		g.heard.Store(time.Now().UnixNano())
-		g.silence.Reset(g.renewal)
-	}
 	if err != nil && g.silent.Load() {
 		err = errSilent
 	}
 	return n, err
+}
+
+// told notes that the watch has told something. Bytes alone are not that: those of an event that
+// never comes to its end tell nothing.
+func (g *guard) told() {
+	g.heard.Store(time.Now().UnixNano())
+	g.silence.Reset(g.renewal)
+	if p, ok := g.body.(*paced); ok {
+		_ = p.pace.WaitN(p.ctx, eventCost) // what is read next says when the time was up
+	}
 }
 
 // Close implements io.Closer. It ends the request, granted or not, and may be called more

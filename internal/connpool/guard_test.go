@@ -19,6 +19,7 @@ import (
 type guardedAnswer struct {
 	far         *io.PipeWriter // the server's end
 	near        io.ReadCloser  // what the reader of the watch has
+	guard       *guard
 	ctx         context.Context
 	heard, open atomic.Int64
 	closed      int // how often the answer below was
@@ -44,29 +45,40 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 	a.far = far
 	// As net/http does, the end of the request ends its answer.
 	context.AfterFunc(ctx, func() { far.CloseWithError(context.Canceled) })
+	if status != http.StatusOK {
+		_ = far.Close() // what a refusal says is read at once
+	}
 	g := &guard{cancel: cancel, renewal: time.Minute, heard: &a.heard, open: &a.open}
-	request, err := http.NewRequestWithContext(guarded(ctx, g), http.MethodGet, "https://host", http.NoBody)
+	request, err := http.NewRequestWithContext(asItComes(guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	response, err := guardedTripper{roundTripper(func(*http.Request) *http.Response {
+	response, err := newAnswers(roundTripper(func(*http.Request) *http.Response {
 		return &http.Response{StatusCode: status, Body: struct {
 			io.Reader
 			io.Closer
 		}{body, a}}
-	})}.RoundTrip(request) //nolint:bodyclose // each test does
+	})).RoundTrip(request) //nolint:bodyclose // each test does
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	a.near = response.Body
+	a.near, a.guard = response.Body, g
 	return a
 }
 
-// read reads to the end.
+// read reads to the end, and takes what it reads for events.
 func (a *guardedAnswer) read() (read *bytes.Buffer, ended chan error) {
 	read, ended = &bytes.Buffer{}, make(chan error, 1)
+	told := func(p []byte) (int, error) {
+		a.guard.told()
+		return read.Write(p)
+	}
 	go func() {
-		_, err := io.Copy(read, a.near)
+		_, err := io.Copy(writer(told), a.near)
 		ended <- err
 	}()
 	return read, ended
 }
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 // expectEnded looks whether nothing of the guard is left.
 func (a *guardedAnswer) expectEnded(g *WithT) {
@@ -94,6 +106,25 @@ func TestGuardHearsWhatAWatchTells(t *testing.T) {
 		}
 		g.Expect(read.String()).To(Equal("event event event "))
 		g.Expect(a.open.Load()).To(BeEquivalentTo(1))
+		a.expectEnded(g)
+	})
+}
+
+func TestBytesOfAnEventThatNeverEndsAreNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, a.near)
+			ended <- err
+		}()
+		for range 5 {
+			time.Sleep(11 * time.Second) //nolint:forbidigo // the clock of the bubble
+			_, err := a.far.Write([]byte("x"))
+			g.Expect(err).NotTo(HaveOccurred())
+		}
+		g.Expect(<-ended).To(MatchError(errSilent))
+		g.Expect(a.heard.Load()).To(BeZero())
 		a.expectEnded(g)
 	})
 }

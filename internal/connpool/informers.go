@@ -7,18 +7,19 @@ import (
 	"sync/atomic"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // informers are the two of a view.
 type informers struct {
 	options Options
+	schemas [kinds]*prune.Schema
 	ctx     context.Context // done when they have been told to end
 	store   *store
 	jobs    *informer
@@ -26,27 +27,29 @@ type informers struct {
 	failed  func(error)           // is told what keeps one from its list or watch
 	trouble atomic.Pointer[error] // that one had last
 	watches *atomic.Int64         // open ones
+	news    *runNews
 }
 
-// newInformers makes the informers of a view. A right that is missing ends them, by
-// denied; any other trouble of a watch is the reflector's to mend and the probe's to
+// newInformers makes the informers of a view. A right that is missing, and an answer that is too
+// large, end them, by denied; any other trouble of a watch is the reflector's to mend and the probe's to
 // judge.
 func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) *informers {
 	i := &informers{
-		options: v.session.options, ctx: ctx, store: newStore(v.session.options), watches: &v.session.entry.watches,
+		options: v.session.options, schemas: v.session.schemas, ctx: ctx, store: newStore(v.session.options, v.session.entry.budget), watches: &v.session.entry.watches,
 	}
+	i.news = newRunNews(ctx, i.options.OnChange)
 	i.failed = func(err error) {
 		v.session.unauthorized(err)
 		i.trouble.Store(&err)
-		if isForbidden(err) {
+		if isForbidden(err) || exceedsLimit(err) {
 			denied(err)
 		}
 	}
 	transport := v.session.transport
-	i.jobs = i.informer(kindJob, &batchv1.Job{}, func() *rest.Request {
+	i.jobs = i.informer(kindJob, func() *rest.Request {
 		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
 	})
-	i.pods = i.informer(kindPod, &corev1.Pod{}, func() *rest.Request {
+	i.pods = i.informer(kindPod, func() *rest.Request {
 		return transport.core.RESTClient().Get().Namespace(v.scope).Resource("pods")
 	})
 	return i
@@ -58,6 +61,9 @@ func (i *informers) run() {
 	other.Go(i.jobs.run)
 	i.pods.run()
 	other.Wait()
+	i.jobs.pending.clear()
+	i.pods.pending.clear()
+	i.store.close()
 }
 
 // whyNotSynced is what is known of why the first list takes long.
@@ -78,15 +84,16 @@ type informer struct {
 	ask       func() *rest.Request // for all of its objects
 	reflector *cache.Reflector
 	synced    chan struct{} // closed after the first list
+	pending   pendingList   // what it has brought that the store does not have yet
 	// heard is when its watch last told something, Unix nanoseconds.
 	heard atomic.Int64
 }
 
-func (i *informers) informer(k kind, example runtime.Object, ask func() *rest.Request) *informer {
-	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{})}
+func (i *informers) informer(k kind, ask func() *rest.Request) *informer {
+	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{}), pending: pendingList{budget: i.store.budget}}
 	made.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: made.list, WatchFuncWithContext: made.watch,
-	}, example, made, cache.ReflectorOptions{Name: "connpool"})
+	}, k.newObject(), made, cache.ReflectorOptions{Name: "connpool"})
 	return made
 }
 
@@ -111,11 +118,36 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 	ctx, cancel := context.WithTimeout(ctx, i.pair.options.SyncTimeout)
 	defer cancel()
 	o.LabelSelector = i.pair.options.Selector
-	list, err := i.ask().VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Get()
-	if err == nil {
-		i.heard.Store(time.Now().UnixNano())
+	if o.Continue == "" {
+		i.pending.clear()
 	}
-	return list, err
+	i.pending.add(pageCost)
+	if err := i.pair.store.budget.check(); err != nil {
+		return nil, err
+	}
+	listed := &metav1.List{}
+	meta, err := readList(ctx, i.ask().VersionedParams(&o, metav1.ParameterCodec), i.schema(), func(kept prune.Kept) error {
+		obj, err := i.decode(kept)
+		if err != nil {
+			return err
+		}
+		r, err := i.gather(obj)
+		listed.Items = append(listed.Items, runtime.RawExtension{Object: r})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	listed.ListMeta = meta
+	i.heard.Store(time.Now().UnixNano())
+	return listed, nil
+}
+
+func (i *informer) schema() *prune.Schema { return i.pair.schemas[i.kind] }
+
+func (i *informer) decode(kept prune.Kept) (runtime.Object, error) {
+	obj := i.kind.newObject()
+	return obj, obj.Unmarshal(kept.Message)
 }
 
 // watch opens a watch. A request for one that is never answered would hold the
@@ -126,12 +158,10 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	defer impatient.Stop()
 	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
-	opened, err := i.ask().VersionedParams(&o, metav1.ParameterCodec).
-		// API servers compress a watch that begins with the list, for as long as it
-		// lives: 80 KiB here, and work with every event on both sides.
-		SetHeader("Accept-Encoding", "identity").
-		Watch(guarded(ctx, g))
-	if err != nil || g.body == nil {
+	i.pending.clear()
+	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
+		&events{schema: i.schema(), decode: i.decode, told: g.told, failed: i.pair.failed})
+	if err != nil {
 		_ = g.Close() // else it is closed by the end of the watch
 	}
 	return opened, err
@@ -143,8 +173,35 @@ var _ cache.TransformingStore = &informer{}
 // Transformer implements cache.TransformingStore: what a reflector gathers before it has
 // all is packed as well.
 func (i *informer) Transformer() cache.TransformFunc {
-	return func(obj any) (any, error) { return i.pair.store.record(obj) }
+	return func(obj any) (any, error) {
+		r, err := i.gather(obj)
+		if exceedsLimit(err) {
+			i.pair.failed(err)
+		}
+		return r, err
+	}
 }
+
+// gather makes the record of an object in a list, if there is room for it.
+func (i *informer) gather(obj any) (*record, error) {
+	r, err := i.pair.store.record(obj)
+	if err != nil {
+		return nil, err
+	}
+	r, isNew := i.pair.store.known(i.kind, r)
+	if isNew {
+		i.pending.add(r.size())
+	}
+	i.pending.add(itemCost)
+	return r, i.pair.store.budget.check()
+}
+
+// What a page of a list and an item in it count at least, in bytes, whatever is in it: else one
+// without an end would cost nothing.
+const (
+	pageCost = 16 << 10
+	itemCost = 100
+)
 
 // Add implements cache.ReflectorStore.
 func (i *informer) Add(obj any) error { return i.change(i.pair.store.put, obj) }
@@ -157,10 +214,19 @@ func (i *informer) Delete(obj any) error { return i.change(i.pair.store.remove, 
 
 func (i *informer) change(apply func(kind, *record) []string, obj any) error {
 	r, err := i.pair.store.record(obj)
-	if err == nil {
-		i.tell(apply(i.kind, r))
+	if err != nil {
+		return err
 	}
-	return err
+	i.tell(apply(i.kind, r))
+	i.checkSize()
+	return nil
+}
+
+// checkSize ends the view when the store has become too large.
+func (i *informer) checkSize() {
+	if err := i.pair.store.budget.check(); err != nil {
+		i.pair.failed(err)
+	}
 }
 
 // Replace implements cache.ReflectorStore. Of the first list nothing is told: the view
@@ -175,6 +241,8 @@ func (i *informer) Replace(list []any, _ string) error {
 		records = append(records, r)
 	}
 	changed := i.pair.store.replace(i.kind, records)
+	i.pending.clear()
+	i.checkSize()
 	select {
 	case <-i.synced:
 		i.tell(changed)
@@ -190,7 +258,7 @@ func (*informer) Resync() error { return nil }
 func (i *informer) tell(changed []string) {
 	for _, key := range changed {
 		if key != "" {
-			i.pair.options.OnChange(key)
+			i.pair.news.tell(key, i.pair.store.sizeOf(key) > manyObjects)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,8 +12,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // Lease lends the client and the informers of one session to one run. It is meant
@@ -158,16 +163,22 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	return view.store.gonePodsOf(l.key, namespace)
 }
 
+// NewJob is a Job to be created, in JSON.
+type NewJob struct {
+	Namespace, Name string
+	JSON            []byte
+}
+
 // CreateJob creates a Job. A field that the target does not know is refused by it. The
 // warnings are what its API server says of a Job that it takes.
-func (l *Lease) CreateJob(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, warnings []string, err error) {
+func (l *Lease) CreateJob(ctx context.Context, job NewJob) (created *batchv1.Job, warnings []string, err error) {
 	created, err = l.postJob(ctx, job, &metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}, &warnings)
 	return created, warnings, err
 }
 
 // TryJob asks what CreateJob would create, with all that the target's admission does to it.
 // Nothing is created, and no answer that is lost can have done anything.
-func (l *Lease) TryJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+func (l *Lease) TryJob(ctx context.Context, job NewJob) (*batchv1.Job, error) {
 	return l.postJob(ctx, job, &metav1.CreateOptions{
 		FieldValidation: metav1.FieldValidationStrict, DryRun: []string{metav1.DryRunAll},
 	}, new([]string))
@@ -180,55 +191,60 @@ const (
 	maxWarning  = 512
 )
 
-func (l *Lease) postJob(ctx context.Context, job *batchv1.Job, options *metav1.CreateOptions, warnings *[]string) (*batchv1.Job, error) {
+// warningList takes the warnings of an answer.
+type warningList []string
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *warningList) HandleWarningHeader(_ int, _, text string) {
+	if len(*w) < maxWarnings {
+		*w = append(*w, text[:min(len(text), maxWarning)])
+	}
+}
+
+func (l *Lease) postJob(ctx context.Context, job NewJob, options *metav1.CreateOptions, warnings *[]string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		created := &batchv1.Job{}
-		answer := l.session.transport.batch.RESTClient().Post().MaxRetries(0).
+		request := l.session.transport.batch.RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
-			Body(job).Do(ctx)
-		err := answer.Into(created)
-		for _, warning := range answer.Warnings() {
-			if len(*warnings) < maxWarnings {
-				*warnings = append(*warnings, warning.Text[:min(len(warning.Text), maxWarning)])
-			}
-		}
-		return theJob(created, job.Namespace, job.Name, err)
+			WarningHandler((*warningList)(warnings)).
+			SetHeader("Content-Type", runtime.ContentTypeJSON).Body(job.JSON)
+		return l.readJob(ctx, request, job.Namespace, job.Name)
 	})
 }
 
 // GetJob reads a Job from the target itself, whatever its labels.
 func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		job := &batchv1.Job{}
-		err := l.session.transport.batch.RESTClient().Get().MaxRetries(0).
-			Namespace(namespace).Resource("jobs").Name(name).Do(ctx).Into(job)
-		return theJob(job, namespace, name, err)
+		return l.readJob(ctx, l.session.transport.batch.RESTClient().Get().
+			Namespace(namespace).Resource("jobs").Name(name), namespace, name)
 	})
 }
 
-// theJob makes sure that an answer is the Job that was asked for. JSON that is not an API
-// server's decodes as an empty one, and would be taken for a Job of somebody else.
-func theJob(job *batchv1.Job, namespace, name string, err error) (*batchv1.Job, error) {
-	if err != nil {
+// readJob makes sure that the answer to a request is the Job that was asked for: any other would
+// be taken for a Job of somebody else.
+func (l *Lease) readJob(ctx context.Context, request *rest.Request, namespace, name string) (*batchv1.Job, error) {
+	job := &batchv1.Job{}
+	if err := read(ctx, request, l.session.schemas[kindJob], job); err != nil {
 		return nil, err
 	}
-	if job.UID == "" || job.Namespace != namespace || job.Name != name {
-		return nil, errNotKube
-	}
-	if err := checkUID(job.UID); err != nil {
+	if err := checkJob(job, namespace, name); err != nil {
 		return nil, err
 	}
 	tidyJob(job)
 	return job, nil
 }
 
+func checkJob(job *batchv1.Job, namespace, name string) error {
+	if job.UID == "" || job.Namespace != namespace || job.Name != name {
+		return errNotKube
+	}
+	return checkUID(job.UID)
+}
+
 // PatchJob applies a JSON merge patch to a Job, and returns what became of it.
 func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []byte) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		job := &batchv1.Job{}
-		err := l.session.transport.batch.RESTClient().Patch(types.MergePatchType).MaxRetries(0).
-			Namespace(namespace).Resource("jobs").Name(name).Body(patch).Do(ctx).Into(job)
-		return theJob(job, namespace, name, err)
+		return l.readJob(ctx, l.session.transport.batch.RESTClient().Patch(types.MergePatchType).
+			Namespace(namespace).Resource("jobs").Name(name).Body(patch), namespace, name)
 	})
 }
 
@@ -241,8 +257,8 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 	}
 	foreground := metav1.DeletePropagationForeground
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.session.transport.batch.Jobs(namespace).Delete(ctx, name,
-			metav1.DeleteOptions{PropagationPolicy: &foreground, Preconditions: preconditions})
+		return struct{}{}, send(ctx, l.session.transport.batch.RESTClient().Delete().Namespace(namespace).Resource("jobs").Name(name).
+			Body(&metav1.DeleteOptions{PropagationPolicy: &foreground, Preconditions: preconditions}))
 	})
 	return err
 }
@@ -250,33 +266,25 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 // DeletePod deletes the Pod of that UID, with the grace period that it has.
 func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types.UID) error {
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.session.transport.core.Pods(namespace).Delete(ctx, name,
-			metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+		return struct{}{}, send(ctx, l.session.transport.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
+			Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}))
 	})
 	return err
 }
 
 // ListPods reads from the target itself the Pods of the run that Options.Selector
-// picks.
+// picks. The error is ErrTooManyPods if there are more than are read.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
-	list, err := call(ctx, l, func(ctx context.Context) (*corev1.PodList, error) {
-		options, pods := l.session.options, &corev1.PodList{}
-		selected := &metav1.ListOptions{LabelSelector: options.Selector + "," + options.KeyLabel + "=" + l.key}
-		err := l.session.transport.core.RESTClient().Get().MaxRetries(0).
-			Namespace(namespace).Resource("pods").VersionedParams(selected, scheme.ParameterCodec).Do(ctx).Into(pods)
+	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
+		request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
+			VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
+		pods, err := readPods(ctx, request, l.session.schemas[kindPod], &podList{large: &l.session.entry.largeList})
+		pods = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return checkUID(pod.UID) != nil })
+		for _, pod := range pods {
+			tidyPod(pod)
+		}
 		return pods, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	pods := make([]*corev1.Pod, 0, len(list.Items))
-	for i := range list.Items {
-		if pod := &list.Items[i]; checkUID(pod.UID) == nil {
-			tidyPod(pod)
-			pods = append(pods, pod)
-		}
-	}
-	return pods, nil
 }
 
 // maxEvents is how many Events of one object are read: API servers keep those of the last hour,
@@ -286,19 +294,22 @@ const maxEvents = 50
 // Warnings reads from the target itself the Events of type Warning about an object, at most 50
 // and in no order. The right to do so is one that a connection may lack.
 func (l *Lease) Warnings(ctx context.Context, namespace, kind, name string, uid types.UID) ([]corev1.Event, error) {
-	list, err := call(ctx, l, func(ctx context.Context) (*corev1.EventList, error) {
-		found := &corev1.EventList{}
+	return call(ctx, l, func(ctx context.Context) (found []corev1.Event, err error) {
 		selected := &metav1.ListOptions{Limit: maxEvents, FieldSelector: fields.Set{
 			"involvedObject.kind": kind, "involvedObject.name": name, "involvedObject.uid": string(uid), "type": corev1.EventTypeWarning,
 		}.String()}
-		err := l.session.transport.core.RESTClient().Get().MaxRetries(0).
-			Namespace(namespace).Resource("events").VersionedParams(selected, scheme.ParameterCodec).Do(ctx).Into(found)
+		request := l.session.transport.core.RESTClient().Get().
+			Namespace(namespace).Resource("events").VersionedParams(selected, scheme.ParameterCodec)
+		_, err = readList(ctx, request, eventSchema, func(kept prune.Kept) error {
+			event := corev1.Event{}
+			if err := event.Unmarshal(kept.Message); err != nil || len(found) == maxEvents {
+				return err
+			}
+			found = append(found, event)
+			return nil
+		})
 		return found, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return list.Items[:min(len(list.Items), maxEvents)], nil
 }
 
 // ReadClusterUID asks the target, over the same transport as every other call,

@@ -32,6 +32,9 @@ var (
 	figureSilence    = newFigure("watch_silence_seconds", "Time since the last event or bookmark of the watch that has been silent longest.", prometheus.GaugeValue)
 	figureExpiry     = newFigure("credential_expiry_timestamp_seconds", "When the credential in use ends, if it says so.", prometheus.GaugeValue)
 	figureObjects    = newFigure("informer_objects", "Objects in the informers' view.", prometheus.GaugeValue, "resource")
+	figureMemory     = newFigure("memory_bytes", "About how much memory the Jobs and Pods in view take, with those that lists bring and those that are remembered.", prometheus.GaugeValue)
+	figureMost       = newFigure("memory_limit_bytes", "How much they may take.", prometheus.GaugeValue)
+	figureExceeded   = newFigure("limits_exceeded_total", "How often the connection, or one of its views, was given up because the target went past a limit.", prometheus.CounterValue)
 )
 
 // Describe implements prometheus.Collector.
@@ -39,6 +42,7 @@ func (p *Pool) Describe(descs chan<- *prometheus.Desc) {
 	for _, f := range []figure{
 		figureUp, figureState, figureSockets, figureWatches, figureInFlight, figureQueued,
 		figureReconnects, figureProbe, figureSilence, figureExpiry, figureObjects,
+		figureMemory, figureMost, figureExceeded,
 	} {
 		descs <- f.desc
 	}
@@ -107,6 +111,9 @@ func (m *member) figures(now time.Time) memberFigures {
 	f.add(figureWatches, float64(e.watches.Load()))
 	f.add(figureInFlight, float64(e.gate.inFlight))
 	f.add(figureQueued, float64(len(e.gate.queue)))
+	f.add(figureMemory, float64(e.budget.held.Load()))
+	f.add(figureMost, float64(e.budget.most()))
+	f.add(figureExceeded, float64(e.exceeded.Load()))
 	for cause, times := range m.allReconnects() {
 		f.add(figureReconnects, float64(times), cause)
 	}

@@ -209,8 +209,12 @@ func (p *packer) containers(pod *corev1.Pod) {
 
 // inOrder sorts statuses by their names' places in an order; those that are not in it come last.
 func inOrder(statuses []corev1.ContainerStatus, order []string) []corev1.ContainerStatus {
+	places := make(map[string]int, len(order))
+	for i, name := range slices.Backward(order) {
+		places[name] = i
+	}
 	place := func(s corev1.ContainerStatus) int {
-		if i := slices.Index(order, s.Name); i >= 0 {
+		if i, ok := places[s.Name]; ok {
 			return i
 		}
 		return len(order)

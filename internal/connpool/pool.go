@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/go-logr/logr"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // Pool holds the connections of one process. Its methods may be called from any
@@ -14,6 +16,7 @@ import (
 type Pool struct {
 	ctx     context.Context
 	options Options
+	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -22,10 +25,20 @@ type Pool struct {
 	dirty   map[*member]struct{}
 }
 
+// What of answers that nobody reads is taken in, in bytes. Readers of a pool never wait for
+// anybody, so that all that is there is what is being read. The defaults of net/http are 4 MiB and
+// 1 GiB.
+const (
+	poolStreamBuffer     = 512 << 10
+	poolConnectionBuffer = 2 << 20
+)
+
 // New returns an empty pool whose connections live until ctx is done.
 func New(ctx context.Context, options Options) *Pool {
+	options = options.WithDefaults()
+	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	return &Pool{
-		ctx: unlogged(ctx), options: options.WithDefaults(),
+		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -183,7 +196,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 	if e == nil {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
-			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
+			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{}, budget: newBudget(p.options),
 		}
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e

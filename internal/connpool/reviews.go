@@ -98,9 +98,8 @@ func (s *session) explain(ctx context.Context, scopes []string, denial error) (l
 // review asks the target what the identity may do.
 func (t *transport) review(ctx context.Context, review *authorizationv1.SelfSubjectAccessReview) (*authorizationv1.SelfSubjectAccessReview, error) {
 	answer := &authorizationv1.SelfSubjectAccessReview{}
-	err := t.core.RESTClient().Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").
-		Body(review).Do(ctx).Into(answer)
-	return answer, err
+	request := t.core.RESTClient().Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review)
+	return answer, read(ctx, request, reviewSchema, answer)
 }
 
 // missingOf are those rights that the identity does not have in one scope, in words.

@@ -8,6 +8,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -63,7 +64,7 @@ var _ = Describe("When rights are missing", func() {
 		grant(ctx, user, "batch", "jobs", "list", "watch")
 		grant(ctx, user, "", "pods", "list", "watch")
 		lease := r.connect(ctx, target, userConfig(user))
-		_, _, err := lease.CreateJob(ctx, r.newJob())
+		_, _, err := lease.CreateJob(ctx, toCreate(r.newJob()))
 		Expect(apierrors.IsForbidden(err)).To(BeTrue(), "%v", err)
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
@@ -126,7 +127,7 @@ var _ = Describe("An identity that may see two namespaces only", func() {
 		lease := r.connect(ctx, target, of(first, second))
 		Expect(lease.Job(first, before.Name)).To(HaveField("UID", before.UID), "it was there from the start")
 		for _, namespace := range []string{first, second} {
-			created, _, err := lease.CreateJob(ctx, r.newJobIn(namespace))
+			created, _, err := lease.CreateJob(ctx, toCreate(r.newJobIn(namespace)))
 			Expect(err).NotTo(HaveOccurred())
 			Eventually(ctx, r.inView(target, created)).Should(BeTrue())
 			pod := r.createPodIn(ctx, namespace, created.Name)
@@ -230,15 +231,15 @@ var _ = Describe("When the target does not tell which rights are missing", func(
 			Expect(s.asked(reviewsPath)).NotTo(BeEmpty())
 			Consistently(ctx, r.transitions).Should(Equal([]State{Forbidden}))
 
-			s.answer(jobsPath, answerNone("batch/v1", "Job", &batchv1.JobList{TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "JobList"}}))
+			s.answer(jobsPath, answerNone(&batchv1.Job{}, &batchv1.JobList{}))
 			Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
 		},
 		Entry("when reviews are denied", answerError(apierrors.NewForbidden(batchJobs, "", errors.New("no reviews for you")))),
 		Entry("when reviews fail", answerError(apierrors.NewInternalError(errors.New("no webhook")))),
 		Entry("when a proxy answers", answerPage(http.StatusBadGateway)),
 		Entry("when reviews are not answered", http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() })),
-		Entry("when everything is said to be allowed", answerCode(http.StatusCreated, map[string]any{
-			"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "status": map[string]any{"allowed": true},
+		Entry("when everything is said to be allowed", answerCode(http.StatusCreated, &authorizationv1.SelfSubjectAccessReview{
+			Status: authorizationv1.SubjectAccessReviewStatus{Allowed: true},
 		})),
 	)
 })

@@ -12,6 +12,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // probeFailures is how many probes in a row must fail to end a session.
@@ -22,6 +24,7 @@ const probeFailures = 3
 type session struct {
 	entry     *entry
 	options   Options
+	schemas   [kinds]*prune.Schema
 	transport *transport
 	// ctx ends everything, calls too; its cause says why.
 	ctx    context.Context
@@ -48,7 +51,7 @@ type session struct {
 // openSession dials the target and proves who answers.
 func openSession(ctx context.Context, e *entry) (*session, error) {
 	s := &session{
-		entry: e, options: e.pool.options,
+		entry: e, options: e.pool.options, schemas: e.pool.schemas,
 		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1), reviewing: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
@@ -270,9 +273,13 @@ func (s *session) cut() {
 	}
 }
 
-// doubted has the session probed at once if a call was answered 401. That alone does
-// not end it: a webhook of the target may deny an object with that code.
+// doubted ends the session if the answer to a call was larger than can be, and has it probed at
+// once if that was 401. A 401 alone does not end it: a webhook of the target may deny an object
+// with that code.
 func (s *session) doubted(err error) {
+	if exceedsLimit(err) {
+		s.cancel(err)
+	}
 	if !apierrors.IsUnauthorized(err) {
 		return
 	}

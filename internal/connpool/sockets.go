@@ -8,12 +8,28 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// readPace and readBurst are how many bytes are read from the sockets of a session in a second,
+	// and at once; writePace and writeBurst how often is written. What HTTP/2 does by itself is
+	// bounded by nothing else: a target can have each ping answered.
+	readPace   = 64 << 20
+	readBurst  = 128 << 20
+	writePace  = 10_000
+	writeBurst = 20_000
 )
 
 // sockets are the open TCP connections of one session.
 type sockets struct {
 	dialer net.Dialer
 	count  *atomic.Int64 // of the entry: the sessions before and after count there too
+	reads  *rate.Limiter
+	writes *rate.Limiter
+	done   chan struct{} // closed by close
 
 	mu     sync.Mutex
 	open   map[*socket]struct{}
@@ -25,6 +41,31 @@ type socket struct {
 	net.Conn
 	owner *sockets
 	once  sync.Once
+}
+
+// Read implements net.Conn.
+func (s *socket) Read(into []byte) (int, error) {
+	n, err := s.Conn.Read(into)
+	s.owner.pause(s.owner.reads, n)
+	return n, err
+}
+
+// Write implements net.Conn.
+func (s *socket) Write(data []byte) (int, error) {
+	s.owner.pause(s.owner.writes, 1)
+	return s.Conn.Write(data)
+}
+
+// pause waits until what was done is no more than may be.
+func (s *sockets) pause(limiter *rate.Limiter, n int) {
+	if delay := limiter.ReserveN(time.Now(), n).Delay(); delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.done:
+		}
+	}
 }
 
 // Close implements net.Conn.
@@ -42,6 +83,9 @@ func newSockets(o Options, count *atomic.Int64) *sockets {
 	return &sockets{
 		dialer: net.Dialer{Timeout: o.DialTimeout, KeepAlive: o.PingInterval, ControlContext: refuseMetadata},
 		count:  count,
+		reads:  rate.NewLimiter(readPace, readBurst),
+		writes: rate.NewLimiter(writePace, writeBurst),
+		done:   make(chan struct{}),
 		open:   map[*socket]struct{}{},
 	}
 }
@@ -68,6 +112,9 @@ func (s *sockets) dial(ctx context.Context, network, address string) (net.Conn, 
 // be made.
 func (s *sockets) close() {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.done)
+	}
 	s.closed = true
 	var open []*socket
 	for conn := range s.open {

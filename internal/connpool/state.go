@@ -8,6 +8,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // State is the state of a connection.
@@ -30,11 +32,14 @@ const (
 	Forbidden State = "Forbidden"
 	// Stale: the target answers, but its watches tell nothing.
 	Stale State = "Stale"
+	// LimitExceeded: the target's answers are larger than an API server's, or there are more Jobs
+	// and Pods of this hub than can be held.
+	LimitExceeded State = "LimitExceeded"
 	// IdentityChanged: another cluster answers than the expected one.
 	IdentityChanged State = "IdentityChanged"
 )
 
-var states = []State{Connecting, Ready, Idle, Unreachable, Rejected, Forbidden, Stale, IdentityChanged}
+var states = []State{Connecting, Ready, Idle, Unreachable, Rejected, Forbidden, Stale, LimitExceeded, IdentityChanged}
 
 // Status is what is known of a connection.
 type Status struct {
@@ -149,7 +154,7 @@ var (
 	errNoRoom       = errors.New("the server ends its connections before a request can be sent")
 	errSlowList     = errors.New("the first list of Jobs and Pods took too long")
 	errStale        = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
-	errNotKube      = errors.New("the answer is not that of a Kubernetes API server")
+	errNotKube      = prune.ErrMalformed
 )
 
 // stateAfter is the state of a connection whose session ended with err.
@@ -166,6 +171,8 @@ func stateAfter(err error) State {
 		return Rejected
 	case isForbidden(err):
 		return Forbidden
+	case exceedsLimit(err):
+		return LimitExceeded
 	default:
 		return Unreachable
 	}

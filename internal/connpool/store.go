@@ -12,6 +12,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // kind is one of the two that a store holds.
@@ -23,13 +25,28 @@ const (
 	kinds
 )
 
+// object is a Job or a Pod that can be decoded.
+type object interface {
+	runtime.Object
+	message
+}
+
+func (k kind) newObject() object {
+	if k == kindJob {
+		return &batchv1.Job{}
+	}
+	return &corev1.Pod{}
+}
+
 // store holds the Jobs and Pods of a view: of each only what a run needs, packed.
 type store struct {
 	labels *labelling
+	budget *budget
 
 	mu      sync.RWMutex
+	size    int                       // bytes that all this takes
 	objects [kinds]map[string]*record // by namespace and name
-	runs    map[string][kinds]*record // by key: the first of each kind
+	runs    map[string]runRecords     // by key
 	// gone are Pods, by key, that had ended when they were deleted while their Job
 	// lives on, or is remembered. A Job controller deletes the active Pods of a Job that
 	// exceeds its deadline before it declares the Job failed; without this their exit codes
@@ -38,23 +55,48 @@ type store struct {
 	// early are the keys in gone whose Job was not seen yet, and since when: the two watches
 	// have no common order, so a Pod may come and go before its Job is told of.
 	early map[string]time.Time
+	// goneSize is how many bytes of size gone and goneJobs take.
+	goneSize int
 	// goneJobs are Jobs, by key, as they were when they went, until they are forgotten:
 	// what deletes finished Jobs may be faster than those who ask how they ended.
 	goneJobs map[string]goneJob
 }
 
-// record is an object. Once it is in the store only next changes, which mu guards.
+// record is an object. Once it is in the store only next and previous change, which mu guards.
 type record struct {
 	name   string // namespace/name
 	key    string // of the run; empty if it has none
 	packed string // the rest
+	parts  int    // bytes that it takes once it is unpacked, beside its texts
 	pod    podFacts
-	next   *record // of the same kind and run
+	// Of the same kind and run.
+	next, previous *record
 }
 
-func newStore(o Options) *store {
+const (
+	// recordSize is about what a record takes beside its texts, in bytes: itself, and its share of
+	// the maps.
+	recordSize = 260
+	// unpackedShare is how much smaller than the objects that are made of it a record may count.
+	// All objects of a connection may be made at once.
+	unpackedShare = 4
+)
+
+// size is what a record counts, in bytes: about what it takes, or a part of what the object takes
+// that is made of it, if that is more.
+func (r *record) size() int {
+	return max(recordSize+len(r.name)+len(r.packed), (r.parts+len(r.packed))/unpackedShare)
+}
+
+// GetObjectKind implements runtime.Object: lists of records go through a reflector.
+func (*record) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject implements runtime.Object. Nobody changes what would be copied.
+func (r *record) DeepCopyObject() runtime.Object { return r }
+
+func newStore(o Options, b *budget) *store {
 	s := &store{
-		labels: newLabelling(o), runs: map[string][kinds]*record{},
+		labels: newLabelling(o), budget: b, runs: map[string]runRecords{},
 		gone: map[string][]*record{}, early: map[string]time.Time{}, goneJobs: map[string]goneJob{},
 	}
 	for k := range s.objects {
@@ -70,11 +112,13 @@ func (s *store) record(obj any) (*record, error) {
 		return o, nil
 	case *batchv1.Job:
 		tidyJob(o)
-		return s.newRecord(&o.ObjectMeta, func(p *packer) { p.job(o) }), nil
+		r := s.newRecord(&o.ObjectMeta, func(p *packer) { p.job(o) })
+		r.parts = partsOfJob(o)
+		return r, nil
 	case *corev1.Pod:
 		tidyPod(o)
 		r := s.newRecord(&o.ObjectMeta, func(p *packer) { p.pod(o) })
-		r.pod = factsOf(o)
+		r.pod, r.parts = factsOf(o), partsOfPod(o)
 		return r, nil
 	}
 	return nil, fmt.Errorf("neither a Job nor a Pod but a %T", obj)
@@ -140,7 +184,7 @@ func (s *store) jobs() iter.Seq[*batchv1.Job] {
 func (s *store) podsOf(key, namespace string) []*corev1.Pod {
 	var records []*record
 	s.mu.RLock()
-	for r := s.runs[key][kindPod]; r != nil; r = r.next {
+	for r := s.runs[key].first[kindPod]; r != nil; r = r.next {
 		records = append(records, r)
 	}
 	s.mu.RUnlock()
@@ -172,6 +216,41 @@ func (s *store) count(k kind) int {
 	return len(s.objects[k])
 }
 
+// grow counts bytes that are held from now on, or not any more. s.mu is held.
+func (s *store) grow(size int) {
+	s.size += size
+	s.budget.held.Add(int64(size))
+}
+
+// growGone counts those of what went. s.mu is held.
+func (s *store) growGone(size int) {
+	s.goneSize += size
+	s.grow(size)
+}
+
+// close gives back what the store took of the budget.
+func (s *store) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grow(-s.size)
+}
+
+// known is the record of the same object in the same state that the store has, or else r: lists
+// bring again what is there already.
+func (s *store) known(k kind, r *record) (known *record, isNew bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	before := s.objects[k][r.name]
+	if before == nil {
+		return r, true
+	}
+	r.pod.follow(before.pod)
+	if before.key == r.key && before.packed == r.packed && before.pod == r.pod {
+		return before, false
+	}
+	return r, true
+}
+
 // put adds an object or changes it. It returns the keys for which that makes a difference.
 func (s *store) put(k kind, r *record) (changed []string) {
 	s.mu.Lock()
@@ -181,6 +260,9 @@ func (s *store) put(k kind, r *record) (changed []string) {
 
 func (s *store) putLocked(k kind, r *record) (changed []string) {
 	before := s.objects[k][r.name]
+	if before == r {
+		return nil
+	}
 	if before != nil {
 		if k == kindPod {
 			r.pod.follow(before.pod)
@@ -190,14 +272,16 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 		}
 		r.name = before.name // the string that the map holds
 		s.unlink(k, before)
+		s.grow(-before.size())
 		if k == kindJob && before.key != r.key {
-			delete(s.gone, before.key)
+			s.forgetPods(before.key)
 		}
 	}
 	if gone, ok := s.goneJobs[r.key]; ok && k == kindJob && s.readJob(gone.record).UID == s.readJob(r).UID {
-		delete(s.goneJobs, r.key) // it is there again
+		s.forgetGoneJob(r.key) // it is there again
 	}
 	s.objects[k][r.name] = r
+	s.grow(r.size())
 	s.link(k, r)
 	if k == kindJob {
 		delete(s.early, r.key)
@@ -217,6 +301,7 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 	if before != nil {
 		delete(s.objects[k], r.name)
 		s.unlink(k, before)
+		s.grow(-before.size())
 		if k == kindPod {
 			r.pod.follow(before.pod)
 		}
@@ -225,7 +310,7 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 	case k == kindJob:
 		s.rememberJob(r, watched)
 		if before != nil && before.key != r.key {
-			delete(s.gone, before.key)
+			s.forgetPods(before.key)
 		}
 	case (r.pod.ended || r.pod.unscheduled) && r.key != "":
 		if !s.hasJob(r.key) {
@@ -253,40 +338,6 @@ func (s *store) replace(k kind, records []*record) (changed []string) {
 		changed = append(changed, s.putLocked(k, r)...)
 	}
 	return changed
-}
-
-// link adds a record to its run. s.mu is held.
-func (s *store) link(k kind, r *record) {
-	if r.key == "" {
-		return
-	}
-	run := s.runs[r.key]
-	for _, first := range run {
-		if first != nil {
-			r.key = first.key // one string for all
-		}
-	}
-	r.next, run[k] = run[k], r
-	s.runs[r.key] = run
-}
-
-// unlink takes a record out of its run. s.mu is held.
-func (s *store) unlink(k kind, r *record) {
-	if r.key == "" {
-		return
-	}
-	run := s.runs[r.key]
-	for at := &run[k]; *at != nil; at = &(*at).next {
-		if *at == r {
-			*at, r.next = r.next, nil
-			break
-		}
-	}
-	if run == [kinds]*record{} {
-		delete(s.runs, r.key)
-		return
-	}
-	s.runs[r.key] = run
 }
 
 // keysOf are the keys of an object now and, if that was another, before.

@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"runtime"
@@ -34,11 +35,16 @@ func newStoreRig(t *testing.T) *storeRig {
 	r := &storeRig{WithT: NewWithT(t)}
 	options := packOptions
 	options.OnChange = func(key string) { r.told = append(r.told, key) }
-	r.informers = &informers{options: options, store: newStore(options)}
-	r.jobs, r.pods = r.informer(kindJob, &batchv1.Job{}, nil), r.informer(kindPod, &corev1.Pod{}, nil)
+	r.informers = testInformers(options)
+	r.jobs, r.pods = r.informer(kindJob, nil), r.informer(kindPod, nil)
 	r.Expect(r.jobs.Replace(nil, "1")).To(Succeed())
 	r.Expect(r.pods.Replace(nil, "1")).To(Succeed())
 	return r
+}
+
+// testInformers are informers without a session.
+func testInformers(o Options) *informers {
+	return &informers{options: o, store: newStore(o, newBudget(o)), news: newRunNews(context.Background(), o.OnChange)}
 }
 
 func (r *storeRig) expectTold(keys ...string) {
@@ -140,7 +146,7 @@ func TestTheFirstListTellsNothing(t *testing.T) {
 	g, told := NewWithT(t), 0
 	options := packOptions
 	options.OnChange = func(string) { told++ }
-	i := (&informers{options: options, store: newStore(options)}).informer(kindJob, &batchv1.Job{}, nil)
+	i := testInformers(options).informer(kindJob, nil)
 	g.Expect(i.synced).NotTo(BeClosed())
 	packed, err := i.Transformer()(jobOf("a", "one")) // as a reflector does that lists by a watch
 	g.Expect(err).NotTo(HaveOccurred())
@@ -334,8 +340,8 @@ func TestAJobAndItsPodTakeLittle(t *testing.T) {
 }
 
 func BenchmarkStoreUpdate(b *testing.B) {
-	i := &informers{options: packOptions.WithDefaults(), store: newStore(packOptions)}
-	informer := i.informer(kindJob, &batchv1.Job{}, nil)
+	i := testInformers(packOptions.WithDefaults())
+	informer := i.informer(kindJob, nil)
 	job, _ := runningPair(1)
 	b.ReportAllocs()
 	for n := range b.N {
@@ -345,7 +351,7 @@ func BenchmarkStoreUpdate(b *testing.B) {
 }
 
 func BenchmarkStoreRead(b *testing.B) {
-	s := newStore(packOptions)
+	s := newStore(packOptions, newBudget(packOptions))
 	job, _ := runningPair(1)
 	r, _ := s.record(job)
 	s.put(kindJob, r)

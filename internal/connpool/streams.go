@@ -2,7 +2,6 @@ package connpool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,10 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/rest"
 )
 
 const (
@@ -38,6 +35,7 @@ type Streams struct {
 	ctx     context.Context
 	options Options
 	idle    time.Duration
+	budget  *budget // of the Pods that are read and watched
 
 	mu   sync.Mutex
 	open map[streamKey]*streamLine
@@ -51,16 +49,20 @@ type streamLine struct {
 	transport *transport
 	sockets   atomic.Int64
 	redialled atomic.Int64
+	ctx       context.Context // done when it is closed
 	cancel    context.CancelFunc
 	users     int
 	since     time.Time // without users
+	budget    *budget   // of its Pods
+	watches   map[podWatchKey]*podWatch
+	lists     map[podWatchKey]*podFlights
 }
 
 // NewStreams returns no connection yet; they live until ctx is done.
 func NewStreams(ctx context.Context, options Options) *Streams {
 	options = options.WithDefaults()
 	options.streamBuffer = streamBuffer
-	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, open: map[streamKey]*streamLine{}}
+	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, budget: newStreamBudget(streamMemory), open: map[streamKey]*streamLine{}}
 	context.AfterFunc(ctx, s.closeAll)
 	return s
 }
@@ -93,7 +95,9 @@ func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 
 func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	made := &streamLine{cancel: cancel}
+	made := &streamLine{
+		ctx: ctx, cancel: cancel, budget: newStreamBudget(lineMemory), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*podFlights{},
+	}
 	t, err := newTransport(ctx, identity, s.options, &made.sockets)
 	if err != nil {
 		cancel()
@@ -163,13 +167,20 @@ func (s *Streams) closeAll() {
 	}
 }
 
-var streamSocketsMetric = prometheus.NewDesc("pooledjob_log_sockets", "Open TCP connections to targets for logs.", nil, nil)
+var (
+	streamSocketsMetric = prometheus.NewDesc("pooledjob_log_sockets", "Open TCP connections to targets for logs.", nil, nil)
+	streamMemoryMetric  = prometheus.NewDesc("pooledjob_log_memory_bytes", "About how much memory the Pods take whose logs are read or followed, of 128 MiB that they may.", nil, nil)
+)
 
 // Describe implements prometheus.Collector.
-func (*Streams) Describe(descs chan<- *prometheus.Desc) { descs <- streamSocketsMetric }
+func (*Streams) Describe(descs chan<- *prometheus.Desc) {
+	descs <- streamSocketsMetric
+	descs <- streamMemoryMetric
+}
 
 // Collect implements prometheus.Collector.
 func (s *Streams) Collect(metrics chan<- prometheus.Metric) {
+	metrics <- prometheus.MustNewConstMetric(streamMemoryMetric, prometheus.GaugeValue, float64(s.budget.held.Load()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var n int64
@@ -179,133 +190,19 @@ func (s *Streams) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(streamSocketsMetric, prometheus.GaugeValue, float64(n))
 }
 
-// Pods are the Pods of the run of that key, as the target has them now.
-func (c *Stream) Pods(ctx context.Context, namespace, key string) ([]*corev1.Pod, error) {
-	ctx, cancel := context.WithTimeout(unlogged(ctx), c.owner.options.RequestTimeout)
-	defer cancel()
-	list := &corev1.PodList{}
-	err := c.transport.core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").
-		VersionedParams(c.owner.selected(key, metav1.ListOptions{}), scheme.ParameterCodec).Do(ctx).Into(list)
-	if err != nil {
-		return nil, c.clean(err)
-	}
-	pods := make([]*corev1.Pod, 0, len(list.Items))
-	for i := range list.Items {
-		pods = append(pods, podForLogs(&list.Items[i]))
-	}
-	return pods, nil
+func (c *streamLine) askForPods(namespace string, options *metav1.ListOptions) *rest.Request {
+	return c.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").VersionedParams(options, scheme.ParameterCodec)
 }
-
-// podForLogs is what of a Pod tells whether there is a log: each follower holds its own.
-func podForLogs(pod *corev1.Pod) *corev1.Pod {
-	slim := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			CreationTimestamp: pod.CreationTimestamp, OwnerReferences: pod.OwnerReferences, Annotations: pod.Annotations,
-		},
-		Spec: corev1.PodSpec{Containers: namesOf(pod.Spec.Containers), InitContainers: namesOf(pod.Spec.InitContainers)},
-		Status: corev1.PodStatus{
-			Phase: pod.Status.Phase, Reason: pod.Status.Reason, ContainerStatuses: statesOf(pod.Status.ContainerStatuses),
-			InitContainerStatuses:      statesOf(pod.Status.InitContainerStatuses),
-			EphemeralContainerStatuses: statesOf(pod.Status.EphemeralContainerStatuses),
-		},
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		common := corev1.EphemeralContainerCommon{Name: pod.Spec.EphemeralContainers[i].Name}
-		slim.Spec.EphemeralContainers = append(slim.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: common})
-	}
-	return slim
-}
-
-func namesOf(containers []corev1.Container) []corev1.Container {
-	names := make([]corev1.Container, 0, len(containers))
-	for i := range containers {
-		names = append(names, corev1.Container{Name: containers[i].Name})
-	}
-	return names
-}
-
-func statesOf(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
-	states := make([]corev1.ContainerStatus, 0, len(statuses))
-	for i := range statuses {
-		states = append(states, corev1.ContainerStatus{
-			Name: statuses[i].Name, State: statuses[i].State, RestartCount: statuses[i].RestartCount,
-		})
-	}
-	return states
-}
-
-// WatchPods calls changed with the Pods of the run of that key, at first and after each
-// change, until ctx is done, and failed with whatever keeps it from that; it goes on then.
-// Neither must block.
-func (c *Stream) WatchPods(ctx context.Context, namespace, key string, changed func([]*corev1.Pod), failed func(error)) {
-	ctx = unlogged(ctx)
-	pods := c.transport.core.Pods(namespace)
-	listWatch := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			return pods.List(ctx, *c.owner.selected(key, options))
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			return pods.Watch(ctx, *c.owner.selected(key, options))
-		},
-	}
-	informer := cache.NewSharedIndexInformer(listWatch, &corev1.Pod{}, 0, cache.Indexers{})
-	slim := func(obj any) (any, error) {
-		if pod, ok := obj.(*corev1.Pod); ok {
-			return podForLogs(pod), nil
-		}
-		return obj, nil
-	}
-	told := func() {
-		if !informer.HasSynced() {
-			return
-		}
-		objects := informer.GetStore().List()
-		list := make([]*corev1.Pod, 0, len(objects))
-		for _, obj := range objects {
-			if pod, ok := obj.(*corev1.Pod); ok {
-				list = append(list, pod)
-			}
-		}
-		changed(list)
-	}
-	err := errors.Join(
-		informer.SetTransform(slim),
-		informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { failed(c.clean(err)) }),
-		second(informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { told() },
-			UpdateFunc: func(any, any) { told() },
-			DeleteFunc: func(any) { told() },
-		})),
-	)
-	if err != nil {
-		failed(err)
-		return
-	}
-	go func() {
-		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			told()
-		}
-	}()
-	informer.RunWithContext(ctx)
-}
-
-func second[T any](_ T, err error) error { return err }
 
 // Log opens the log of a Pod. Reading it can wait for as long as the Pod writes
 // nothing; ctx ends that.
 func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
 	body, err := c.transport.core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
-		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(unlogged(ctx))
+		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(asItIsAsked(unlogged(ctx)))
 	return body, c.clean(err)
 }
 
 // clean is what may be told of an error.
-func (c *Stream) clean(err error) error {
+func (c *streamLine) clean(err error) error {
 	return redact(uncover(err), c.transport.token)
-}
-
-func (s *Streams) selected(key string, options metav1.ListOptions) *metav1.ListOptions {
-	options.LabelSelector = s.options.Selector + "," + s.options.KeyLabel + "=" + key
-	return &options
 }

@@ -20,9 +20,10 @@ func (l *Lease) Uses(id Identity) bool { return l.session.entry.hash == id.hash(
 func (l *Lease) RequestToken(ctx context.Context, namespace, name string, spec authenticationv1.TokenRequestSpec) (string, error) {
 	token, err := call(ctx, l, func(ctx context.Context) (string, error) {
 		answer := &authenticationv1.TokenRequest{}
-		err := l.session.transport.core.RESTClient().Post().MaxRetries(0).
+		request := l.session.transport.core.RESTClient().Post().
 			Namespace(namespace).Resource("serviceaccounts").Name(name).SubResource("token").
-			Body(&authenticationv1.TokenRequest{Spec: spec}).Do(ctx).Into(answer)
+			Body(&authenticationv1.TokenRequest{Spec: spec})
+		err := read(ctx, request, tokenSchema, answer)
 		return answer.Status.Token, err
 	})
 	switch {

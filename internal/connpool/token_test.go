@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -108,6 +109,6 @@ var _ = Describe("A token of a ServiceAccount", func() {
 	})
 })
 
-func isNotKube(err error) bool { return err == errNotKube } //nolint:errorlint // it comes as it is
+func isNotKube(err error) bool { return errors.Is(err, errNotKube) }
 
 func anyError(err error) bool { return err != nil }

@@ -2,13 +2,13 @@ package connpool
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
 	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	batchv1client "k8s.io/client-go/kubernetes/typed/batch/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -45,12 +45,16 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: o.TLSHandshakeTimeout,
 		ForceAttemptHTTP2:   true,
+		// API servers compress only long lists, which are read rarely, and a short answer can
+		// be made of which nobody reads the end.
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeaders,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: o.PingInterval, PingTimeout: o.PingTimeout,
-			MaxReceiveBufferPerStream: o.streamBuffer,
+			MaxReceiveBufferPerStream: o.streamBuffer, MaxReceiveBufferPerConnection: o.connectionBuffer,
 		},
 	}, server)
-	wrapped, err := rest.HTTPWrappersForConfig(restConfig, guardedTripper{t.wire})
+	wrapped, err := rest.HTTPWrappersForConfig(restConfig, newAnswers(t.wire))
 	if err != nil {
 		return nil, fmt.Errorf("authentication settings: %w", err)
 	}
@@ -87,13 +91,10 @@ func (t *transport) get(ctx context.Context, path string) ([]byte, error) {
 
 // readClusterUID asks the target which cluster it is.
 func (t *transport) readClusterUID(ctx context.Context) (string, error) {
-	namespace := &metav1.PartialObjectMetadata{}
-	body, err := t.get(ctx, "/api/v1/namespaces/"+metav1.NamespaceSystem)
-	if err != nil {
+	namespace := &corev1.Namespace{}
+	request := t.core.RESTClient().Get().Resource("namespaces").Name(metav1.NamespaceSystem)
+	if err := read(ctx, request, namespaceSchema, namespace); err != nil {
 		return "", err
-	}
-	if err := json.Unmarshal(body, namespace); err != nil || namespace.Kind != "Namespace" {
-		return "", errNotKube
 	}
 	// It is written to the hub, and a target can answer with what it was sent.
 	uid := string(namespace.UID)
@@ -118,11 +119,11 @@ func restConfigOf(identity Identity, o Options) *rest.Config {
 			CertData:   identity.CertData,
 			KeyData:    identity.KeyData,
 		},
-		// Answers come as protobuf, six times cheaper to decode than JSON;
+		// Answers come as protobuf, of which the fields that are kept can be read alone;
 		// requests go as JSON, because only of JSON does the API server refuse
 		// fields that it does not know.
 		ContentConfig: rest.ContentConfig{
-			AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",
+			AcceptContentTypes: "application/vnd.kubernetes.protobuf",
 			ContentType:        "application/json",
 		},
 		QPS:            -1, // 0 would mean five a second; the gate bounds them, if anything

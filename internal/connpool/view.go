@@ -26,7 +26,7 @@ type view struct {
 	settled chan struct{} // closed at the first result, synced or denied, or at the end
 
 	// Guarded by Pool.mu.
-	state   State // Connecting, Ready, Forbidden or Stale
+	state   State // Connecting, Ready, Forbidden, LimitExceeded or Stale
 	err     error // unless Ready or Connecting
 	current *informers
 }
@@ -53,17 +53,28 @@ func (v *view) run() {
 		if v.ctx.Err() != nil {
 			return
 		}
-		lacking := v.deny(denied, result)
-		pause := backoff(v.session.options, failures) // an API server that has just started denies what it allows later
-		if lacking {
-			interval := v.session.options.ReviewInterval
-			pause = interval*9/10 + rand.N(interval/5)
-		}
-		if !sleep(v.ctx, pause) {
+		if !sleep(v.ctx, v.refuse(denied, failures, result)) {
 			return
 		}
 	}
 }
+
+// refuse tells why a view shows nothing, and for how long it is to rest.
+func (v *view) refuse(why error, failures int, result func(State, error, *informers)) time.Duration {
+	options := v.session.options
+	switch {
+	case exceedsLimit(why):
+		v.session.entry.exceeded.Add(1)
+		result(LimitExceeded, why, nil)
+		return about(options.LimitPause)
+	case v.deny(why, result):
+		return about(options.ReviewInterval)
+	}
+	return backoff(options, failures) // an API server that has just started denies what it allows later
+}
+
+// about is a random time that differs from d by a tenth at most.
+func about(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }
 
 // deny tells that the view is denied, and which rights are missing. A target that is slow
 // to tell of them is not waited for.

@@ -78,10 +78,10 @@ var _ = Describe("When another cluster answers over a new TCP connection", func(
 		p.redirect(theirs.URL)
 		p.cut()
 		Eventually(ctx, func() State {
-			_, _, err := lease.CreateJob(ctx, r.newJob())
+			_, _, err := lease.CreateJob(ctx, toCreate(r.newJob()))
 			Expect(err).To(HaveOccurred())
 			if current, err := r.pool.Lease(target, ""); err == nil {
-				_, _, err := current.CreateJob(ctx, r.newJob())
+				_, _, err := current.CreateJob(ctx, toCreate(r.newJob()))
 				Expect(err).To(HaveOccurred())
 			}
 			return r.stateOf(target)()
@@ -174,7 +174,7 @@ var _ = Describe("A new TCP connection whose far end does not say which cluster 
 			s.answer(identityPath, answer)
 			g.CloseClientConnections()
 			Eventually(ctx, func() State {
-				_, _, err := lease.CreateJob(ctx, r.newJob())
+				_, _, err := lease.CreateJob(ctx, toCreate(r.newJob()))
 				Expect(err).To(HaveOccurred())
 				return r.stateOf(target)()
 			}).WithPolling(time.Millisecond).Should(Equal(state))
@@ -325,7 +325,7 @@ var _ = Describe("A connection that breaks under a call", func() {
 
 		broken = 0
 		s.answer(jobs, breakOnce(answerError(apierrors.NewAlreadyExists(batchJobs, "job"))))
-		_, _, err = lease.CreateJob(ctx, r.newJob())
+		_, _, err = lease.CreateJob(ctx, toCreate(r.newJob()))
 		Expect(err).To(HaveOccurred())
 		Expect(apierrors.IsAlreadyExists(err)).To(BeFalse(), "it was sent twice")
 		Expect(s.asked(jobs)).To(HaveLen(len(reads) + 1))

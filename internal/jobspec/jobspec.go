@@ -4,12 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"strings"
-
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
@@ -45,46 +40,4 @@ func Labels(hubID string, job *v1alpha1.PooledJob) map[string]string {
 // Owns tells whether a remote object with these labels belongs to the PooledJob.
 func Owns(hubID string, job *v1alpha1.PooledJob, labels map[string]string) bool {
 	return labels[v1alpha1.LabelHub] == hubID && labels[v1alpha1.LabelUID] == string(job.UID)
-}
-
-// Build makes the Job to create for a PooledJob where the intent says.
-func Build(job *v1alpha1.PooledJob, hubID string, intent Intent) *batchv1.Job {
-	template := job.Spec.Template.DeepCopy()
-	ours := Labels(hubID, job)
-	remote := &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace:   intent.Namespace,
-			Name:        intent.JobName,
-			Labels:      merge(template.Labels, ours),
-			Annotations: merge(template.Annotations, map[string]string{v1alpha1.AnnotationSource: job.Namespace + "/" + job.Name}),
-		},
-		Spec: template.Spec,
-	}
-	if job.Spec.Suspend != nil && *job.Spec.Suspend {
-		remote.Spec.Suspend = job.Spec.Suspend
-		remote.Labels[v1alpha1.LabelSuspend] = "true"
-	}
-	pod := &remote.Spec.Template
-	pod.Labels = merge(pod.Labels, ours)
-	keepLastLogLines(pod.Spec.InitContainers)
-	keepLastLogLines(pod.Spec.Containers)
-	return remote
-}
-
-// keepLastLogLines makes the kubelet put the end of a failed container's log into
-// its status, so that the result needs no call for logs. Authors who do not want
-// log text in a status set the policy themselves.
-func keepLastLogLines(containers []corev1.Container) {
-	for i := range containers {
-		if containers[i].TerminationMessagePolicy == "" {
-			containers[i].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
-		}
-	}
-}
-
-func merge(base, over map[string]string) map[string]string {
-	merged := make(map[string]string, len(base)+len(over))
-	maps.Copy(merged, base)
-	maps.Copy(merged, over)
-	return merged
 }

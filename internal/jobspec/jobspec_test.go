@@ -78,9 +78,10 @@ func TestBuildAddsOnlyWhatIsDocumented(t *testing.T) {
 	before := job.DeepCopy()
 	intent := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
 
-	got := Build(job, "hub-1", intent)
+	got := encodeJob(t, job, intent)
 
 	want := &batchv1.Job{
+		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "team-a", Name: intent.JobName,
 			Labels:      map[string]string{"app": "etl", v1alpha1.LabelHub: "hub-1", v1alpha1.LabelUID: string(job.UID)},

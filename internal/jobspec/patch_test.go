@@ -118,7 +118,7 @@ func merged(t *testing.T, remote *batchv1.Job, patch []byte) *batchv1.Job {
 func TestPatchesDoWhatTheySay(t *testing.T) {
 	job := pooledJob("etl-42")
 	job.Spec.Suspend = ptr(true)
-	remote := Build(job, "hub-1", NewIntent(job, "hub-1", "prod-eu", "cluster-uid"))
+	remote := encodeJob(t, job, NewIntent(job, "hub-1", "prod-eu", "cluster-uid"))
 	remote.UID = "u"
 
 	resumed := merged(t, remote, SuspendPatch("u", false))

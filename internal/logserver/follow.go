@@ -84,7 +84,7 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 	r.preferSpeaker(podsOf(run, pods))
 	v := newView(run)
 	if run.sameJob(r.run) { // else the request was there before any of its Pods
-		v.began = podsOf(run, pods)
+		v.late = begunIn(podsOf(run, pods))
 	}
 	v.setRead(pods, 0)
 	ctx, cancel := context.WithCancel(ctx)

@@ -135,7 +135,7 @@ func targetError(run Run, err error) error {
 		return unavailable("the cluster of ClusterConnection %q cannot be reached: %v", run.Connection, err)
 	}
 	switch status.ErrStatus.Code {
-	case http.StatusBadRequest, http.StatusNotFound:
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
 		return status
 	case http.StatusForbidden:
 		return unavailable("the identity of ClusterConnection %q lacks a right on its cluster, see config/target/role.yaml: %v", run.Connection, err)

@@ -23,6 +23,14 @@ type query struct {
 	sinceTime                             *metav1.Time
 }
 
+// logsAtOnce is how many logs are read at a time.
+func (q *query) logsAtOnce() int {
+	if q.allPods && q.follow {
+		return podsAtOnce
+	}
+	return 1
+}
+
 // parseQuery reads the parameters. One that is unknown is refused: a slip would else
 // give another log than the one that was meant.
 func parseQuery(values url.Values, now time.Time) (query, error) {

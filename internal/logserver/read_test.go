@@ -113,24 +113,24 @@ func TestContainers(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	l := newLimits(2, 3)
+	l := newLimits(Limits{PerUser: 2, PerConnection: 3})
 	var leave []func()
 	for range 2 {
-		one, err := l.enterUser("a")
+		one, err := l.enterUser("a", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		leave = append(leave, one)
 	}
-	_, err := l.enterUser("a")
+	_, err := l.enterUser("a", 1)
 	if !apierrors.IsTooManyRequests(err) || !strings.Contains(fmt.Sprint(err), `user "a" follows or reads 2 logs already`) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := l.enterUser("b"); err != nil {
+	if _, err := l.enterUser("b", 1); err != nil {
 		t.Error(err)
 	}
 	leave[0]()
-	if _, err := l.enterUser("a"); err != nil {
+	if _, err := l.enterUser("a", 1); err != nil {
 		t.Error(err)
 	}
 	for i := range 4 {

@@ -56,9 +56,9 @@ type Options struct {
 	Hub kubernetes.Interface
 	// Certificate is what the server presents; it is asked for at each handshake.
 	Certificate func() (*tls.Certificate, error)
-	// PerUser and PerConnection bound the requests that are served at a time.
-	PerUser, PerConnection int
-	Log                    logr.Logger
+	// Limits bound the requests that are served at a time.
+	Limits Limits
+	Log    logr.Logger
 	// Timing replaces the waits of requests that follow, if not zero; for tests.
 	timing timing
 }
@@ -86,7 +86,7 @@ func New(backend Backend, options Options) (*Server, error) {
 	return &Server{
 		options: options, backend: backend, delegation: d,
 		codecs: serializer.NewCodecFactory(scheme).WithoutConversion(),
-		limits: newLimits(options.PerUser, options.PerConnection),
+		limits: newLimits(options.Limits),
 	}, nil
 }
 
@@ -175,7 +175,7 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) (*output, error) {
 		return nil, err
 	}
 	user, _ := request.UserFrom(ctx)
-	leave, err := s.limits.enterUser(user.GetName())
+	leave, err := s.limits.enterFor(user.GetName(), namespace, query.logsAtOnce())
 	if err != nil {
 		return nil, err
 	}
@@ -217,14 +217,23 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	responsewriters.ErrorNegotiated(err, s.codecs, schema.GroupVersion{Version: "v1"}, w, r)
 }
 
-var servedMetric = prometheus.NewDesc("pooledjob_log_requests", "Requests for logs that are being served, by ClusterConnection.", []string{"connection"}, nil)
+var (
+	servedMetric  = prometheus.NewDesc("pooledjob_log_requests", "Requests for logs that are being served, by ClusterConnection.", []string{"connection"}, nil)
+	refusedMetric = prometheus.NewDesc("pooledjob_log_refusals_total", "Requests for logs that were refused, by the limit: user, namespace, connection or total.", []string{"limit"}, nil)
+)
 
 // Describe implements prometheus.Collector.
-func (s *Server) Describe(descs chan<- *prometheus.Desc) { descs <- servedMetric }
+func (s *Server) Describe(descs chan<- *prometheus.Desc) {
+	descs <- servedMetric
+	descs <- refusedMetric
+}
 
 // Collect implements prometheus.Collector.
 func (s *Server) Collect(metrics chan<- prometheus.Metric) {
 	for name, n := range s.limits.served() {
 		metrics <- prometheus.MustNewConstMetric(servedMetric, prometheus.GaugeValue, float64(n), name)
+	}
+	for limit, n := range s.limits.refused() {
+		metrics <- prometheus.MustNewConstMetric(refusedMetric, prometheus.CounterValue, float64(n), limit)
 	}
 }

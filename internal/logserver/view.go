@@ -26,8 +26,8 @@ var defaultTiming = timing{patience: time.Minute, pause: time.Second, recheck: 3
 
 // view is what is known, while a request follows, of one Job of the run.
 type view struct {
-	run   Run
-	began []*corev1.Pod // those that there were when the request came
+	run  Run
+	late map[podContainer]bool // those that had begun before the request came
 
 	mu    sync.Mutex
 	pods  []*corev1.Pod // the oldest first
@@ -51,15 +51,33 @@ func newView(run Run) *view {
 	return &view{run: run, next: make(chan struct{}), doubt: make(chan struct{}, 1)}
 }
 
-// isLate tells whether a container had begun before the request came. Of such a one the log
-// before its last restart is not wanted, of any other it is.
-func (v *view) isLate(uid types.UID, container string) bool {
-	for _, pod := range v.began {
-		if pod.UID == uid {
-			return hasLog(statusOf(pod, container))
+// podContainer is a container of a Pod.
+type podContainer struct {
+	pod  types.UID
+	name string
+}
+
+// begunIn are the containers of Pods that have begun.
+func begunIn(pods []*corev1.Pod) map[podContainer]bool {
+	begun := map[podContainer]bool{}
+	for _, pod := range pods {
+		for _, statuses := range [][]corev1.ContainerStatus{
+			pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses,
+		} {
+			for i := range statuses {
+				if hasLog(statuses[i]) {
+					begun[podContainer{pod.UID, statuses[i].Name}] = true
+				}
+			}
 		}
 	}
-	return false
+	return begun
+}
+
+// isLate reports whether a container had begun before the request came. Of such a one the log
+// before its last restart is not wanted, of any other it is.
+func (v *view) isLate(uid types.UID, container string) bool {
+	return v.late[podContainer{uid, container}]
 }
 
 func (v *view) now() state {

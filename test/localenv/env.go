@@ -31,6 +31,8 @@ const (
 
 	// ManagerUser is whom the manager acts as on the hub.
 	ManagerUser = "system:serviceaccount:" + Namespace + ":pooledjob-manager"
+	// LogsUser is whom a process acts as on the hub that serves only logs.
+	LogsUser = "system:serviceaccount:" + Namespace + ":pooledjob-logs"
 	// TargetUser is whom it acts as on the targets.
 	TargetUser = "pooledjob"
 

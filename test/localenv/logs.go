@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,7 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/pooledjob/pooledjob/controllers"
+	"github.com/pooledjob/pooledjob/controllers/logs"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
@@ -26,15 +28,55 @@ const logsTimeout = 30 * time.Second
 // here: there is no network of the hub's cluster.
 func (e *Env) installLogs(ctx context.Context) error {
 	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: controllers.LogsService},
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: logs.Service},
 		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "localhost"},
 	}
 	if err := e.Hub.Client.Create(ctx, service); err != nil {
 		return fmt.Errorf("the log API's Service: %w", err)
 	}
-	for _, file := range []string{"apiservice.yaml", "role_binding.yaml"} {
+	for _, file := range []string{"role.yaml", "role_binding.yaml", "apiservice.yaml"} {
 		if err := Apply(ctx, e.Hub.Client, filepath.Join(e.Root, "config", "logs", file)); err != nil {
 			return err
+		}
+	}
+	return e.LetManagerServeLogs(ctx)
+}
+
+// managerBindings give a manager what it needs to serve logs, as docs/logs.md says.
+func managerBindings() []client.Object {
+	bindings := []client.Object{
+		&rbacv1.ClusterRoleBinding{RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: "pooledjob-logs"}},
+		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace}, RoleRef: rbacv1.RoleRef{Kind: "Role", Name: "pooledjob-logs"}},
+		&rbacv1.ClusterRoleBinding{RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: "system:auth-delegator"}},
+		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system"}, RoleRef: rbacv1.RoleRef{Kind: "Role", Name: "extension-apiserver-authentication-reader"}},
+	}
+	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: Namespace, Name: "pooledjob-manager"}}
+	for _, binding := range bindings {
+		switch b := binding.(type) {
+		case *rbacv1.ClusterRoleBinding:
+			b.Name, b.Subjects, b.RoleRef.APIGroup = "pooledjob-manager-"+strings.ReplaceAll(b.RoleRef.Name, ":", "-"), subjects, rbacv1.GroupName
+		case *rbacv1.RoleBinding:
+			b.Name, b.Subjects, b.RoleRef.APIGroup = "pooledjob-manager-"+b.RoleRef.Name, subjects, rbacv1.GroupName
+		}
+	}
+	return bindings
+}
+
+// LetManagerServeLogs gives the manager the rights to serve logs itself.
+func (e *Env) LetManagerServeLogs(ctx context.Context) error {
+	for _, binding := range managerBindings() {
+		if err := client.IgnoreAlreadyExists(e.Hub.Client.Create(ctx, binding)); err != nil {
+			return fmt.Errorf("letting the manager serve logs: %w", err)
+		}
+	}
+	return nil
+}
+
+// KeepManagerFromLogs takes what LetManagerServeLogs gives.
+func (e *Env) KeepManagerFromLogs(ctx context.Context) error {
+	for _, binding := range managerBindings() {
+		if err := client.IgnoreNotFound(e.Hub.Client.Delete(ctx, binding)); err != nil {
+			return fmt.Errorf("keeping the manager from logs: %w", err)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -44,11 +45,20 @@ func (e *Env) StartManager(ctx context.Context) error {
 // Launch starts a manager with further flags, and returns when it is ready. It is the
 // caller's to stop.
 func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
-	kubeconfig, err := e.options.Kubeconfig(ctx, e.Hub, ManagerUser)
+	return e.launch(ctx, ManagerUser, e.options.Logs, flags)
+}
+
+// LaunchLogs starts a process that serves only logs, with further flags, as Launch does.
+func (e *Env) LaunchLogs(ctx context.Context, flags ...string) (*Manager, error) {
+	return e.launch(ctx, LogsUser, true, append([]string{"--controllers=false"}, flags...))
+}
+
+func (e *Env) launch(ctx context.Context, user string, servesLogs bool, flags []string) (*Manager, error) {
+	kubeconfig, err := e.options.Kubeconfig(ctx, e.Hub, user)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(e.options.Dir, "manager.kubeconfig")
+	path := filepath.Join(e.options.Dir, user[strings.LastIndexByte(user, ':')+1:]+".kubeconfig")
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the manager's kubeconfig: %w", err)
 	}
@@ -63,7 +73,7 @@ func (e *Env) Launch(ctx context.Context, flags ...string) (*Manager, error) {
 		// The credentials of local clusters last a week; the default warns as long before.
 		"--credential-expiry-warning=24h",
 	}, flags...)
-	if e.options.Logs {
+	if servesLogs {
 		flags = append([]string{"--logs-bind-address=" + logs}, flags...) // one that is given wins
 	}
 	if e.options.Profiles {

@@ -12,10 +12,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/test/localcluster"
@@ -110,24 +108,15 @@ var _ = Describe("A manager", func() {
 
 	It("works without the log API's APIService and rights, and serves logs as soon as they are there", func(ctx context.Context) {
 		install := func(ctx context.Context) error {
-			var errs []error
-			for _, file := range []string{"apiservice.yaml", "role_binding.yaml"} {
-				errs = append(errs, localenv.Apply(ctx, hub, filepath.Join(env.Root, "config", "logs", file)))
-			}
-			return errors.Join(errs...)
+			return errors.Join(localenv.Apply(ctx, hub, filepath.Join(env.Root, "config", "logs", "apiservice.yaml")), env.LetManagerServeLogs(ctx))
 		}
 		DeferCleanup(func(ctx context.Context) { _ = install(ctx) }) // should the spec fail
-		for _, obj := range []client.Object{
-			apiService(Default, ctx),
-			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "pooledjob-manager-auth-delegator"}},
-			&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "pooledjob-manager-auth-reader"}},
-		} {
-			Expect(hub.Delete(ctx, obj)).To(Succeed())
-		}
+		Expect(hub.Delete(ctx, apiService(Default, ctx))).To(Succeed())
+		Expect(env.KeepManagerFromLogs(ctx)).To(Succeed())
 		Expect(manager.Stop()).To(Succeed())
 		manager = start(ctx)
 		succeed(ctx)
-		Eventually(managerLog).WithContext(ctx).Should(ContainSubstring("the hub has no APIService v1alpha1.stream.pooledjob.io; apply config/logs"))
+		Eventually(managerLog).WithContext(ctx).Should(And(ContainSubstring("reading APIService v1alpha1.stream.pooledjob.io"), ContainSubstring("; bind the roles of config/logs")))
 
 		Expect(install(ctx)).To(Succeed())
 		Expect(env.ServeLogsBy(ctx, manager)).To(Succeed())
@@ -136,6 +125,26 @@ var _ = Describe("A manager", func() {
 		log.Print("one")
 		Eventually(func() answer { return readAs(ctx, editor, r, "") }).WithContext(ctx).WithTimeout(time.Minute).Should(haveLog("one\n"))
 	}, NodeTimeout(4*time.Minute))
+
+	It("leaves logs to a process that does nothing else, and runs on without it", func(ctx context.Context) {
+		serving, err := env.LaunchLogs(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(func() { Expect(serving.Kill()).To(Succeed()) })
+		serveBy(ctx, serving)
+		r := submit(ctx, 1)
+		_, log := r.started(ctx)
+		log.Print("one")
+		Eventually(func() answer { return readAs(ctx, editor, r, "") }).WithContext(ctx).Should(haveLog("one\n"))
+		page, err := serving.Metrics(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(page).NotTo(ContainSubstring("pooledjob_connection_up"), "it has no connections for runs")
+		for verb, want := range map[string]bool{"get": true, "create": false, "patch": false, "delete": false} {
+			Expect(may(ctx, localenv.LogsUser, verb, "pooledjobs")).To(Equal(want), verb)
+			Expect(may(ctx, localenv.LogsUser, verb, "pooledjobs/status")).To(BeFalse(), verb)
+		}
+		Expect(serving.Kill()).To(Succeed())
+		succeed(ctx)
+	})
 
 	It("listens for no logs when it is not told to", func(ctx context.Context) {
 		with, without := launch(ctx), launch(ctx, "--logs-bind-address=0")
@@ -190,4 +199,17 @@ func listening(m *localenv.Manager) (n int) {
 		}
 	}
 	return n
+}
+
+// may reports whether a user may do something with PooledJobs on the hub.
+func may(ctx context.Context, user, verb, resource string) bool {
+	GinkgoHelper()
+	resource, subresource, _ := strings.Cut(resource, "/")
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: "team-a", Group: v1alpha1.GroupVersion.Group, Resource: resource, Subresource: subresource, Verb: verb,
+		},
+	}}
+	Expect(hub.Create(ctx, review)).To(Succeed())
+	return review.Status.Allowed
 }

@@ -1,7 +1,8 @@
-package controllers
+package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -11,16 +12,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/credentials"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
-// logsTarget is the way of one request to a target. Each question is asked with the
+// target is the way of one request to a target. Each question is asked with the
 // credential that the Secret has then, over a share of the connection that it gives back:
 // a log is followed for longer than a token lasts.
-type logsTarget struct {
-	logs *Logs
-	run  logserver.Run
+type target struct {
+	backend *Backend
+	run     logserver.Run
 
 	mu       sync.Mutex
 	identity *connpool.Identity // the last that could be read
@@ -28,7 +30,7 @@ type logsTarget struct {
 
 // identityNow is what the Secret has now. While that cannot be used, it is what was there
 // before: a slip there breaks nothing that works. The error is one to give to a client.
-func (t *logsTarget) identityNow(ctx context.Context) (connpool.Identity, error) {
+func (t *target) identityNow(ctx context.Context) (connpool.Identity, error) {
 	parsed, err := t.readIdentity(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -41,25 +43,25 @@ func (t *logsTarget) identityNow(ctx context.Context) (connpool.Identity, error)
 	return *t.identity, nil
 }
 
-func (t *logsTarget) readIdentity(ctx context.Context) (connpool.Identity, error) {
+func (t *target) readIdentity(ctx context.Context) (connpool.Identity, error) {
 	connection := &v1alpha1.ClusterConnection{}
-	if err := t.logs.hub.Get(ctx, client.ObjectKey{Name: t.run.Connection}, connection); err != nil {
+	if err := t.backend.hub.Get(ctx, client.ObjectKey{Name: t.run.Connection}, connection); err != nil {
 		return connpool.Identity{}, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q, where the run is, cannot be read: %v", t.run.Connection, err))
 	}
-	parsed, _, err := readKubeconfig(ctx, t.logs.hub, t.logs.namespace, connection)
+	source, _, err := credentials.Read(ctx, t.backend.hub, t.backend.namespace, connection)
 	if err != nil {
 		return connpool.Identity{}, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q has no kubeconfig that can be used: %v", t.run.Connection, err))
 	}
-	return identityOf(parsed), nil
+	return credentials.Connpool(source.Identity), nil
 }
 
 // share is one of the connection for the credential that there is now.
-func (t *logsTarget) share(ctx context.Context) (*connpool.Stream, connpool.Identity, error) {
+func (t *target) share(ctx context.Context) (*connpool.Stream, connpool.Identity, error) {
 	identity, err := t.identityNow(ctx)
 	if err != nil {
 		return nil, identity, err
 	}
-	stream, err := t.logs.streams.Open(identity, t.run.ClusterUID) //nolint:contextcheck // the connection outlives the request
+	stream, err := t.backend.streams.Open(identity, t.run.ClusterUID) //nolint:contextcheck // the connection outlives the request
 	if err != nil {
 		return nil, identity, apierrors.NewServiceUnavailable(fmt.Sprintf("ClusterConnection %q: %v", t.run.Connection, err))
 	}
@@ -67,17 +69,27 @@ func (t *logsTarget) share(ctx context.Context) (*connpool.Stream, connpool.Iden
 }
 
 // Pods implements logserver.Target.
-func (t *logsTarget) Pods(ctx context.Context, namespace, uid string) ([]*corev1.Pod, error) {
+func (t *target) Pods(ctx context.Context, namespace, uid string) ([]*corev1.Pod, error) {
 	stream, _, err := t.share(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer stream.Close()
-	return stream.Pods(ctx, namespace, uid)
+	pods, err := stream.Pods(ctx, namespace, uid)
+	switch {
+	case errors.Is(err, connpool.ErrTooManyPods):
+		return nil, apierrors.NewRequestEntityTooLargeError("the log API cannot read the run's Pods: " + err.Error())
+	case connpool.ExceedsLimit(err):
+		return nil, apierrors.NewTooManyRequests("the log API cannot read the run's Pods now: "+err.Error(), roomPause)
+	}
+	return pods, err
 }
 
+// roomPause is how many seconds a client is asked to wait when there is no room for it.
+const roomPause = 10
+
 // Log implements logserver.Target.
-func (t *logsTarget) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
+func (t *target) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
 	stream, _, err := t.share(ctx)
 	if err != nil {
 		return nil, err
@@ -104,7 +116,7 @@ func (l *sharedLog) Close() error {
 
 // WatchPods implements logserver.Target. A watch that fails is begun anew when there is
 // another credential.
-func (t *logsTarget) WatchPods(ctx context.Context, namespace, uid string, changed func([]*corev1.Pod), failed func(error)) {
+func (t *target) WatchPods(ctx context.Context, namespace, uid string, changed func([]*corev1.Pod), failed func(error)) {
 	for ctx.Err() == nil {
 		if err := t.watchPods(ctx, namespace, uid, changed, failed); err != nil {
 			failed(err)
@@ -113,7 +125,7 @@ func (t *logsTarget) WatchPods(ctx context.Context, namespace, uid string, chang
 	}
 }
 
-func (t *logsTarget) watchPods(ctx context.Context, namespace, uid string, changed func([]*corev1.Pod), failed func(error)) error {
+func (t *target) watchPods(ctx context.Context, namespace, uid string, changed func([]*corev1.Pod), failed func(error)) error {
 	stream, watched, err := t.share(ctx)
 	if err != nil {
 		return err
@@ -131,4 +143,4 @@ func (t *logsTarget) watchPods(ctx context.Context, namespace, uid string, chang
 }
 
 // Close implements logserver.Target: nothing is held between two questions.
-func (*logsTarget) Close() {}
+func (*target) Close() {}

@@ -1,4 +1,4 @@
-package controllers
+package logs
 
 import (
 	"context"
@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -28,13 +27,13 @@ import (
 // +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,resourceNames=v1alpha1.stream.pooledjob.io,verbs=get;patch
 
 const (
-	// LogsService is the Service of the log API, in the manager's namespace.
-	LogsService = "pooledjob-logs"
-	// logsSecret has the log API's certificate, for all replicas.
-	logsSecret = "pooledjob-logs-tls"
+	// Service is the Service of the log API, in the manager's namespace.
+	Service = "pooledjob-logs"
+	// secretName has the log API's certificate, for all replicas.
+	secretName = "pooledjob-logs-tls"
 
-	logsBundleKey       = "ca.crt"
-	logsAuthorityKeyKey = "ca.key"
+	bundleKey       = "ca.crt"
+	authorityKeyKey = "ca.key"
 
 	// certificateCheck is how often certificate and APIService are looked at;
 	// certificateRetry is the wait after a failure.
@@ -42,9 +41,9 @@ const (
 	certificateRetry = 5 * time.Second
 )
 
-// LogsCertificate keeps the certificate of the log API, in a Secret that the replicas
+// ServingCertificate keeps the certificate of the log API, in a Secret that the replicas
 // share, and tells the hub's API server by the APIService whom to trust.
-type LogsCertificate struct {
+type ServingCertificate struct {
 	hub       client.Client
 	live      client.Reader
 	namespace string
@@ -53,23 +52,17 @@ type LogsCertificate struct {
 	ready     chan struct{}
 }
 
-// NewLogsCertificate adds one to a manager.
-func NewLogsCertificate(mgr ctrl.Manager, options Options) (*LogsCertificate, error) {
-	c := &LogsCertificate{hub: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: options.Namespace, now: options.Now, ready: make(chan struct{})}
-	if c.now == nil {
-		c.now = time.Now
-	}
-	if err := mgr.Add(c); err != nil {
-		return nil, fmt.Errorf("the log API's certificate: %w", err)
-	}
-	return c, nil
+// NewServingCertificate returns one for a manager to run. live must read the hub's API server itself,
+// and now is the clock.
+func NewServingCertificate(hub client.Client, live client.Reader, namespace string, now func() time.Time) *ServingCertificate {
+	return &ServingCertificate{hub: hub, live: live, namespace: namespace, now: now, ready: make(chan struct{})}
 }
 
 // NeedLeaderElection tells that each replica needs it.
-func (*LogsCertificate) NeedLeaderElection() bool { return false }
+func (*ServingCertificate) NeedLeaderElection() bool { return false }
 
 // Certificate is what to present.
-func (c *LogsCertificate) Certificate() (*tls.Certificate, error) {
+func (c *ServingCertificate) Certificate() (*tls.Certificate, error) {
 	if certificate := c.current.Load(); certificate != nil {
 		return certificate, nil
 	}
@@ -77,14 +70,14 @@ func (c *LogsCertificate) Certificate() (*tls.Certificate, error) {
 }
 
 // Ready is closed when there is a certificate.
-func (c *LogsCertificate) Ready() <-chan struct{} { return c.ready }
+func (c *ServingCertificate) Ready() <-chan struct{} { return c.ready }
 
 // Start renews the certificate in good time, until ctx is done.
-func (c *LogsCertificate) Start(ctx context.Context) error {
+func (c *ServingCertificate) Start(ctx context.Context) error {
 	said := ""
 	for {
 		next := certificateCheck
-		if err := c.keep(ctx); err != nil && ctx.Err() == nil {
+		if err := c.Keep(ctx); err != nil && ctx.Err() == nil {
 			if words := err.Error(); words != said {
 				said = words
 				logf.FromContext(ctx).Info("The log API cannot be reached through the hub", "reason", words)
@@ -101,8 +94,8 @@ func (c *LogsCertificate) Start(ctx context.Context) error {
 	}
 }
 
-// keep does what is needed. The hub is told whom to trust before the certificate is used.
-func (c *LogsCertificate) keep(ctx context.Context) error {
+// Keep does once what is needed. The hub is told whom to trust before the certificate is used.
+func (c *ServingCertificate) Keep(ctx context.Context) error {
 	files, err := c.files(ctx)
 	if err != nil {
 		return err
@@ -113,7 +106,7 @@ func (c *LogsCertificate) keep(ctx context.Context) error {
 	}
 	certificate, err := tls.X509KeyPair(files.Certificate, files.Key)
 	if err != nil {
-		return fmt.Errorf("Secret %s/%s: %w", c.namespace, logsSecret, err)
+		return fmt.Errorf("Secret %s/%s: %w", c.namespace, secretName, err)
 	}
 	if c.current.Swap(&certificate) == nil {
 		close(c.ready)
@@ -123,9 +116,9 @@ func (c *LogsCertificate) keep(ctx context.Context) error {
 
 // files are those in the Secret, renewed if that is due. Of several replicas that renew
 // one wins, and the others take over what it wrote.
-func (c *LogsCertificate) files(ctx context.Context) (servingcert.Files, error) {
+func (c *ServingCertificate) files(ctx context.Context) (servingcert.Files, error) {
 	ctx = logr.NewContext(ctx, logr.Discard()) // client-go would log bodies, keys and all
-	key := client.ObjectKey{Namespace: c.namespace, Name: logsSecret}
+	key := client.ObjectKey{Namespace: c.namespace, Name: secretName}
 	secret := &corev1.Secret{}
 	err := c.live.Get(ctx, key, secret)
 	if client.IgnoreNotFound(err) != nil {
@@ -133,15 +126,15 @@ func (c *LogsCertificate) files(ctx context.Context) (servingcert.Files, error) 
 	}
 	missing := err != nil
 	files, renewed, err := servingcert.Files{
-		Bundle: secret.Data[logsBundleKey], AuthorityKey: secret.Data[logsAuthorityKeyKey],
+		Bundle: secret.Data[bundleKey], AuthorityKey: secret.Data[authorityKeyKey],
 		Certificate: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey],
-	}.Renew([]string{LogsService + "." + c.namespace + ".svc"}, c.now())
+	}.Renew([]string{Service + "." + c.namespace + ".svc"}, c.now())
 	if err != nil || !renewed {
 		return files, err
 	}
 	secret.Namespace, secret.Name = key.Namespace, key.Name
 	secret.Data = map[string][]byte{
-		logsBundleKey: files.Bundle, logsAuthorityKeyKey: files.AuthorityKey,
+		bundleKey: files.Bundle, authorityKeyKey: files.AuthorityKey,
 		corev1.TLSCertKey: files.Certificate, corev1.TLSPrivateKeyKey: files.Key,
 	}
 	if missing {
@@ -159,7 +152,7 @@ func (c *LogsCertificate) files(ctx context.Context) (servingcert.Files, error) 
 }
 
 // tellAPIService writes the bundle to the APIService, if there is another.
-func (c *LogsCertificate) tellAPIService(ctx context.Context, bundle []byte) error {
+func (c *ServingCertificate) tellAPIService(ctx context.Context, bundle []byte) error {
 	service := &unstructured.Unstructured{}
 	service.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"})
 	name := logserver.Version + "." + logserver.Group
@@ -167,6 +160,8 @@ func (c *LogsCertificate) tellAPIService(ctx context.Context, bundle []byte) err
 	switch {
 	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
 		return fmt.Errorf("the hub has no APIService %s; apply config/logs, or start the manager without --logs-bind-address", name)
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("reading APIService %s: %w; bind the roles of config/logs", name, err)
 	case err != nil:
 		return fmt.Errorf("reading APIService %s: %w", name, err)
 	}

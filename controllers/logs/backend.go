@@ -1,10 +1,16 @@
-package controllers
+// Package logs is what the log API needs of the hub and of the targets: which Job a PooledJob has,
+// the way to its cluster, and a certificate that the hub's API server trusts.
+//
+// It reads PooledJobs and ClusterConnections, and the kubeconfigs of these, and writes none of
+// them: it may run in a process of its own, with rights of its own.
+package logs
 
 import (
 	"context"
 	"fmt"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,34 +22,53 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
-// Logs is the log API's way to the hub and to the targets. It works in every replica of
-// the manager, and so has connections of its own.
-type Logs struct {
-	hub       client.Reader // answers from the manager's cache
-	live      client.Reader
-	namespace string
-	streams   *connpool.Streams
+// +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections;pooledjobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=configmaps,verbs=get
+// +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=get;list;watch
+
+// Backend is the log API's way to the hub and to the targets. It writes no PooledJob, works in
+// every replica, and so has connections of its own.
+type Backend struct {
+	hub        client.Reader // answers from the manager's cache
+	pooledJobs *hubcache.Reader
+	namespace  string
+	streams    *connpool.Streams
 
 	mu       sync.Mutex
 	watchers map[types.NamespacedName]map[chan struct{}]struct{}
 }
 
-var _ logserver.Backend = (*Logs)(nil)
+var _ logserver.Backend = (*Backend)(nil)
 
-// NewLogs makes the backend of the log API. Its connections live until ctx is done.
-func NewLogs(ctx context.Context, mgr ctrl.Manager, options Options) (*Logs, error) {
+// Options say how the log API reaches the hub and the targets.
+type Options struct {
+	// Namespace is the manager's own.
+	Namespace string
+	// HubID marks the remote objects of this installation.
+	HubID string
+	// PooledJobs is the source of the manager's cache.
+	PooledJobs *hubcache.Reader
+	// Pool are the settings of connections.
+	Pool connpool.Options
+	// Metrics is where the figures are registered; nil is nowhere.
+	Metrics prometheus.Registerer
+}
+
+// NewBackend makes the backend of the log API. Its connections live until ctx is done.
+func NewBackend(ctx context.Context, mgr ctrl.Manager, options Options) (*Backend, error) {
 	pool := options.Pool
 	pool.Selector, pool.KeyLabel = v1alpha1.LabelHub+"="+options.HubID, v1alpha1.LabelUID
-	l := &Logs{
-		hub: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: options.Namespace,
+	b := &Backend{
+		hub: mgr.GetClient(), pooledJobs: options.PooledJobs, namespace: options.Namespace,
 		streams: connpool.NewStreams(ctx, pool), watchers: map[types.NamespacedName]map[chan struct{}]struct{}{},
 	}
 	if options.Metrics != nil {
-		if err := options.Metrics.Register(l.streams); err != nil {
+		if err := options.Metrics.Register(b.streams); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
 	}
@@ -52,18 +77,18 @@ func NewLogs(ctx context.Context, mgr ctrl.Manager, options Options) (*Logs, err
 		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
 	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    l.changed,
-		UpdateFunc: func(_, obj any) { l.changed(obj) },
-		DeleteFunc: l.changed,
+		AddFunc:    b.changed,
+		UpdateFunc: func(_, obj any) { b.changed(obj) },
+		DeleteFunc: b.changed,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
 	}
-	return l, nil
+	return b, nil
 }
 
 // changed wakes those who watch a PooledJob.
-func (l *Logs) changed(obj any) {
+func (b *Backend) changed(obj any) {
 	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
 		obj = gone.Obj
 	}
@@ -71,9 +96,9 @@ func (l *Logs) changed(obj any) {
 	if !ok {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for watcher := range l.watchers[client.ObjectKeyFromObject(job)] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for watcher := range b.watchers[client.ObjectKeyFromObject(job)] {
 		select {
 		case watcher <- struct{}{}:
 		default: // it will look anyway
@@ -82,28 +107,27 @@ func (l *Logs) changed(obj any) {
 }
 
 // Watch implements logserver.Backend.
-func (l *Logs) Watch(namespace, name string) (changed <-chan struct{}, stop func()) {
+func (b *Backend) Watch(namespace, name string) (changed <-chan struct{}, stop func()) {
 	key, watcher := types.NamespacedName{Namespace: namespace, Name: name}, make(chan struct{}, 1)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.watchers[key] == nil {
-		l.watchers[key] = map[chan struct{}]struct{}{}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.watchers[key] == nil {
+		b.watchers[key] = map[chan struct{}]struct{}{}
 	}
-	l.watchers[key][watcher] = struct{}{}
+	b.watchers[key][watcher] = struct{}{}
 	return watcher, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.watchers[key], watcher)
-		if len(l.watchers[key]) == 0 {
-			delete(l.watchers, key)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.watchers[key], watcher)
+		if len(b.watchers[key]) == 0 {
+			delete(b.watchers, key)
 		}
 	}
 }
 
 // Run implements logserver.Backend.
-func (l *Logs) Run(ctx context.Context, namespace, name string) (logserver.Run, error) {
-	job := &v1alpha1.PooledJob{}
-	err := l.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, job)
+func (b *Backend) Run(ctx context.Context, namespace, name string) (logserver.Run, error) {
+	job, err := b.pooledJobs.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name})
 	switch {
 	case apierrors.IsNotFound(err):
 		return logserver.Run{}, err
@@ -148,16 +172,16 @@ func stateOf(job *v1alpha1.PooledJob) string {
 }
 
 // Open implements logserver.Backend.
-func (l *Logs) Open(ctx context.Context, run logserver.Run) (logserver.Target, error) {
-	target := &logsTarget{logs: l, run: run}
-	if _, err := target.identityNow(ctx); err != nil {
+func (b *Backend) Open(ctx context.Context, run logserver.Run) (logserver.Target, error) {
+	way := &target{backend: b, run: run}
+	if _, err := way.identityNow(ctx); err != nil {
 		return nil, err
 	}
 	connection := &v1alpha1.ClusterConnection{}
-	if err := l.hub.Get(ctx, client.ObjectKey{Name: run.Connection}, connection); err == nil &&
+	if err := b.hub.Get(ctx, client.ObjectKey{Name: run.Connection}, connection); err == nil &&
 		meta.IsStatusConditionFalse(connection.Status.Conditions, v1alpha1.ConditionReachable) {
 		// The leader knows by its probes what it would take us long to find out.
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("the cluster of ClusterConnection %q is not reachable; its conditions say why", run.Connection))
 	}
-	return target, nil
+	return way, nil
 }

@@ -1,0 +1,276 @@
+package connpool
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"golang.org/x/time/rate"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
+)
+
+const (
+	// maxAnswer bounds an answer that is taken whole, in bytes: the version, and whether the
+	// target is ready.
+	maxAnswer = 64 << 10
+	// maxStatus bounds what is read of an answer that is an error, in bytes, and maxErrorPage of
+	// one that is no Status. An API server says in it what is wrong with each field of an object.
+	maxStatus    = 4 << 20
+	maxErrorPage = 16 << 10
+	// maxHeaders bounds the headers of an answer, in bytes. API servers cut the warnings in
+	// them to 4 KiB.
+	maxHeaders = 64 << 10
+)
+
+const (
+	// pace is how much is read of the lists and watches of one connection in a second, in the
+	// long run, in bytes, and paceBurst at once: the first lists of some 5,000 Jobs and Pods.
+	pace      = 16 << 20
+	paceBurst = 64 << 20
+	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
+	// is the work with them that takes time.
+	requestCost = 64 << 10
+	eventCost   = 1 << 10
+)
+
+// answers is the one place through which every answer of a target comes. Each is bounded
+// here, but those that are read as they come: package prune bounds what is held of them, and
+// pace how fast they are read, so that a target that has always something to tell takes no
+// time from others.
+type answers struct {
+	http.RoundTripper
+	pace *rate.Limiter
+}
+
+func newAnswers(over http.RoundTripper) answers {
+	return answers{RoundTripper: over, pace: rate.NewLimiter(pace, paceBurst)}
+}
+
+// asItComesKey is the context key of a request whose answer is not taken whole. Its value says
+// whether that is read at the pace.
+type asItComesKey struct{}
+
+func asItComes(ctx context.Context) context.Context {
+	return context.WithValue(ctx, asItComesKey{}, true)
+}
+
+// asItIsAsked is for an answer that is read no faster than somebody asks for it.
+func asItIsAsked(ctx context.Context) context.Context {
+	return context.WithValue(ctx, asItComesKey{}, false)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
+	ctx := request.Context()
+	atPace, isRead := ctx.Value(asItComesKey{}).(bool)
+	if atPace {
+		if err := a.pace.WaitN(ctx, requestCost); err != nil {
+			return nil, &notSentError{err}
+		}
+	}
+	response, err := a.RoundTripper.RoundTrip(request)
+	if err != nil {
+		return response, err
+	}
+	switch {
+	case response.StatusCode < http.StatusOK || response.StatusCode >= http.StatusMultipleChoices:
+		response.Body = io.NopCloser(bytes.NewReader(errorOf(response)))
+		return response, nil
+	case !isRead:
+		response.Body = &bounded{ReadCloser: response.Body, left: maxAnswer}
+		return response, nil
+	}
+	if atPace {
+		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pace: a.pace}
+	}
+	if guard, ok := ctx.Value(guardKey{}).(*guard); ok {
+		response.Body = guard.over(response.Body)
+	}
+	return response, nil
+}
+
+// paced is an answer that is read no faster than may be.
+type paced struct {
+	io.ReadCloser
+	ctx  context.Context // of the request
+	pace *rate.Limiter
+}
+
+// Read implements io.Reader.
+func (p *paced) Read(into []byte) (int, error) {
+	n, err := p.ReadCloser.Read(into)
+	if err == nil {
+		err = p.pace.WaitN(p.ctx, n)
+	}
+	return n, err
+}
+
+// errorOf takes what is needed of an answer that is an error, which client-go would decode
+// whatever kind of object it is. What it says is cut rather than refused: an API server says of a
+// Job that it refuses as much as there is wrong with it.
+func errorOf(response *http.Response) []byte {
+	defer response.Body.Close()
+	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	body := io.LimitReader(response.Body, maxStatus)
+	if mediaType == runtime.ContentTypeProtobuf {
+		return encodeStatus(response, prune.Status, body)
+	}
+	page, _ := io.ReadAll(io.LimitReader(body, maxErrorPage))
+	if mediaType == runtime.ContentTypeJSON {
+		return encodeStatus(response, statusInJSON, bytes.NewReader(page))
+	}
+	return page
+}
+
+// encodeStatus makes an answer be the Status that read finds in it, or nothing if there is none.
+func encodeStatus(response *http.Response, read func(io.Reader) (*metav1.Status, error), body io.Reader) []byte {
+	status, err := read(body)
+	if err != nil {
+		response.Header.Del("Content-Type")
+		return nil
+	}
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	encoded, err := json.Marshal(status)
+	if err != nil {
+		return nil
+	}
+	response.Header.Set("Content-Type", runtime.ContentTypeJSON)
+	return encoded
+}
+
+func statusInJSON(body io.Reader) (*metav1.Status, error) {
+	status := &metav1.Status{}
+	if err := json.NewDecoder(body).Decode(status); err != nil {
+		return nil, err
+	}
+	if status.Kind != "Status" {
+		return nil, errNotKube
+	}
+	return status, nil
+}
+
+// bounded is an answer that ends with an error when it goes on for too long.
+type bounded struct {
+	io.ReadCloser
+	left int
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		var more [1]byte
+		if n, err := b.ReadCloser.Read(more[:]); n == 0 {
+			return 0, err
+		}
+		return 0, &prune.LimitError{What: "an answer", Limit: maxAnswer, Unit: "bytes"}
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// ExceedsLimit reports whether a limit of this package is why something was not read.
+func ExceedsLimit(err error) bool { return exceedsLimit(err) }
+
+// exceedsLimit reports whether a target's answer went past a limit.
+func exceedsLimit(err error) bool {
+	var limit *prune.LimitError
+	return errors.As(err, &limit)
+}
+
+// message is an object that can be decoded.
+type message interface{ Unmarshal(data []byte) error }
+
+// read sends a request, and fills into with what a schema keeps of the object that is the
+// answer.
+func read(ctx context.Context, request *rest.Request, schema *prune.Schema, into message) error {
+	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	kept, err := schema.Object(answer)
+	if err != nil {
+		return err
+	}
+	return into.Unmarshal(kept.Message)
+}
+
+// readList sends a request, and calls each with what a schema keeps of each object in the list that
+// is the answer.
+func readList(ctx context.Context, request *rest.Request, schema *prune.Schema, each func(prune.Kept) error) (metav1.ListMeta, error) {
+	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	if err != nil {
+		return metav1.ListMeta{}, err
+	}
+	defer answer.Close()
+	meta, err := schema.List(answer, each)
+	return metav1.ListMeta{ResourceVersion: meta.ResourceVersion, Continue: meta.Continue}, err
+}
+
+// send sends a request whose answer says nothing but that it was done: API servers answer with
+// the whole object.
+func send(ctx context.Context, request *rest.Request) error {
+	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	_, _ = io.CopyN(io.Discard, answer, maxAnswer) // else the connection could not be used again
+	return nil
+}
+
+// readWatch sends a request for a watch, whose events are decoded by decode.
+func readWatch(ctx context.Context, request *rest.Request, events *events) (watch.Interface, error) {
+	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	if utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
+		return watch.NewEmptyWatch(), nil // as client-go has it: the reflector goes on where it was
+	}
+	if err != nil {
+		return nil, err
+	}
+	events.answer, events.watch = answer, events.schema.Watch(answer)
+	return watch.NewStreamWatcher(events, apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")), nil
+}
+
+// events decodes the events of one watch.
+type events struct {
+	schema *prune.Schema
+	decode func(prune.Kept) (runtime.Object, error)
+	told   func()      // is called after each event
+	failed func(error) // is told why the watch cannot be read further
+
+	answer io.Closer
+	watch  *prune.Watch
+}
+
+// Decode implements watch.Decoder.
+func (e *events) Decode() (watch.EventType, runtime.Object, error) {
+	event, err := e.watch.Next()
+	if err != nil {
+		if exceedsLimit(err) {
+			e.failed(err)
+		}
+		return "", nil, err
+	}
+	e.told()
+	if event.Status != nil {
+		return event.Type, event.Status, nil
+	}
+	obj, err := e.decode(event.Kept)
+	return event.Type, obj, err
+}
+
+// Close implements watch.Decoder.
+func (e *events) Close() { _ = e.answer.Close() }

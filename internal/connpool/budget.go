@@ -1,0 +1,124 @@
+package connpool
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
+)
+
+// memoryPerRun is what the Jobs and Pods of each run may take beside Options.MaxMemory, in bytes:
+// a Job with five Pods that have ended.
+const memoryPerRun = 4 << 10
+
+// budget is what some objects may take in memory together.
+type budget struct {
+	most func() int64
+	what string // the objects are for
+	unit string // of most
+	// held is what they take; of it pending is what lists have brought that are still coming.
+	held, pending atomic.Int64
+}
+
+// newBudget is that of a connection, for all its views together.
+func newBudget(o Options) *budget {
+	o = o.WithDefaults()
+	return &budget{
+		most: func() int64 {
+			if o.Runs == nil {
+				return int64(o.MaxMemory)
+			}
+			return int64(o.MaxMemory) + memoryPerRun*int64(o.Runs())
+		},
+		what: "the manager's memory for the Jobs and Pods of this connection", unit: "bytes (flag --target-max-memory-bytes)",
+	}
+}
+
+const (
+	// streamMemory is what all Pods may take that the users of Streams have read or watch, in bytes,
+	// and lineMemory those of one connection.
+	streamMemory = 128 << 20
+	lineMemory   = 64 << 20
+)
+
+// newStreamBudget is one for the Pods of those who read logs.
+func newStreamBudget(most int64) *budget {
+	return &budget{
+		most: func() int64 { return most },
+		what: "the memory for the Pods of runs whose logs are read", unit: "bytes",
+	}
+}
+
+// check is the error of a budget that is exceeded. Lists that bring everything anew may take
+// half as much again until they are there.
+func (b *budget) check() error {
+	held, most := b.held.Load(), b.most()
+	if held-b.pending.Load() <= most && held <= most+most/2 {
+		return nil
+	}
+	return &prune.LimitError{What: b.what, Limit: most, Unit: b.unit}
+}
+
+// budgets are those that an object counts in, all of them.
+type budgets []*budget
+
+// take counts a Pod for as long as anybody has it: the garbage collector says when that ends. The
+// error is that of the first budget that is exceeded.
+func (all budgets) take(pod *corev1.Pod, size int) error {
+	for _, b := range all {
+		b.held.Add(int64(size))
+		runtime.AddCleanup(pod, func(size int64) { b.held.Add(-size) }, int64(size))
+	}
+	for _, b := range all {
+		if b.check() != nil {
+			collect()
+		}
+		if err := b.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collectPause is how often garbage is collected at most to find out what is still held, and
+// cleanupTime is how long the collector is given to tell.
+const (
+	collectPause = time.Second
+	cleanupTime  = 20 * time.Millisecond
+)
+
+var collecting struct {
+	sync.Mutex
+	last time.Time
+}
+
+// collect has what is not held any more be told of, unless that was done just now.
+func collect() {
+	collecting.Lock()
+	defer collecting.Unlock()
+	if time.Since(collecting.last) < collectPause {
+		return
+	}
+	runtime.GC()
+	<-time.After(cleanupTime)
+	collecting.last = time.Now()
+}
+
+// pendingList counts what a list has brought that is still coming. It is used by one goroutine.
+type pendingList struct {
+	budget *budget
+	size   int64
+}
+
+func (p *pendingList) add(size int) {
+	p.size += int64(size)
+	p.budget.held.Add(int64(size))
+	p.budget.pending.Add(int64(size))
+}
+
+// clear is called when the list has come, or was given up.
+func (p *pendingList) clear() { p.add(-int(p.size)) }

@@ -1,0 +1,120 @@
+package connpool
+
+import (
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
+)
+
+func kept(size int) prune.Kept { return prune.Kept{Size: size} }
+
+func newPodList(t *testing.T, large *atomic.Bool) *podList {
+	return &podList{ctx: t.Context(), cancel: func(error) {}, large: large}
+}
+
+func TestAListOfPodsEndsAtItsLimits(t *testing.T) {
+	g := NewWithT(t)
+	many := newPodList(t, &atomic.Bool{})
+	for range maxListed {
+		g.Expect(many.add(kept(1))).To(Succeed())
+	}
+	g.Expect(many.add(kept(1))).To(MatchError(ErrTooManyPods))
+	large := newPodList(t, &atomic.Bool{})
+	defer large.done()
+	g.Expect(large.add(kept(maxListedSize))).To(Succeed())
+	g.Expect(large.add(kept(1))).To(MatchError(ErrTooManyPods))
+}
+
+func TestOneLargeListIsReadAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a, b := NewWithT(t), &atomic.Bool{}, &atomic.Bool{}
+		first, second, other := newPodList(t, a), newPodList(t, a), newPodList(t, b)
+		g.Expect(first.add(kept(maxSmallList + 1))).To(Succeed())
+		g.Expect(first.add(kept(1))).To(Succeed())
+		g.Expect(second.add(kept(maxSmallList))).To(Succeed(), "small ones are read always")
+		g.Expect(second.add(kept(1))).To(MatchError(errLargeLists), "of the same connection")
+		waited := make(chan error, 1)
+		go func() { waited <- other.add(kept(maxSmallList + 1)) }()
+		synctest.Wait()
+		g.Expect(waited).NotTo(Receive())
+		first.done()
+		synctest.Wait()
+		g.Expect(waited).To(Receive(BeNil()))
+		other.done()
+		g.Expect(second.add(kept(1))).To(Succeed())
+		second.done()
+	})
+}
+
+func TestALargeListIsGivenUpAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cause error
+		list := newPodList(t, &atomic.Bool{})
+		list.cancel = func(err error) { cause = err }
+		defer list.done()
+		NewWithT(t).Expect(list.add(kept(maxSmallList + 1))).To(Succeed())
+		<-time.After(largeListTime)
+		synctest.Wait()
+		NewWithT(t).Expect(cause).To(MatchError(errSlowLarge))
+	})
+}
+
+func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
+	g, all, line := NewWithT(t), newStreamBudget(4<<20), newStreamBudget(2<<20)
+	counted := budgets{line, all}
+	pods := []*corev1.Pod{{}, {}}
+	for _, pod := range pods {
+		g.Expect(counted.take(pod, 1<<20)).To(Succeed())
+	}
+	more := &corev1.Pod{}
+	g.Expect(counted.take(more, 1)).To(Satisfy(ExceedsLimit))
+	other := &corev1.Pod{}
+	g.Expect(budgets{newStreamBudget(2 << 20), all}.take(other, 1<<20)).To(Succeed(), "another connection has a budget of its own")
+	runtime.KeepAlive(pods)
+	runtime.KeepAlive(more)
+	g.Eventually(func() int64 {
+		runtime.GC()
+		return line.held.Load()
+	}).Should(BeZero())
+	g.Expect(all.held.Load()).To(BeEquivalentTo(1 << 20))
+	runtime.KeepAlive(other)
+}
+
+func TestARunWithManyObjectsIsToldOfOnceInAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, told := NewWithT(t), 0
+		news := newRunNews(t.Context(), func(string) { told++ })
+		news.tell("a", false)
+		news.tell("a", false)
+		g.Expect(told).To(Equal(2))
+		for range 10 {
+			news.tell("a", true)
+		}
+		g.Expect(told).To(Equal(2))
+		<-time.After(manyPause)
+		synctest.Wait()
+		g.Expect(told).To(Equal(3))
+		news.tell("a", true)
+		<-time.After(manyPause)
+		synctest.Wait()
+		g.Expect(told).To(Equal(4))
+	})
+}
+
+func TestABudgetGrowsWithTheRuns(t *testing.T) {
+	g, runs := NewWithT(t), 0
+	b := newBudget(Options{MaxMemory: minMemory, Runs: func() int { return runs }})
+	b.held.Store(minMemory + 2*memoryPerRun)
+	var limit *prune.LimitError
+	g.Expect(errors.As(b.check(), &limit)).To(BeTrue())
+	runs = 2
+	g.Expect(b.check()).To(Succeed())
+}

@@ -1,0 +1,168 @@
+package connpool
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
+)
+
+// podSource lists and watches the Pods of one run, and is the store of its reflector.
+type podSource struct {
+	ask     func(metav1.ListOptions) *rest.Request
+	changed func([]*corev1.Pod)
+	failed  func(error)
+
+	budgets budgets
+	pods    map[string]*sizedPod // by name
+	held    int                  // bytes that they take
+	pending int                  // bytes of what a list has brought that is not in pods yet
+	cancel  context.CancelFunc   // of the present run
+}
+
+// sizedPod is a Pod that knows how much memory it takes.
+type sizedPod struct {
+	*corev1.Pod
+	size int
+}
+
+// DeepCopyObject implements runtime.Object. Nobody changes what would be copied.
+func (p *sizedPod) DeepCopyObject() runtime.Object { return p }
+
+// run lists and watches until ctx is done, or there is too much.
+func (s *podSource) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.cancel = cancel
+	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
+		ListWithContextFunc: s.list, WatchFuncWithContext: s.watch,
+	}, &sizedPod{}, s, cache.ReflectorOptions{Name: "connpool"})
+	return reflector.ListAndWatchWithContext(ctx)
+}
+
+func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	s.pending = 0
+	listed := &metav1.List{}
+	meta, err := readList(ctx, s.ask(options), logPodSchema, func(kept prune.Kept) error {
+		obj, err := s.decode(kept)
+		if err != nil {
+			return err
+		}
+		listed.Items = append(listed.Items, runtime.RawExtension{Object: obj})
+		return s.expect(obj)
+	})
+	listed.ListMeta = meta
+	return listed, err
+}
+
+func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	options.Watch = true
+	s.pending = 0
+	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, told: func() {}, failed: s.failed})
+}
+
+func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
+	pod := &corev1.Pod{}
+	if err := s.budgets.take(pod, kept.Size); err != nil {
+		return nil, err
+	}
+	return &sizedPod{Pod: pod, size: kept.Size}, pod.Unmarshal(kept.Message)
+}
+
+// expect counts a Pod of a list that is still coming.
+func (s *podSource) expect(obj any) error {
+	if pod, ok := obj.(*sizedPod); ok {
+		s.pending += pod.size
+	}
+	if s.pending > maxLogListSize {
+		return ErrTooManyPods
+	}
+	return nil
+}
+
+// Transformer implements cache.TransformingStore: what a reflector gathers before it has all
+// counts as well.
+func (s *podSource) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) {
+		err := s.expect(obj)
+		if err != nil {
+			s.failed(err)
+		}
+		return obj, err
+	}
+}
+
+// Add implements cache.ReflectorStore.
+func (s *podSource) Add(obj any) error {
+	if pod, ok := obj.(*sizedPod); ok {
+		s.put(pod)
+		s.tell()
+	}
+	return nil
+}
+
+// Update implements cache.ReflectorStore.
+func (s *podSource) Update(obj any) error { return s.Add(obj) }
+
+// Delete implements cache.ReflectorStore.
+func (s *podSource) Delete(obj any) error {
+	if pod, ok := obj.(*sizedPod); ok {
+		s.drop(pod.Name)
+		s.tell()
+	}
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (s *podSource) Replace(list []any, _ string) error {
+	s.forget()
+	for _, obj := range list {
+		if pod, ok := obj.(*sizedPod); ok {
+			s.put(pod)
+		}
+	}
+	s.tell()
+	return nil
+}
+
+// Resync implements cache.ReflectorStore. It is never called for.
+func (*podSource) Resync() error { return nil }
+
+func (s *podSource) put(pod *sizedPod) {
+	s.drop(pod.Name)
+	s.pods[pod.Name] = pod
+	s.held += pod.size
+}
+
+func (s *podSource) drop(name string) {
+	if before := s.pods[name]; before != nil {
+		s.held -= before.size
+		delete(s.pods, name)
+	}
+}
+
+func (s *podSource) forget() {
+	s.held, s.pending = 0, 0
+	clear(s.pods)
+}
+
+// tell tells of all Pods, or gives them up when they take too much.
+func (s *podSource) tell() {
+	if s.held > maxLogListSize {
+		s.forget()
+		s.failed(ErrTooManyPods)
+		s.cancel()
+		return
+	}
+	pods := make([]*corev1.Pod, 0, len(s.pods))
+	for _, pod := range s.pods {
+		pods = append(pods, pod.Pod)
+	}
+	s.changed(pods)
+}

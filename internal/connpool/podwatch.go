@@ -1,0 +1,164 @@
+package connpool
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/pooledjob/pooledjob/internal/prune"
+)
+
+// podWatch watches the Pods of one run for all who follow it.
+type podWatch struct {
+	cancel context.CancelFunc
+	// telling is held while the followers are told, so that nobody is told of an older state
+	// after a newer one. It is taken before the mutex of the Streams, which guards what follows.
+	telling   sync.Mutex
+	followers map[*podFollower]struct{}
+
+	// Guarded by telling.
+	synced bool
+	pods   []*corev1.Pod // the newest; nobody changes them
+}
+
+type podWatchKey struct{ namespace, key string }
+
+// podFollower is who is told.
+type podFollower struct {
+	changed func([]*corev1.Pod)
+	failed  func(error)
+}
+
+// WatchPods calls changed with the Pods of the run of that key, at first and after each
+// change, until ctx is done, and failed with whatever keeps it from that; it goes on then.
+// Neither must block, nor change what it is given: all who watch the same run are told the same.
+func (c *Stream) WatchPods(ctx context.Context, namespace, key string, changed func([]*corev1.Pod), failed func(error)) {
+	follower := &podFollower{changed, failed}
+	which := podWatchKey{namespace, key}
+	c.join(which, follower)
+	<-ctx.Done()
+	c.leave(which, follower)
+}
+
+func (c *Stream) join(which podWatchKey, follower *podFollower) {
+	s := c.owner
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := c.watches[which]
+	if w == nil {
+		ctx, cancel := context.WithCancel(s.ctx)
+		w = &podWatch{cancel: cancel, followers: map[*podFollower]struct{}{}}
+		c.watches[which] = w
+		go c.streamLine.watchPods(ctx, s, which, w)
+	}
+	w.followers[follower] = struct{}{}
+	go w.tell(s, func(f *podFollower) {
+		if f == follower && w.synced {
+			f.changed(w.pods)
+		}
+	})
+}
+
+// tell tells each follower.
+func (w *podWatch) tell(s *Streams, how func(*podFollower)) {
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	w.tellLocked(s, how)
+}
+
+// tellLocked tells each follower. w.telling is held.
+func (w *podWatch) tellLocked(s *Streams, how func(*podFollower)) {
+	s.mu.Lock()
+	followers := slices.Collect(maps.Keys(w.followers))
+	s.mu.Unlock()
+	for _, follower := range followers {
+		how(follower)
+	}
+}
+
+// leave ends the watch when nobody is left.
+func (c *Stream) leave(which podWatchKey, follower *podFollower) {
+	c.owner.mu.Lock()
+	defer c.owner.mu.Unlock()
+	w := c.watches[which]
+	delete(w.followers, follower)
+	if len(w.followers) == 0 {
+		w.cancel()
+		delete(c.watches, which)
+	}
+}
+
+// watchPods tells the followers of a run until ctx is done.
+func (c *streamLine) watchPods(ctx context.Context, s *Streams, which podWatchKey, w *podWatch) {
+	source := &podSource{
+		ask: func(options metav1.ListOptions) *rest.Request {
+			return c.askForPods(which.namespace, ofRun(s.options, which.key, options))
+		},
+		budgets: c.budgets(s), pods: map[string]*sizedPod{},
+		failed: func(err error) {
+			err = c.clean(err)
+			w.tell(s, func(f *podFollower) { f.failed(err) })
+		},
+		changed: func(pods []*corev1.Pod) {
+			w.telling.Lock()
+			defer w.telling.Unlock()
+			w.synced, w.pods = true, pods
+			w.tellLocked(s, func(f *podFollower) { f.changed(pods) })
+		},
+	}
+	for failures := 0; ctx.Err() == nil; failures++ {
+		begin := time.Now()
+		if err := source.run(ctx); err != nil {
+			source.failed(err)
+		}
+		if time.Since(begin) > s.options.MaxBackoff {
+			failures = 0
+		}
+		sleep(ctx, backoff(s.options, failures))
+	}
+}
+
+// logPodSchema is what of a Pod tells whether there is a log.
+var logPodSchema = prune.NewSchema(&corev1.Pod{}, "Pod", podBounds, prune.Fields{
+	"metadata": prune.Message(prune.Fields{
+		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(maxUID + 1),
+		"resourceVersion": prune.Exact(prune.MaxVersion), "creationTimestamp": prune.Time(),
+		"annotations": prune.Map(maxOwnLabels, prune.MaxName, func(key string) bool {
+			return key == batchv1.JobCompletionIndexAnnotation || key == defaultContainer || key == metav1.InitialEventsAnnotationKey
+		}),
+		"ownerReferences": prune.List(maxOwners, prune.Message(prune.Fields{
+			"apiVersion": prune.Text(prune.MaxName), "kind": prune.Text(prune.MaxName), "name": prune.Text(prune.MaxName),
+			"uid": prune.Text(maxUID + 1), "controller": prune.Number(),
+		})),
+	}),
+	"spec": prune.Message(prune.Fields{
+		"containers":     prune.List(maxContainers, prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)})),
+		"initContainers": prune.List(maxContainers, prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)})),
+		"ephemeralContainers": prune.List(maxContainers, prune.Message(prune.Fields{
+			"EphemeralContainerCommon": prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)}),
+		})),
+	}),
+	"status": prune.Message(prune.Fields{
+		"phase": prune.Text(prune.MaxLabel), "reason": prune.Text(prune.MaxName),
+		"containerStatuses": logStatusFields, "initContainerStatuses": logStatusFields, "ephemeralContainerStatuses": logStatusFields,
+	}),
+})
+
+var logStatusFields = prune.List(maxContainers, prune.Message(prune.Fields{
+	"name": prune.Text(prune.MaxName), "restartCount": prune.Number(),
+	"state": prune.Message(prune.Fields{
+		"terminated": terminatedFields, "running": prune.Message(prune.Fields{"startedAt": prune.Time()}),
+		"waiting": prune.Message(prune.Fields{"reason": prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords)}),
+	}),
+}))
+
+// defaultContainer is the annotation that names the container of a Pod that is meant when none is
+// named, as for kubectl.
+const defaultContainer = "kubectl.kubernetes.io/default-container"

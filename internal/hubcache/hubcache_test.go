@@ -1,0 +1,148 @@
+package hubcache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/randfill"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+func filler() *randfill.Filler {
+	return randfill.NewWithSeed(1).NilChance(0.3).NumElements(1, 2).MaxDepth(6).Funcs(
+		func(t *metav1.Time, c randfill.Continue) { *t = metav1.Unix(c.Int63n(1<<32), 0) },
+		func(f *metav1.FieldsV1, _ randfill.Continue) { f.SetRawString(`{}`) },
+		func(t *batchv1.JobTemplateSpec, c randfill.Continue) {
+			t.Labels = map[string]string{c.String(9): c.String(9)}
+		},
+	)
+}
+
+// keptMeta is what is kept of metadata.
+func keptMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
+	kept := metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, Generation: m.Generation,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
+		DeletionGracePeriodSeconds: m.DeletionGracePeriodSeconds, Finalizers: m.Finalizers,
+	}
+	for name, value := range m.Annotations {
+		if strings.HasPrefix(name, "pooledjob.io/") {
+			metav1.SetMetaDataAnnotation(&kept, name, value)
+		}
+	}
+	return kept
+}
+
+func TestAPooledJobIsDecodedButForItsTemplate(t *testing.T) {
+	g, fill := NewWithT(t), filler()
+	for range 300 {
+		var whole, want v1alpha1.PooledJob
+		fill.Fill(&whole)
+		metav1.SetMetaDataAnnotation(&whole.ObjectMeta, v1alpha1.AnnotationIntent, `{"a":"b"}`)
+		data, err := json.Marshal(&whole)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(json.Unmarshal(data, &want)).To(Succeed())
+		job, raw, err := decode(data)
+		g.Expect(err).NotTo(HaveOccurred())
+		var template *batchv1.JobTemplateSpec
+		if raw != nil {
+			g.Expect(json.Unmarshal(raw, &template)).To(Succeed())
+		}
+		g.Expect(cmp.Diff(want.Spec.Template, template)).To(BeEmpty())
+		want.Spec.Template = nil
+		want.ObjectMeta = keptMeta(&want.ObjectMeta)
+		g.Expect(cmp.Diff(&want, job)).To(BeEmpty())
+	}
+}
+
+func TestAListIsReadItemByItem(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"kind":"PooledJobList","metadata":{"continue":"next","resourceVersion":"7"},"items":[{"a":1},{"b":[2]}]}`: `next 7 {"a":1} {"b":[2]}`,
+		`{"items":[],"other":{"items":[3]},"metadata":{"resourceVersion":"8"}}`:                                     ` 8`,
+		`{"items":null}`: ` `,
+		`{"items":{}}`:   "error",
+		`{"items":[1`:    "error",
+		`[]`:             "error",
+		``:               "error",
+	} {
+		t.Run(text, func(t *testing.T) {
+			items := ""
+			meta, err := readList(strings.NewReader(text), func(item []byte) error {
+				items += " " + string(item)
+				return nil
+			})
+			got := meta.Continue + " " + meta.ResourceVersion + items
+			if err != nil {
+				got = "error"
+			}
+			NewWithT(t).Expect(got).To(Equal(want))
+		})
+	}
+	stop := errors.New("stop")
+	_, err := readList(strings.NewReader(`{"items":[1,2]}`), func([]byte) error { return stop })
+	NewWithT(t).Expect(err).To(MatchError(stop))
+}
+
+func TestTemplatesTakeNoMoreThanTheyMay(t *testing.T) {
+	g, templates := NewWithT(t), newTemplates()
+	template := func() []byte { return make([]byte, maxKeptTemplate) }
+	fits := maxKept / maxKeptTemplate
+	for i := range fits + 1 {
+		templates.keep(types.UID(fmt.Sprint(i)), template(), 1)
+		g.Expect(templates.size).To(BeNumerically("<=", maxKept))
+	}
+	g.Expect(templates.kept("0")).To(BeNil())
+	g.Expect(templates.kept(types.UID(fmt.Sprint(fits)))).NotTo(BeNil())
+	templates.keep("large", make([]byte, maxKeptTemplate+1), 7)
+	g.Expect(templates.kept("large")).To(BeNil())
+	g.Expect(templates.sizeOf("large")).To(Equal(7))
+	templates.forget("large")
+	for i := range fits + 1 {
+		templates.forget(types.UID(fmt.Sprint(i)))
+	}
+	g.Expect(templates.size).To(BeZero())
+	g.Expect(templates.raw).To(BeEmpty())
+	g.Expect(templates.sizes).To(BeEmpty())
+}
+
+func TestNoMoreLargeTemplatesAreInUseThanThereIsRoomFor(t *testing.T) {
+	g, templates := NewWithT(t), newTemplates()
+	first, ok := templates.hold(maxLarge - maxKeptTemplate)
+	g.Expect(ok).To(BeTrue())
+	_, ok = templates.hold(2 * maxKeptTemplate)
+	g.Expect(ok).To(BeFalse())
+	_, ok = templates.hold(maxKeptTemplate)
+	g.Expect(ok).To(BeTrue(), "small ones have room always")
+	first()
+	first()
+	whole, ok := templates.hold(2 * maxLarge)
+	g.Expect(ok).To(BeTrue())
+	whole()
+}
+
+func TestMetadataTakeNoMoreThanTheyMay(t *testing.T) {
+	g, m := NewWithT(t), &metav1.ObjectMeta{Name: "job", Labels: map[string]string{}, Annotations: map[string]string{}}
+	for i := range 10_000 {
+		m.Labels[fmt.Sprint("label-", i)] = "value"
+		m.Finalizers = append(m.Finalizers, fmt.Sprint("some.example/", i))
+	}
+	m.Annotations["pooledjob.io/large"] = strings.Repeat("x", maxAnnotation+1)
+	data, err := json.Marshal(&v1alpha1.PooledJob{ObjectMeta: *m})
+	g.Expect(err).NotTo(HaveOccurred())
+	job, _, err := decode(data)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(job.Labels).To(BeEmpty())
+	g.Expect(job.Annotations).To(BeEmpty())
+	g.Expect(job.Finalizers).To(HaveLen(MaxFinalizers+1), "it is known that there are too many")
+	_, err = (&Reader{}).Patch(t.Context(), &job.ObjectMeta, nil)
+	g.Expect(err).To(MatchError(ErrTooManyFinalizers))
+}
