@@ -94,13 +94,29 @@ type memory struct {
 type memories struct {
 	mu    sync.Mutex
 	byKey map[types.NamespacedName]*memory
-	// gonePods is how many Pods of Jobs that are gone all have together.
-	gonePods int
+	// gone is about how many bytes the Jobs that are gone, and their Pods, take in all.
+	gone int
 }
 
-// maxGonePods is how many Pods of Jobs that are gone are remembered, of all runs together. They are
-// until the ends of their runs are written, which takes a moment but when a target does not answer.
-const maxGonePods = 10_000
+// maxGone is how much memory the Jobs that are gone take with their Pods, of all runs together, and
+// maxGoneOfRun those of one run, in bytes. They are remembered until the ends of their runs are
+// written, which takes a moment but when a target does not answer.
+const (
+	maxGone      = 24 << 20
+	maxGoneOfRun = 2 << 20
+)
+
+// goneSize is about how many bytes what is remembered of a Job that is gone takes.
+func (m *memory) goneSize() (size int) {
+	const object = 2 << 10 // beside what its encoding takes
+	if m.gone != nil {
+		size += m.gone.Size() + object
+	}
+	for _, pod := range m.gonePods {
+		size += 3*pod.Size() + object
+	}
+	return size
+}
 
 // of is a copy of the memory of a PooledJob; empty for one that was re-created
 // under the same name, or moved to another cluster.
@@ -124,12 +140,15 @@ func (m *memories) update(job *v1alpha1.PooledJob, change func(*memory)) memory 
 	}
 	key := client.ObjectKeyFromObject(job)
 	if before := m.byKey[key]; before != nil {
-		m.gonePods -= len(before.gonePods)
+		m.gone -= before.goneSize()
 	}
-	if m.gonePods+len(next.gonePods) > maxGonePods {
-		next.gonePods, next.goneCut = nil, true
+	if size := next.goneSize(); size > maxGoneOfRun || m.gone+size > maxGone {
+		next.gonePods, next.goneCut = nil, next.goneCut || len(next.gonePods) > 0
 	}
-	m.gonePods += len(next.gonePods)
+	if m.gone+next.goneSize() > maxGone {
+		next.gone = nil
+	}
+	m.gone += next.goneSize()
 	m.byKey[key] = &next
 	return next
 }
@@ -164,7 +183,7 @@ func (m *memories) forget(name types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.byKey[name]; known != nil {
-		m.gonePods -= len(known.gonePods)
+		m.gone -= known.goneSize()
 	}
 	delete(m.byKey, name)
 }

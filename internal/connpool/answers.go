@@ -40,7 +40,7 @@ const (
 	paceBurst = 64 << 20
 	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
 	// is the work with them that takes time.
-	requestCost = 64 << 10
+	requestCost = 16 << 10
 	eventCost   = 1 << 10
 )
 

@@ -34,7 +34,7 @@ func newBudget(o Options) *budget {
 			}
 			return int64(o.MaxMemory) + memoryPerRun*int64(o.Runs())
 		},
-		what: "the manager's memory for the Jobs and Pods of this connection", unit: "bytes (flag --target-max-memory-bytes)",
+		what: "the manager's memory for the Jobs and Pods of this connection", unit: "bytes (--target-max-memory-bytes, and 4 KiB for each PooledJob of the hub)",
 	}
 }
 
@@ -108,17 +108,41 @@ func collect() {
 	collecting.last = time.Now()
 }
 
-// pendingList counts what a list has brought that is still coming. It is used by one goroutine.
+// pendingList counts what a list has brought that is still coming. A reflector may still list when
+// it has been told to end.
 type pendingList struct {
 	budget *budget
+
+	mu     sync.Mutex
 	size   int64
+	closed bool
 }
 
 func (p *pendingList) add(size int) {
-	p.size += int64(size)
-	p.budget.held.Add(int64(size))
-	p.budget.pending.Add(int64(size))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.addLocked(int64(size))
+	}
+}
+
+func (p *pendingList) addLocked(size int64) {
+	p.size += size
+	p.budget.held.Add(size)
+	p.budget.pending.Add(size)
 }
 
 // clear is called when the list has come, or was given up.
-func (p *pendingList) clear() { p.add(-int(p.size)) }
+func (p *pendingList) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addLocked(-p.size)
+}
+
+// close is clear, for good.
+func (p *pendingList) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.addLocked(-p.size)
+}

@@ -68,7 +68,7 @@
 //	Jobs and Pods of a connection      MaxMemory and 4 KiB for each run, and half as much again
 //	                                   while a list comes
 //	Jobs and Pods that went            a quarter of that
-//	the Pods of one run, in a list     20,000 and 8 MiB, one of more than 1 MiB at a time (podlist.go)
+//	the Pods of one run, in a list     8 MiB, one of more than 1 MiB at a time (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (answers)
 //	news of a run with 500 objects     one a second

@@ -61,8 +61,8 @@ func (i *informers) run() {
 	other.Go(i.jobs.run)
 	i.pods.run()
 	other.Wait()
-	i.jobs.pending.clear()
-	i.pods.pending.clear()
+	i.jobs.pending.close()
+	i.pods.pending.close()
 	i.store.close()
 }
 

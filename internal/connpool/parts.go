@@ -35,5 +35,5 @@ func partsOfPod(pod *corev1.Pod) int {
 	const ends = 2 * int(unsafe.Sizeof(corev1.ContainerStateTerminated{}))
 	return int(unsafe.Sizeof(*pod)) + (len(pod.Labels)+len(pod.Annotations))*entrySize +
 		len(pod.Status.Conditions)*int(unsafe.Sizeof(corev1.PodCondition{})) +
-		containers*int(unsafe.Sizeof(corev1.Container{})) + statuses*(int(unsafe.Sizeof(corev1.ContainerStatus{}))+ends)
+		(containers+statuses)*int(unsafe.Sizeof(corev1.Container{})) + statuses*(int(unsafe.Sizeof(corev1.ContainerStatus{}))+ends)
 }

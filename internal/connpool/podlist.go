@@ -33,7 +33,7 @@ const (
 )
 
 // ErrTooManyPods is the error of a list of more Pods of a run than are read.
-var ErrTooManyPods = errors.New("a list of the Pods of a run exceeds the limit of 20,000 Pods, or of 8 MiB (16 MiB for logs) of memory")
+var ErrTooManyPods = errors.New("a list of the Pods of a run exceeds the limit of 8 MiB (16 MiB for logs) of memory; 8 MiB are some 2,500 Pods")
 
 // errLargeLists is why a list is not read now.
 var errLargeLists = errors.New("another long list of Pods of this connection is being read; this one is asked for again")

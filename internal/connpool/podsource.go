@@ -93,6 +93,7 @@ func (s *podSource) Transformer() cache.TransformFunc {
 		err := s.expect(obj)
 		if err != nil {
 			s.failed(err)
+			s.cancel() // the reflector would go on without it
 		}
 		return obj, err
 	}

@@ -45,6 +45,7 @@ type store struct {
 
 	mu      sync.RWMutex
 	size    int                       // bytes that all this takes
+	closed  bool                      // they are given back, and nothing counts any more
 	objects [kinds]map[string]*record // by namespace and name
 	runs    map[string]runRecords     // by key
 	// gone are Pods, by key, that had ended when they were deleted while their Job
@@ -218,6 +219,9 @@ func (s *store) count(k kind) int {
 
 // grow counts bytes that are held from now on, or not any more. s.mu is held.
 func (s *store) grow(size int) {
+	if s.closed {
+		return
+	}
 	s.size += size
 	s.budget.held.Add(int64(size))
 }
@@ -233,6 +237,7 @@ func (s *store) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.grow(-s.size)
+	s.closed = true
 }
 
 // known is the record of the same object in the same state that the store has, or else r: lists

@@ -35,7 +35,7 @@ func keptMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 		DeletionGracePeriodSeconds: m.DeletionGracePeriodSeconds, Finalizers: m.Finalizers,
 	}
 	for name, value := range m.Annotations {
-		if strings.HasPrefix(name, "pooledjob.io/") {
+		if name == v1alpha1.AnnotationIntent {
 			metav1.SetMetaDataAnnotation(&kept, name, value)
 		}
 	}
@@ -135,7 +135,8 @@ func TestMetadataTakeNoMoreThanTheyMay(t *testing.T) {
 		m.Labels[fmt.Sprint("label-", i)] = "value"
 		m.Finalizers = append(m.Finalizers, fmt.Sprint("some.example/", i))
 	}
-	m.Annotations["pooledjob.io/large"] = strings.Repeat("x", maxAnnotation+1)
+	m.Annotations["pooledjob.io/other"] = "of nobody"
+	m.Annotations[v1alpha1.AnnotationIntent] = strings.Repeat("x", maxAnnotation+1)
 	data, err := json.Marshal(&v1alpha1.PooledJob{ObjectMeta: *m})
 	g.Expect(err).NotTo(HaveOccurred())
 	job, _, err := decode(data)

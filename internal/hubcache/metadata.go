@@ -3,24 +3,22 @@ package hubcache
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-const (
-	// ownPrefix is that of the annotations that say something to the manager.
-	ownPrefix = "pooledjob.io/"
-	// maxAnnotation bounds one of them, in bytes: the largest is a run's intent.
-	maxAnnotation = 4 << 10
-)
+// maxAnnotation bounds an annotation that says something to the manager, in bytes: the largest is a
+// run's intent.
+const maxAnnotation = 4 << 10
 
 // MaxFinalizers is how many finalizers a PooledJob may have for its metadata to be written: a patch
 // has all of them.
-const MaxFinalizers = 256
+const MaxFinalizers = 32
 
 // metadata is what of a PooledJob's metadata says something to the manager. API servers bound the
 // annotations of an object, and neither its labels nor its owners.
@@ -63,7 +61,7 @@ func (f *finalizers) UnmarshalJSON(data []byte) error {
 
 // ErrTooManyFinalizers is why a PooledJob is not written: those that are not known here would be
 // lost.
-var ErrTooManyFinalizers = errors.New("the PooledJob has more than 256 finalizers")
+var ErrTooManyFinalizers = fmt.Errorf("the PooledJob has more than %d finalizers; take some off", MaxFinalizers)
 
 // ownAnnotations are those that say something to the manager.
 type ownAnnotations map[string]string
@@ -92,7 +90,11 @@ func (a *ownAnnotations) UnmarshalJSON(data []byte) error {
 
 // isOwn reports whether an annotation says something to the manager, or to an informer.
 func isOwn(name string) bool {
-	return strings.HasPrefix(name, ownPrefix) || name == metav1.InitialEventsAnnotationKey
+	switch name {
+	case v1alpha1.AnnotationIntent, v1alpha1.AnnotationCreator, v1alpha1.AnnotationAbandon, metav1.InitialEventsAnnotationKey:
+		return true
+	}
+	return false
 }
 
 // decodeMetadata reads the metadata of an object.
