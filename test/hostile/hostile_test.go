@@ -34,7 +34,7 @@ var shortForm = []string{
 	"a list without end", "first events without end", "an event of 16 MiB of empty containers", "Jobs that come and go",
 	"an error with 10^6 causes", "Jobs with 5,800 labels of ours",
 	"empty Pods without end at the end", "refusals of empty causes without end",
-	"60 PooledJobs of empty tolerations", "PooledJobs with selectors of a MiB",
+	"30 PooledJobs of empty tolerations to a cluster that does not exist", "PooledJobs with selectors of a MiB",
 	"100 followers of a run with 30 Pods of 250 KB annotations",
 }
 

@@ -79,7 +79,7 @@ func readings() []reading {
 		{name: "200 readers of logs without end", runs: 2, followers: 200, pods: 1, query: "follow=true", reads: true},
 		{name: "200 followers of large PooledJobs", runs: 2, followers: 200, pods: 1, query: "follow=true",
 			template: `{"spec":{"template":{"spec":{"restartPolicy":"Never","containers":[{"name":"main","image":"main"}],"tolerations":[` +
-				strings.TrimSuffix(strings.Repeat("{},", 100_000), ",") + `]}}}}`},
+				strings.TrimSuffix(strings.Repeat("{},", 20_000), ",") + `]}}}}`},
 	}
 }
 
