@@ -180,11 +180,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ExceedsLimit reports whether a limit of this package is why something was not read.
-func ExceedsLimit(err error) bool { return exceedsLimit(err) }
-
-// exceedsLimit reports whether a target's answer went past a limit.
-func exceedsLimit(err error) bool {
+// ExceedsLimit reports whether a limit is why something was not read: of a target's answer, or of the
+// memory that there is for what it holds.
+func ExceedsLimit(err error) bool {
 	var limit *prune.LimitError
 	return errors.As(err, &limit)
 }
@@ -259,7 +257,7 @@ type events struct {
 func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 	event, err := e.watch.Next()
 	if err != nil {
-		if exceedsLimit(err) {
+		if ExceedsLimit(err) {
 			e.failed(err)
 		}
 		return "", nil, err

@@ -72,7 +72,7 @@ func (e *entry) run() {
 			failures = -1
 			continue
 		}
-		if exceedsLimit(err) {
+		if ExceedsLimit(err) {
 			e.rest(about(e.pool.options.LimitPause))
 			continue
 		}
@@ -117,7 +117,7 @@ func (e *entry) runSession() error {
 			err = s.serve(ctx)
 		}
 	}
-	if exceedsLimit(err) {
+	if ExceedsLimit(err) {
 		e.exceeded.Add(1)
 	}
 	if e.ctx.Err() == nil {

@@ -59,8 +59,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// told notes that the watch has told something. Bytes alone are not that: those of an event that
-// never comes to its end tell nothing.
+// told records that an event has come. Bytes alone are no event: one may never come to its end.
 func (g *guard) told() {
 	g.heard.Store(time.Now().UnixNano())
 	g.silence.Reset(g.renewal)

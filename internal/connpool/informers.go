@@ -41,7 +41,7 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	i.failed = func(err error) {
 		v.session.unauthorized(err)
 		i.trouble.Store(&err)
-		if isForbidden(err) || exceedsLimit(err) {
+		if isForbidden(err) || ExceedsLimit(err) {
 			denied(err)
 		}
 	}
@@ -175,7 +175,7 @@ var _ cache.TransformingStore = &informer{}
 func (i *informer) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
 		r, err := i.gather(obj)
-		if exceedsLimit(err) {
+		if ExceedsLimit(err) {
 			i.pair.failed(err)
 		}
 		return r, err

@@ -125,7 +125,7 @@ func (c *streamLine) watchPods(ctx context.Context, s *Streams, which podWatchKe
 	}
 }
 
-// logPodSchema is what of a Pod tells whether there is a log.
+// logPodSchema has the fields of a Pod that show which of its containers have a log.
 var logPodSchema = prune.NewSchema(&corev1.Pod{}, "Pod", podBounds, prune.Fields{
 	"metadata": prune.Message(prune.Fields{
 		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(maxUID + 1),

@@ -277,7 +277,7 @@ func (s *session) cut() {
 // once if that was 401. A 401 alone does not end it: a webhook of the target may deny an object
 // with that code.
 func (s *session) doubted(err error) {
-	if exceedsLimit(err) {
+	if ExceedsLimit(err) {
 		s.cancel(err)
 	}
 	if !apierrors.IsUnauthorized(err) {

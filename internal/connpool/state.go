@@ -171,7 +171,7 @@ func stateAfter(err error) State {
 		return Rejected
 	case isForbidden(err):
 		return Forbidden
-	case exceedsLimit(err):
+	case ExceedsLimit(err):
 		return LimitExceeded
 	default:
 		return Unreachable

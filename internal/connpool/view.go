@@ -63,7 +63,7 @@ func (v *view) run() {
 func (v *view) refuse(why error, failures int, result func(State, error, *informers)) time.Duration {
 	options := v.session.options
 	switch {
-	case exceedsLimit(why):
+	case ExceedsLimit(why):
 		v.session.entry.exceeded.Add(1)
 		result(LimitExceeded, why, nil)
 		return about(options.LimitPause)
