@@ -163,9 +163,9 @@ func attackBy(ctx context.Context, a *attack) *v1alpha1.ClusterConnection {
 	return connection
 }
 
-// settle gives the manager some time to give back what the attack before took. What it keeps counts
-// for the next attack.
-func settle(ctx context.Context) {
+// settle gives the manager some time to give back what the attack before took, and watches its memory
+// from then on. What it keeps counts for the next attack.
+func settle(ctx context.Context) *peak {
 	GinkgoHelper()
 	for range 20 {
 		_, err := manager.Profile(ctx, "heap?gc=1")
@@ -173,10 +173,11 @@ func settle(ctx context.Context) {
 		now, err := resident(manager.PID())
 		Expect(err).NotTo(HaveOccurred())
 		if now>>20 <= baseline+8 {
-			return
+			break
 		}
 		<-time.After(time.Second)
 	}
+	return watchPeak(manager.PID())
 }
 
 // survives checks that the manager lives, and has not taken too much.
@@ -195,8 +196,7 @@ var _ = Describe("A target that attacks", func() {
 			continue
 		}
 		It("with "+a.name+" harms nobody else", func(ctx context.Context) {
-			settle(ctx)
-			most := watchPeak(manager.PID())
+			most := settle(ctx)
 			connection := attackBy(ctx, &a)
 			Eventually(func(g Gomega) {
 				g.Expect(hub.Get(ctx, client.ObjectKeyFromObject(connection), connection)).To(Succeed())

@@ -35,8 +35,7 @@ var _ = Describe("A target that attacks by what it says of runs", func() {
 			continue
 		}
 		It("with "+a.name+" harms nobody else", func(ctx context.Context) {
-			settle(ctx)
-			most := watchPeak(manager.PID())
+			most := settle(ctx)
 			connection := attackBy(ctx, &a)
 			names := place(ctx, connection.Name, 10, smallTemplate)
 			workFor(ctx, hold)
@@ -136,8 +135,7 @@ var _ = Describe("Readers of logs who attack", func() {
 			continue
 		}
 		It("by "+r.name+" harm nobody else", func(ctx context.Context) {
-			settle(ctx)
-			most, ofLogs := watchPeak(manager.PID()), watchPeak(logs.PID())
+			most, ofLogs := settle(ctx), watchPeak(logs.PID())
 			attack := attack{begin: func(t *target) {
 				runs := takeRuns(t, running)
 				runs.showPods(t, r.pods, r.annotation)

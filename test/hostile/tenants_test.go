@@ -187,8 +187,7 @@ var _ = Describe("A tenant that attacks", func() {
 			continue
 		}
 		It("with "+t.name+" harms nobody else", func(ctx context.Context) {
-			settle(ctx)
-			most := watchPeak(manager.PID())
+			most := settle(ctx)
 			names := t.write(ctx)
 			if t.keep != nil {
 				t.keep(ctx, names)
