@@ -255,7 +255,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return false, 0, nil // it was about to end, and may have
 	case !gone.DeletionTimestamp.IsZero():
 		return true, 0, nil
-	case !r.memory.goneWatched || r.memory.goneCut || since >= informerGrace:
+	case !r.memory.goneWatched || r.memory.goneCut || r.memory.goneForgotten || since >= informerGrace:
 		return false, 0, nil
 	case since < podsPause:
 		return false, podsPause - since, nil

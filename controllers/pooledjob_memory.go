@@ -72,6 +72,9 @@ type memory struct {
 	goneWatched bool
 	// goneCut tells that gonePods are not all: there was no room for them.
 	goneCut bool
+	// goneForgotten tells that the view does not remember that Job any more, and so nothing of Pods
+	// that have ended since.
+	goneForgotten bool
 	// deletionSeen is the Job that was seen to be deleted before it had ended.
 	deletionSeen types.UID
 	// ttlAskedAt is when the target was last asked to keep the finished Job, ttlKept tells that

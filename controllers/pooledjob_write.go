@@ -116,7 +116,7 @@ func (r *run) forgetGone() {
 		r.lease.ForgetJob(r.intent.Namespace)
 	}
 	r.remember(func(m *memory) {
-		m.gone, m.gonePods, m.goneCut, m.warnings, m.standstill = nil, nil, false, nil, standstill{}
+		m.gone, m.gonePods, m.goneCut, m.goneForgotten, m.warnings, m.standstill = nil, nil, false, false, nil, standstill{}
 	})
 }
 

@@ -22,6 +22,8 @@ type budget struct {
 	unit string // of most
 	// held is what they take; of it pending is what lists have brought that are still coming.
 	held, pending atomic.Int64
+	// goneJobs and gonePods are what those take that went, also of held.
+	goneJobs, gonePods atomic.Int64
 }
 
 // newBudget is that of a connection, for all its views together.

@@ -3,7 +3,6 @@ package connpool
 import (
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -37,14 +36,15 @@ type goneJob struct {
 }
 
 // goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
-func (s *store) goneJob(key, namespace, name string) (job *batchv1.Job, watched bool, at time.Time) {
+func (s *store) goneJob(key, namespace, name string) *GoneJob {
 	s.mu.RLock()
 	gone := s.goneJobs[key]
+	_, cut := s.cut[key]
 	s.mu.RUnlock()
 	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
-		return nil, false, time.Time{}
+		return nil
 	}
-	return s.readJob(gone.record), gone.watched, gone.at
+	return &GoneJob{Job: s.readJob(gone.record), At: gone.at, Watched: gone.watched, PodsMissing: cut}
 }
 
 // forget drops what is remembered of a run's Job that went, and of its Pods.
@@ -64,7 +64,7 @@ func (s *store) forgetLocked(key string) {
 // forgetGoneJob drops what is remembered of a run's Job, and not of its Pods. s.mu is held.
 func (s *store) forgetGoneJob(key string) {
 	if gone, ok := s.goneJobs[key]; ok {
-		s.growGone(-gone.record.size())
+		s.growGone(&s.budget.goneJobs, -gone.record.size())
 		delete(s.goneJobs, key)
 	}
 }
@@ -72,9 +72,10 @@ func (s *store) forgetGoneJob(key string) {
 // forgetPods drops what is remembered of a run's Pods. s.mu is held.
 func (s *store) forgetPods(key string) {
 	for _, r := range s.gone[key] {
-		s.growGone(-r.size())
+		s.growGone(&s.budget.gonePods, -r.size())
 	}
 	delete(s.gone, key)
+	delete(s.cut, key)
 }
 
 // rememberJob keeps the last that is known of a Job that goes. s.mu is held.
@@ -85,17 +86,20 @@ func (s *store) rememberJob(r *record, watched bool) {
 	s.makeRoom()
 	delete(s.early, r.key)
 	s.forgetGoneJob(r.key)
-	s.growGone(r.size())
+	s.growGone(&s.budget.goneJobs, r.size())
 	s.goneJobs[r.key] = goneJob{record: r, at: time.Now(), watched: watched}
 }
 
-// goneShare is the part of what the objects may take that those may take that went.
-const goneShare = 4
+// goneShare is the part of what the objects of a connection may take that the Jobs may take that
+// went, and that the Pods may.
+const goneShare = 8
 
-func (s *store) mostGone() int { return int(s.budget.most() / goneShare) }
+func (s *store) mostGone() int64 { return s.budget.most() / goneShare }
 
 // hasRoom reports whether another Job that went can be remembered. s.mu is held.
-func (s *store) hasRoom() bool { return len(s.goneJobs) < maxGoneJobs && s.goneSize < s.mostGone() }
+func (s *store) hasRoom() bool {
+	return len(s.goneJobs) < maxGoneJobs && s.budget.goneJobs.Load() < s.mostGone()
+}
 
 // makeRoom forgets the Jobs that are too old and, if none is, the oldest ones. s.mu is held.
 func (s *store) makeRoom() {
@@ -149,19 +153,14 @@ func (s *store) rememberPod(r *record) {
 			alike++
 		}
 	}
-	if alike >= maxGonePods {
+	if alike >= maxGonePods || s.budget.gonePods.Load() >= s.mostGone() {
+		s.cut[r.key] = struct{}{}
 		return
 	}
 	if r.pod.ended && alike >= maxWholePods {
 		r = s.withoutWords(r)
 	}
-	if s.goneSize >= s.mostGone() {
-		s.makeRoom()
-		if s.goneSize >= s.mostGone() {
-			return // these are all Pods of Jobs that are there
-		}
-	}
-	s.growGone(r.size())
+	s.growGone(&s.budget.gonePods, r.size())
 	s.gone[r.key] = append(s.gone[r.key], r)
 }
 

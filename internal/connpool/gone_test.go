@@ -21,25 +21,22 @@ func TestAJobThatWentIsRememberedAsItWas(t *testing.T) {
 	ended.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.jobs.Delete(ended)).To(Succeed()) // the last word of a watch is the newest
-	job, watched, _ := r.store.goneJob("a", "ns", "job")
-	r.Expect(job.Status.Conditions).To(HaveLen(1))
-	r.Expect(watched).To(BeTrue())
+	gone := r.store.goneJob("a", "ns", "job")
+	r.Expect(gone.Status.Conditions).To(HaveLen(1))
+	r.Expect(gone.Watched).To(BeTrue())
 	for _, other := range [][3]string{{"b", "ns", "job"}, {"a", "other", "job"}, {"a", "ns", "other"}} {
-		job, _, _ = r.store.goneJob(other[0], other[1], other[2])
-		r.Expect(job).To(BeNil())
+		r.Expect(r.store.goneJob(other[0], other[1], other[2])).To(BeNil())
 	}
 
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
-	job, _, _ = r.store.goneJob("a", "ns", "job")
-	r.Expect(job).To(BeNil(), "it is there again")
+	r.Expect(r.store.goneJob("a", "ns", "job")).To(BeNil(), "it is there again")
 
 	r.Expect(r.jobs.Replace(nil, "7")).To(Succeed())
-	job, watched, _ = r.store.goneJob("a", "ns", "job")
-	r.Expect(job).NotTo(BeNil())
-	r.Expect(watched).To(BeFalse(), "a list does not say how the Job was when it went")
+	gone = r.store.goneJob("a", "ns", "job")
+	r.Expect(gone).NotTo(BeNil())
+	r.Expect(gone.Watched).To(BeFalse(), "a list does not say how the Job was when it went")
 	r.store.forget("a")
-	job, _, _ = r.store.goneJob("a", "ns", "job")
-	r.Expect(job).To(BeNil())
+	r.Expect(r.store.goneJob("a", "ns", "job")).To(BeNil())
 }
 
 func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
@@ -53,17 +50,38 @@ func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
 	}
 	r.Expect(r.store.goneJobs).To(HaveLen(maxGoneJobs))
 	r.Expect(r.store.gone).To(HaveLen(maxGoneJobs), "the Pods go with their Jobs")
-	first, _, _ := r.store.goneJob("0", "ns", "0")
-	r.Expect(first).To(BeNil(), "the oldest goes first")
+	r.Expect(r.store.goneJob("0", "ns", "0")).To(BeNil(), "the oldest goes first")
 
 	for key, gone := range r.store.goneJobs {
 		gone.at = gone.at.Add(-maxGoneAge - time.Second)
 		r.store.goneJobs[key] = gone
 	}
-	old, _, _ := r.store.goneJob("99", "ns", "99")
-	r.Expect(old).To(BeNil(), "it is too old")
+	r.Expect(r.store.goneJob("99", "ns", "99")).To(BeNil(), "it is too old")
 	r.Expect(r.jobs.Delete(jobOf("new", "new"))).To(Succeed())
 	r.Expect(r.store.goneJobs).To(HaveLen(1))
+}
+
+func TestItIsKnownThatPodsThatWentAreMissing(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	words := strings.Repeat("w", 4<<10)
+	for run := 0; r.store.budget.gonePods.Load() < r.store.mostGone(); run++ {
+		key := fmt.Sprint(run)
+		r.Expect(r.jobs.Add(jobOf(key, key))).To(Succeed())
+		for n := range maxWholePods {
+			pod := podOf(key, fmt.Sprint(key, "-", n), corev1.PodFailed)
+			pod.Status.Message = words
+			r.Expect(r.pods.Delete(pod)).To(Succeed())
+		}
+	}
+	r.Expect(r.jobs.Delete(jobOf("0", "0"))).To(Succeed())
+	r.Expect(r.store.goneJob("0", "ns", "0").PodsMissing).To(BeFalse())
+	r.Expect(r.jobs.Add(jobOf("late", "late"))).To(Succeed())
+	r.Expect(r.pods.Delete(podOf("late", "late", corev1.PodFailed))).To(Succeed())
+	r.Expect(r.jobs.Delete(jobOf("late", "late"))).To(Succeed())
+	r.Expect(r.store.goneJob("late", "ns", "late").PodsMissing).To(BeTrue())
+	r.store.close()
+	r.Expect(r.store.budget.held.Load() + r.store.budget.gonePods.Load() + r.store.budget.goneJobs.Load()).To(BeZero())
 }
 
 // podStep is a state of a Pod of a Job.

@@ -110,6 +110,8 @@ type GoneJob struct {
 	// between the state that it has here and its going; else it was missing from a list.
 	// (An object that lost the labels of the selector goes by the same event.)
 	Watched bool
+	// PodsMissing tells that more Pods of it had ended than EndedPods has.
+	PodsMissing bool
 }
 
 // GoneJob is what is remembered of the run's Job of that name that went; nil when that is
@@ -120,11 +122,7 @@ func (l *Lease) GoneJob(namespace, name string) *GoneJob {
 	if err != nil {
 		return nil
 	}
-	job, watched, at := view.store.goneJob(l.key, namespace, name)
-	if job == nil {
-		return nil
-	}
-	return &GoneJob{Job: job, At: at, Watched: watched}
+	return view.store.goneJob(l.key, namespace, name)
 }
 
 // ForgetJob drops what is remembered of the run's Job that went from a namespace.

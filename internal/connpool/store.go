@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -56,8 +57,8 @@ type store struct {
 	// early are the keys in gone whose Job was not seen yet, and since when: the two watches
 	// have no common order, so a Pod may come and go before its Job is told of.
 	early map[string]time.Time
-	// goneSize is how many bytes of size gone and goneJobs take.
-	goneSize int
+	// cut are the keys of which not all Pods are in gone that had ended.
+	cut map[string]struct{}
 	// goneJobs are Jobs, by key, as they were when they went, until they are forgotten:
 	// what deletes finished Jobs may be faster than those who ask how they ended.
 	goneJobs map[string]goneJob
@@ -98,7 +99,7 @@ func (r *record) DeepCopyObject() runtime.Object { return r }
 func newStore(o Options, b *budget) *store {
 	s := &store{
 		labels: newLabelling(o), budget: b, runs: map[string]runRecords{},
-		gone: map[string][]*record{}, early: map[string]time.Time{}, goneJobs: map[string]goneJob{},
+		gone: map[string][]*record{}, early: map[string]time.Time{}, cut: map[string]struct{}{}, goneJobs: map[string]goneJob{},
 	}
 	for k := range s.objects {
 		s.objects[k] = map[string]*record{}
@@ -226,9 +227,11 @@ func (s *store) grow(size int) {
 	s.budget.held.Add(int64(size))
 }
 
-// growGone counts those of what went. s.mu is held.
-func (s *store) growGone(size int) {
-	s.goneSize += size
+// growGone counts those of what went, in its share. s.mu is held.
+func (s *store) growGone(share *atomic.Int64, size int) {
+	if !s.closed {
+		share.Add(int64(size))
+	}
 	s.grow(size)
 }
 
@@ -236,6 +239,12 @@ func (s *store) growGone(size int) {
 func (s *store) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for key := range s.goneJobs {
+		s.forgetGoneJob(key)
+	}
+	for key := range s.gone {
+		s.forgetPods(key)
+	}
 	s.grow(-s.size)
 	s.closed = true
 }
