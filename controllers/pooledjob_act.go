@@ -251,6 +251,10 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		tooMany := errors.Is(err, connpool.ErrTooManyPods) // then the result is what the view knows
+		if errors.Is(err, connpool.ErrListBusy) {
+			r.lookAgain = listPause
+			return nil
+		}
 		if err != nil && !tooMany {
 			return &targetError{doing: "reading the Pods of the ended Job", err: err}
 		}

@@ -276,7 +276,7 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
 		request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 			VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
-		pods, err := readPods(ctx, request, l.session.schemas[kindPod], &podList{large: &l.session.entry.largeList})
+		pods, err := readPods(ctx, request, l.session.schemas[kindPod], &podList{turn: &l.session.entry.largeTurn})
 		pods = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return checkUID(pod.UID) != nil })
 		for _, pod := range pods {
 			tidyPod(pod)

@@ -1,7 +1,6 @@
 package connpool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +26,8 @@ const (
 	maxLogListSize = 16 << 20
 	// maxSmallList is how much memory a list takes that may always be read, in bytes. Of the
 	// larger ones one is read at a time in the whole process, and one of each connection waits for
-	// its turn. Each takes largeListTime at most: a target that is slow must not hold up others.
+	// its turn. Each takes largeListTime at most, and a connection whose list took longer has no
+	// turn for Options.LimitPause: a target that is slow must not hold up others.
 	maxSmallList  = 1 << 20
 	largeListTime = 10 * time.Second
 )
@@ -35,8 +35,9 @@ const (
 // ErrTooManyPods is the error of a list of more Pods of a run than are read.
 var ErrTooManyPods = errors.New("a list of the Pods of a run exceeds the limit of 8 MiB (16 MiB for logs) of memory; 8 MiB are some 2,500 Pods")
 
-// errLargeLists is why a list is not read now.
-var errLargeLists = errors.New("another long list of Pods of this connection is being read; this one is asked for again")
+// ErrListBusy is the error of a long list of Pods while others are being read. It is to be asked for
+// again, after a second or so.
+var ErrListBusy = errors.New("other long lists of Pods are being read")
 
 // errSlowLarge is why a large list is given up.
 var errSlowLarge = fmt.Errorf("a long list of Pods took longer than %v", largeListTime)
@@ -44,15 +45,22 @@ var errSlowLarge = fmt.Errorf("a long list of Pods took longer than %v", largeLi
 // largeLists has one place, for the large list that is being read.
 var largeLists = semaphore.NewWeighted(1)
 
+// largeTurn says whether a connection may read a large list.
+type largeTurn struct {
+	pause     time.Duration // without a turn
+	taken     atomic.Bool   // one is being read, or waits
+	lostUntil atomic.Int64  // Unix nanoseconds
+}
+
 // podList is a list of the Pods of one run while it is read.
 type podList struct {
 	pods    []*corev1.Pod
 	size    int
 	ctx     context.Context // of the request
 	cancel  context.CancelCauseFunc
-	owned   budgets      // which the Pods count in, or
-	large   *atomic.Bool // whether a large list of the connection is being read, or waits
-	release func()       // nil while it is small
+	owned   budgets    // which the Pods count in, or
+	turn    *largeTurn // of the connection, for large lists
+	release func()     // nil while it is small
 }
 
 // readPods reads all Pods that a request asks for.
@@ -63,7 +71,10 @@ func readPods(ctx context.Context, request *rest.Request, schema *prune.Schema, 
 	defer list.done()
 	_, err := readList(ctx, request, schema, list.add)
 	if err != nil {
-		return nil, cmp.Or(context.Cause(ctx), err)
+		if context.Cause(ctx) == errSlowLarge { //nolint:errorlint // it is set as it is
+			err = errSlowLarge
+		}
+		return nil, err
 	}
 	return list.pods, nil
 }
@@ -91,18 +102,24 @@ func (l *podList) takeRoom(pod *corev1.Pod, size int) error {
 	if l.release != nil || l.size <= maxSmallList {
 		return nil
 	}
-	if !l.large.CompareAndSwap(false, true) {
-		return errLargeLists
+	if time.Now().UnixNano() < l.turn.lostUntil.Load() {
+		return errSlowLarge
 	}
-	if err := largeLists.Acquire(l.ctx, 1); err != nil {
-		l.large.Store(false)
-		return fmt.Errorf("waiting for other long lists of Pods: %w", err)
+	if !l.turn.taken.CompareAndSwap(false, true) {
+		return ErrListBusy
 	}
-	late := time.AfterFunc(largeListTime, func() { l.cancel(errSlowLarge) })
+	if largeLists.Acquire(l.ctx, 1) != nil {
+		l.turn.taken.Store(false)
+		return ErrListBusy
+	}
+	late := time.AfterFunc(largeListTime, func() {
+		l.turn.lostUntil.Store(time.Now().Add(l.turn.pause).UnixNano())
+		l.cancel(errSlowLarge)
+	})
 	l.release = func() {
 		late.Stop()
 		largeLists.Release(1)
-		l.large.Store(false)
+		l.turn.taken.Store(false)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package connpool
 import (
 	"errors"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,18 +15,18 @@ import (
 
 func kept(size int) prune.Kept { return prune.Kept{Size: size} }
 
-func newPodList(t *testing.T, large *atomic.Bool) *podList {
-	return &podList{ctx: t.Context(), cancel: func(error) {}, large: large}
+func newPodList(t *testing.T, turn *largeTurn) *podList {
+	return &podList{ctx: t.Context(), cancel: func(error) {}, turn: turn}
 }
 
 func TestAListOfPodsEndsAtItsLimits(t *testing.T) {
 	g := NewWithT(t)
-	many := newPodList(t, &atomic.Bool{})
+	many := newPodList(t, &largeTurn{pause: time.Minute})
 	for range maxListed {
 		g.Expect(many.add(kept(1))).To(Succeed())
 	}
 	g.Expect(many.add(kept(1))).To(MatchError(ErrTooManyPods))
-	large := newPodList(t, &atomic.Bool{})
+	large := newPodList(t, &largeTurn{pause: time.Minute})
 	defer large.done()
 	g.Expect(large.add(kept(maxListedSize))).To(Succeed())
 	g.Expect(large.add(kept(1))).To(MatchError(ErrTooManyPods))
@@ -35,12 +34,12 @@ func TestAListOfPodsEndsAtItsLimits(t *testing.T) {
 
 func TestOneLargeListIsReadAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a, b := NewWithT(t), &atomic.Bool{}, &atomic.Bool{}
+		g, a, b := NewWithT(t), &largeTurn{pause: time.Minute}, &largeTurn{pause: time.Minute}
 		first, second, other := newPodList(t, a), newPodList(t, a), newPodList(t, b)
 		g.Expect(first.add(kept(maxSmallList + 1))).To(Succeed())
 		g.Expect(first.add(kept(1))).To(Succeed())
 		g.Expect(second.add(kept(maxSmallList))).To(Succeed(), "small ones are read always")
-		g.Expect(second.add(kept(1))).To(MatchError(errLargeLists), "of the same connection")
+		g.Expect(second.add(kept(1))).To(MatchError(ErrListBusy), "of the same connection")
 		waited := make(chan error, 1)
 		go func() { waited <- other.add(kept(maxSmallList + 1)) }()
 		synctest.Wait()
@@ -57,13 +56,18 @@ func TestOneLargeListIsReadAtATime(t *testing.T) {
 func TestALargeListIsGivenUpAfterAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cause error
-		list := newPodList(t, &atomic.Bool{})
+		list := newPodList(t, &largeTurn{pause: time.Minute})
 		list.cancel = func(err error) { cause = err }
-		defer list.done()
 		NewWithT(t).Expect(list.add(kept(maxSmallList + 1))).To(Succeed())
 		<-time.After(largeListTime)
 		synctest.Wait()
 		NewWithT(t).Expect(cause).To(MatchError(errSlowLarge))
+		list.done()
+		again := newPodList(t, list.turn)
+		NewWithT(t).Expect(again.add(kept(maxSmallList+1))).To(MatchError(errSlowLarge), "its connection has lost its turn")
+		<-time.After(list.turn.pause)
+		NewWithT(t).Expect(again.add(kept(1))).To(Succeed())
+		again.done()
 	})
 }
 

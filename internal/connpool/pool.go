@@ -196,7 +196,8 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 	if e == nil {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
-			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{}, budget: newBudget(p.options),
+			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
+			largeTurn: largeTurn{pause: p.options.LimitPause}, budget: newBudget(p.options),
 		}
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
