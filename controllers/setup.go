@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,7 +30,7 @@ type Options struct {
 	HubID string
 	// Workers is how many PooledJobs are reconciled at once, at least 1.
 	Workers int
-	// Pool are the pool's settings; what news it brings, of what, and of how many runs, is set
+	// Pool are the pool's settings; what news it brings, and of what, is set
 	// by Setup.
 	Pool connpool.Options
 	// PooledJobs is the source of the manager's cache, as given to CacheOptions.
@@ -60,9 +59,6 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	options.Pool.KeyLabel = v1alpha1.LabelUID
 	options.Pool.OnState = wakeups.connectionChanged
 	options.Pool.OnChange = wakeups.remoteChanged
-	if options.Pool.Runs, err = countRuns(ctx, mgr); err != nil {
-		return nil, err
-	}
 	pool := connpool.New(ctx, options.Pool)
 	figures := newMetrics(options.PooledJobs)
 	if options.Metrics != nil {
@@ -88,23 +84,6 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 		return nil, fmt.Errorf("PooledJob reconciler: %w", err)
 	}
 	return pool.Wait, nil
-}
-
-// countRuns returns what reports how many PooledJobs there are.
-func countRuns(ctx context.Context, mgr ctrl.Manager) (func() int, error) {
-	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
-	if err != nil {
-		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
-	}
-	var count atomic.Int64
-	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { count.Add(1) },
-		DeleteFunc: func(any) { count.Add(-1) },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
-	}
-	return func() int { return int(count.Load()) }, nil
 }
 
 // CacheOptions make a manager keep no more of the hub than the reconcilers need:

@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -15,29 +16,88 @@ import (
 // a Job with five Pods that have ended.
 const memoryPerRun = 4 << 10
 
+// allShare is how many times as much as one connection all connections together may hold beside
+// what their runs account for.
+const allShare = 4
+
 // budget is what some objects may take in memory together.
 type budget struct {
-	most func() int64
-	what string // the objects are for
-	unit string // of most
+	most int64 // beside what the runs account for
+	runs atomic.Int64
+	what string  // the objects are for
+	unit string  // of most
+	all  *budget // of which it is a part; nil if it is of none
 	// held is what they take; of it pending is what lists have brought that are still coming.
 	held, pending atomic.Int64
 	// goneJobs and gonePods are what those take that went, also of held.
 	goneJobs, gonePods atomic.Int64
 }
 
-// newBudget is that of a connection, for all its views together.
-func newBudget(o Options) *budget {
-	o = o.WithDefaults()
+// newPoolBudget is that of all connections of a pool.
+func newPoolBudget(o Options) *budget {
 	return &budget{
-		most: func() int64 {
-			if o.Runs == nil {
-				return int64(o.MaxMemory)
-			}
-			return int64(o.MaxMemory) + memoryPerRun*int64(o.Runs())
-		},
-		what: "the manager's memory for the Jobs and Pods of this connection", unit: "bytes (--target-max-memory-bytes, and 4 KiB for each PooledJob of the hub)",
+		most: allShare * int64(o.WithDefaults().MaxMemory),
+		what: "the manager's memory for the Jobs and Pods of all connections, of which this one has more than its PooledJobs account for,",
+		unit: fmt.Sprintf("bytes (%d times --target-max-memory-bytes, and 4 KiB for each PooledJob)", allShare),
 	}
+}
+
+// newBudget is that of a connection, for all its views together.
+func newBudget(o Options, all *budget) *budget {
+	return &budget{
+		most: int64(o.WithDefaults().MaxMemory), all: all,
+		what: "the manager's memory for the Jobs and Pods of this connection",
+		unit: "bytes (--target-max-memory-bytes, and 4 KiB for each PooledJob of the connection)",
+	}
+}
+
+// setRuns notes how many runs there are.
+func (b *budget) setRuns(runs int64) {
+	grown := runs - b.runs.Swap(runs)
+	if b.all != nil {
+		b.all.runs.Add(grown)
+	}
+}
+
+// limit is the most that may be held.
+func (b *budget) limit() int64 { return b.most + memoryPerRun*b.runs.Load() }
+
+// add counts bytes that are held from now on, or not any more.
+func (b *budget) add(size int64) {
+	b.held.Add(size)
+	if b.all != nil {
+		b.all.held.Add(size)
+	}
+}
+
+// addPending counts bytes of a list that is still coming.
+func (b *budget) addPending(size int64) {
+	b.add(size)
+	b.pending.Add(size)
+	if b.all != nil {
+		b.all.pending.Add(size)
+	}
+}
+
+// check is the error of a budget that is exceeded, or that has a part in another being exceeded.
+func (b *budget) check() error {
+	if err := b.checkOwn(); err != nil || b.all == nil {
+		return err
+	}
+	if b.held.Load() <= memoryPerRun*b.runs.Load()+minMemory {
+		return nil
+	}
+	return b.all.checkOwn()
+}
+
+// checkOwn is the error of a budget that is exceeded. Lists that bring everything anew may take
+// half as much again until they are there.
+func (b *budget) checkOwn() error {
+	held, limit := b.held.Load(), b.limit()
+	if held-b.pending.Load() <= limit && held <= limit+limit/2 {
+		return nil
+	}
+	return &prune.LimitError{What: b.what, Limit: limit, Unit: b.unit}
 }
 
 const (
@@ -50,19 +110,9 @@ const (
 // newStreamBudget is one for the Pods of those who read logs.
 func newStreamBudget(most int64) *budget {
 	return &budget{
-		most: func() int64 { return most },
+		most: most,
 		what: "the memory for the Pods of runs whose logs are read", unit: "bytes",
 	}
-}
-
-// check is the error of a budget that is exceeded. Lists that bring everything anew may take
-// half as much again until they are there.
-func (b *budget) check() error {
-	held, most := b.held.Load(), b.most()
-	if held-b.pending.Load() <= most && held <= most+most/2 {
-		return nil
-	}
-	return &prune.LimitError{What: b.what, Limit: most, Unit: b.unit}
 }
 
 // budgets are those that an object counts in, all of them.
@@ -72,8 +122,8 @@ type budgets []*budget
 // error is that of the first budget that is exceeded.
 func (all budgets) take(pod *corev1.Pod, size int) error {
 	for _, b := range all {
-		b.held.Add(int64(size))
-		runtime.AddCleanup(pod, func(size int64) { b.held.Add(-size) }, int64(size))
+		b.add(int64(size))
+		runtime.AddCleanup(pod, func(size int64) { b.add(-size) }, int64(size))
 	}
 	for _, b := range all {
 		if b.check() != nil {
@@ -130,8 +180,7 @@ func (p *pendingList) add(size int) {
 
 func (p *pendingList) addLocked(size int64) {
 	p.size += size
-	p.budget.held.Add(size)
-	p.budget.pending.Add(size)
+	p.budget.addPending(size)
 }
 
 // clear is called when the list has come, or was given up.

@@ -67,6 +67,8 @@ type Config struct {
 	// MaxInFlight and QPS replace the numbers of Options, if not 0. Connections
 	// that share one identity share the smallest of theirs.
 	MaxInFlight, QPS int
+	// Runs is about how many runs use the connection.
+	Runs int
 }
 
 // scopes are the namespaces to watch, each of which has a view of its own.
@@ -148,11 +150,10 @@ type Options struct {
 	// again. Default 60 s.
 	ReviewInterval time.Duration
 	// MaxMemory bounds what is held of the Jobs and Pods of a connection, in bytes, beside 4 KiB
-	// for each run that there is. A Job with its Pod counts about 800 bytes. Default 16 MiB: some
-	// 20,000 of those behind which no run is.
+	// for each of Config.Runs. A Job with its Pod counts about 800 bytes. Default 16 MiB: some
+	// 20,000 Jobs of which no run is known. All connections together may hold four times as much;
+	// beyond that those are refused that have more than their runs account for.
 	MaxMemory int
-	// Runs is how many runs there are, on all targets together; nil is none. It must not block.
-	Runs func() int
 	// LimitPause is the time, jittered by a tenth, after which a target is tried again whose
 	// answers were larger than can be taken. Default 5 min: it costs as much each time.
 	LimitPause time.Duration

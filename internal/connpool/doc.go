@@ -65,9 +65,9 @@
 //	answers that nobody reads          512 KiB each, 2 MiB of one TCP connection (HTTP/2)
 //	answers that are taken whole       64 KiB (answers)
 //	an object, also in lists, watches  what its schema keeps (keep.go), counted as it is decoded
-//	Jobs and Pods of a connection      MaxMemory and 4 KiB for each run, and half as much again
-//	                                   while a list comes
-//	Jobs and Pods that went            a quarter of that
+//	Jobs and Pods of a connection      MaxMemory and 4 KiB for each of its runs, and half as much
+//	                                   again while a list comes; of all four times that (budget.go)
+//	Jobs and Pods that went            an eighth of that each
 //	the Pods of one run, in a list     8 MiB, one of more than 1 MiB at a time (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (answers)

@@ -173,11 +173,13 @@ func (e *entry) probed(took time.Duration) {
 // it may ask, and whether it is needed at all. Pool.mu is held.
 func (e *entry) apply() {
 	o := e.pool.options
-	limit, qps := 0, 0
+	limit, qps, runs := 0, 0, 0
 	for h := range e.holds {
+		runs += h.config.Runs
 		limit = smallest(limit, h.config.MaxInFlight)
 		qps = smallest(qps, h.config.QPS)
 	}
+	e.budget.setRuns(int64(runs))
 	room := max(streams-reserve-2*len(e.scopes()), leastInFlight)
 	e.gate.set(min(cmp.Or(limit, o.MaxInFlight), room), cmp.Or(qps, o.QPS))
 	switch needed := e.needed(); {

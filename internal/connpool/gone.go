@@ -94,7 +94,7 @@ func (s *store) rememberJob(r *record, watched bool) {
 // went, and that the Pods may.
 const goneShare = 8
 
-func (s *store) mostGone() int64 { return s.budget.most() / goneShare }
+func (s *store) mostGone() int64 { return s.budget.limit() / goneShare }
 
 // hasRoom reports whether another Job that went can be remembered. s.mu is held.
 func (s *store) hasRoom() bool {

@@ -112,7 +112,7 @@ func (m *member) figures(now time.Time) memberFigures {
 	f.add(figureInFlight, float64(e.gate.inFlight))
 	f.add(figureQueued, float64(len(e.gate.queue)))
 	f.add(figureMemory, float64(e.budget.held.Load()))
-	f.add(figureMost, float64(e.budget.most()))
+	f.add(figureMost, float64(e.budget.limit()))
 	f.add(figureExceeded, float64(e.exceeded.Load()))
 	for cause, times := range m.allReconnects() {
 		f.add(figureReconnects, float64(times), cause)

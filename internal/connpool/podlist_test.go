@@ -1,7 +1,6 @@
 package connpool
 
 import (
-	"errors"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -114,11 +113,31 @@ func TestARunWithManyObjectsIsToldOfOnceInAWhile(t *testing.T) {
 }
 
 func TestABudgetGrowsWithTheRuns(t *testing.T) {
-	g, runs := NewWithT(t), 0
-	b := newBudget(Options{MaxMemory: minMemory, Runs: func() int { return runs }})
-	b.held.Store(minMemory + 2*memoryPerRun)
-	var limit *prune.LimitError
-	g.Expect(errors.As(b.check(), &limit)).To(BeTrue())
-	runs = 2
+	g := NewWithT(t)
+	all := newPoolBudget(Options{MaxMemory: minMemory})
+	b := newBudget(Options{MaxMemory: minMemory}, all)
+	b.add(minMemory + 2*memoryPerRun)
+	g.Expect(b.check()).To(Satisfy(ExceedsLimit))
+	b.setRuns(2)
 	g.Expect(b.check()).To(Succeed())
+	g.Expect(all.runs.Load()).To(BeEquivalentTo(2))
+}
+
+func TestAllConnectionsTogetherAreBounded(t *testing.T) {
+	g, all := NewWithT(t), newPoolBudget(Options{MaxMemory: 2 * minMemory})
+	hostile := make([]*budget, allShare)
+	for i := range hostile {
+		hostile[i] = newBudget(Options{MaxMemory: 2 * minMemory}, all)
+		hostile[i].add(2 * minMemory)
+		g.Expect(hostile[i].check()).To(Succeed())
+	}
+	honest := newBudget(Options{MaxMemory: 2 * minMemory}, all)
+	honest.setRuns(1000)
+	honest.add(1000 * memoryPerRun)
+	g.Expect(hostile[0].check()).To(Succeed())
+	honest.add(minMemory)
+	g.Expect(hostile[0].check()).To(Satisfy(ExceedsLimit), "it has more than its runs account for")
+	g.Expect(honest.check()).To(Succeed())
+	hostile[0].add(-minMemory)
+	g.Expect(hostile[1].check()).To(Succeed())
 }

@@ -17,6 +17,7 @@ type Pool struct {
 	ctx     context.Context
 	options Options
 	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
+	budget  *budget              // of all connections
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -38,7 +39,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	return &Pool{
-		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(),
+		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -197,7 +198,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			largeTurn: largeTurn{pause: p.options.LimitPause}, budget: newBudget(p.options),
+			largeTurn: largeTurn{pause: p.options.LimitPause}, budget: newBudget(p.options, p.budget),
 		}
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
@@ -220,6 +221,7 @@ func (p *Pool) release(h *hold) {
 		return
 	}
 	delete(p.entries, e.hash)
+	e.budget.setRuns(0)
 	if e.session != nil {
 		e.session.retire()
 	}

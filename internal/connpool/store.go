@@ -224,7 +224,7 @@ func (s *store) grow(size int) {
 		return
 	}
 	s.size += size
-	s.budget.held.Add(int64(size))
+	s.budget.add(int64(size))
 }
 
 // growGone counts those of what went, in its share. s.mu is held.

@@ -44,7 +44,7 @@ func newStoreRig(t *testing.T) *storeRig {
 
 // testInformers are informers without a session.
 func testInformers(o Options) *informers {
-	return &informers{options: o, store: newStore(o, newBudget(o)), news: newRunNews(context.Background(), o.OnChange)}
+	return &informers{options: o, store: newStore(o, newBudget(o, nil)), news: newRunNews(context.Background(), o.OnChange)}
 }
 
 func (r *storeRig) expectTold(keys ...string) {
@@ -351,7 +351,7 @@ func BenchmarkStoreUpdate(b *testing.B) {
 }
 
 func BenchmarkStoreRead(b *testing.B) {
-	s := newStore(packOptions, newBudget(packOptions))
+	s := newStore(packOptions, newBudget(packOptions, nil))
 	job, _ := runningPair(1)
 	r, _ := s.record(job)
 	s.put(kindJob, r)
