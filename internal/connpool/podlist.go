@@ -30,6 +30,9 @@ const (
 	// turn for Options.LimitPause: a target that is slow must not hold up others.
 	maxSmallList  = 1 << 20
 	largeListTime = 10 * time.Second
+	// maxSmallLists is how much memory all small lists take that are being read, in bytes. While that
+	// is exceeded the others need a turn, too.
+	maxSmallLists = 16 << 20
 )
 
 // ErrTooManyPods is the error of a list of more Pods of a run than are read.
@@ -44,6 +47,9 @@ var errSlowLarge = fmt.Errorf("a long list of Pods took longer than %v", largeLi
 
 // largeLists has one place, for the large list that is being read.
 var largeLists = semaphore.NewWeighted(1)
+
+// smallLists is how much memory the small lists take that are being read, in bytes.
+var smallLists atomic.Int64
 
 // largeTurn says whether a connection may read a large list.
 type largeTurn struct {
@@ -60,6 +66,7 @@ type podList struct {
 	cancel  context.CancelCauseFunc
 	owned   budgets    // which the Pods count in, or
 	turn    *largeTurn // of the connection, for large lists
+	small   int64      // bytes of smallLists
 	release func()     // nil while it is small
 }
 
@@ -99,7 +106,7 @@ func (l *podList) takeRoom(pod *corev1.Pod, size int) error {
 	if l.owned != nil {
 		return l.owned.take(pod, size)
 	}
-	if l.release != nil || l.size <= maxSmallList {
+	if l.release != nil || (l.size <= maxSmallList && l.takeSmall(int64(size))) {
 		return nil
 	}
 	if time.Now().UnixNano() < l.turn.lostUntil.Load() {
@@ -124,7 +131,19 @@ func (l *podList) takeRoom(pod *corev1.Pod, size int) error {
 	return nil
 }
 
+// takeSmall counts bytes of a small list, if there is room for them.
+func (l *podList) takeSmall(size int64) bool {
+	if smallLists.Add(size) > maxSmallLists {
+		smallLists.Add(-size)
+		return false
+	}
+	l.small += size
+	return true
+}
+
 func (l *podList) done() {
+	smallLists.Add(-l.small)
+	l.small = 0
 	if l.release != nil {
 		l.release()
 	}
