@@ -1,6 +1,7 @@
 package hubcache
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,6 +61,9 @@ func TestAPooledJobIsDecodedButForItsTemplate(t *testing.T) {
 		g.Expect(cmp.Diff(want.Spec.Template, template)).To(BeEmpty())
 		want.Spec.Template = nil
 		want.ObjectMeta = keptMeta(&want.ObjectMeta)
+		meta, err := readMetadata(bytes.NewReader(data))
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(cmp.Diff(&want.ObjectMeta, meta)).To(BeEmpty())
 		g.Expect(cmp.Diff(&want, job)).To(BeEmpty())
 	}
 }
@@ -144,6 +148,9 @@ func TestMetadataTakeNoMoreThanTheyMay(t *testing.T) {
 	g.Expect(job.Labels).To(BeEmpty())
 	g.Expect(job.Annotations).To(BeEmpty())
 	g.Expect(job.Finalizers).To(HaveLen(MaxFinalizers+1), "it is known that there are too many")
+	meta, err := readMetadata(bytes.NewReader(data))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(meta).To(Equal(&job.ObjectMeta), "and an answer is read as an object of a list is")
 	_, err = (&Reader{}).Patch(t.Context(), &job.ObjectMeta, nil)
 	g.Expect(err).To(MatchError(ErrTooManyFinalizers))
 }

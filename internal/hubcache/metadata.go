@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,7 +49,10 @@ type finalizers []string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (f *finalizers) UnmarshalJSON(data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
+	return f.read(json.NewDecoder(bytes.NewReader(data)))
+}
+
+func (f *finalizers) read(decoder *json.Decoder) error {
 	return array(decoder, func() error {
 		var name string
 		if err := decoder.Decode(&name); err != nil || len(*f) > MaxFinalizers {
@@ -71,13 +75,19 @@ func (a *ownAnnotations) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
+	return a.read(json.NewDecoder(bytes.NewReader(data)))
+}
+
+func (a *ownAnnotations) read(decoder *json.Decoder) error {
 	return object(decoder, func(name string) error {
+		if !isOwn(name) {
+			return skip(decoder)
+		}
 		var value string
 		if err := decoder.Decode(&value); err != nil {
 			return err
 		}
-		if !isOwn(name) || len(value) > maxAnnotation {
+		if len(value) > maxAnnotation {
 			return nil
 		}
 		if *a == nil {
@@ -97,14 +107,64 @@ func isOwn(name string) bool {
 	return false
 }
 
-// decodeMetadata reads the metadata of an object.
-func decodeMetadata(data []byte) (*metav1.ObjectMeta, error) {
-	read := struct {
-		Metadata metadata `json:"metadata"`
-	}{}
-	if err := json.Unmarshal(data, &read); err != nil {
+// readMetadata reads the metadata of the object that is an answer, of which no more is held than one
+// value at a time.
+func readMetadata(answer io.Reader) (*metav1.ObjectMeta, error) {
+	decoder, read := json.NewDecoder(answer), metadata{}
+	err := object(decoder, func(name string) error {
+		if name != "metadata" {
+			return skip(decoder)
+		}
+		return object(decoder, func(name string) error { return read.field(decoder, name) })
+	})
+	if err != nil {
 		return nil, fmt.Errorf("decoding the metadata of a PooledJob: %w", err)
 	}
-	meta := read.Metadata.objectMeta()
+	meta := read.objectMeta()
 	return &meta, nil
+}
+
+func (m *metadata) field(decoder *json.Decoder, name string) error {
+	switch name {
+	case "name":
+		return decoder.Decode(&m.Name)
+	case "namespace":
+		return decoder.Decode(&m.Namespace)
+	case "uid":
+		return decoder.Decode(&m.UID)
+	case "resourceVersion":
+		return decoder.Decode(&m.ResourceVersion)
+	case "generation":
+		return decoder.Decode(&m.Generation)
+	case "creationTimestamp":
+		return decoder.Decode(&m.CreationTimestamp)
+	case "deletionTimestamp":
+		return decoder.Decode(&m.DeletionTimestamp)
+	case "deletionGracePeriodSeconds":
+		return decoder.Decode(&m.DeletionGracePeriodSeconds)
+	case "finalizers":
+		return m.Finalizers.read(decoder)
+	case "annotations":
+		return m.Annotations.read(decoder)
+	}
+	return skip(decoder)
+}
+
+// skip passes over a value, token by token.
+func skip(decoder *json.Decoder) error {
+	for depth := 0; ; {
+		token, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
 }

@@ -165,11 +165,9 @@ func (r *Reader) Patch(ctx context.Context, before *metav1.ObjectMeta, patch []b
 		return nil, err
 	}
 	defer answer.Close()
-	data, err := io.ReadAll(io.LimitReader(answer, maxObject))
-	if err != nil {
-		return nil, fmt.Errorf("reading a PooledJob: %w", err)
-	}
-	return decodeMetadata(data)
+	meta, err := readMetadata(io.LimitReader(answer, maxObject))
+	_, _ = io.Copy(io.Discard, answer) // else the connection could not be used again
+	return meta, err
 }
 
 // onlyMetadata asks for the metadata of an object.
