@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -120,17 +121,52 @@ func TestTemplatesTakeNoMoreThanTheyMay(t *testing.T) {
 
 func TestNoMoreLargeTemplatesAreInUseThanThereIsRoomFor(t *testing.T) {
 	g, templates := NewWithT(t), newTemplates()
-	first, ok := templates.hold(maxLarge - maxKeptTemplate)
-	g.Expect(ok).To(BeTrue())
-	_, ok = templates.hold(2 * maxKeptTemplate)
+	var all []func()
+	for n := range maxLarge / maxLargeOfNamespace {
+		release, ok := templates.hold(fmt.Sprint(n), maxLargeOfNamespace)
+		g.Expect(ok).To(BeTrue())
+		all = append(all, release)
+	}
+	_, ok := templates.hold("another", 2*maxKeptTemplate)
 	g.Expect(ok).To(BeFalse())
-	_, ok = templates.hold(maxKeptTemplate)
+	_, ok = templates.hold("another", maxKeptTemplate)
 	g.Expect(ok).To(BeTrue(), "small ones have room always")
-	first()
-	first()
-	whole, ok := templates.hold(2 * maxLarge)
+	all[0]()
+	all[0]()
+	_, ok = templates.hold("1", 2*maxKeptTemplate)
+	g.Expect(ok).To(BeFalse(), "its namespace has as many as it may")
+	release, ok := templates.hold("another", 2*maxKeptTemplate)
 	g.Expect(ok).To(BeTrue())
-	whole()
+	for _, release := range append(all, release) {
+		release()
+	}
+	g.Expect(templates.large).To(BeZero())
+	g.Expect(templates.largeOf).To(BeEmpty())
+}
+
+// FuzzDecode takes what the API server lets pass, and anything else.
+func FuzzDecode(f *testing.F) {
+	fill := filler()
+	for range 20 {
+		var job v1alpha1.PooledJob
+		fill.Fill(&job)
+		data, err := json.Marshal(&job)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		job, _, err := decode(data)
+		meta, metaErr := readMetadata(bytes.NewReader(data))
+		runtime.ReadMemStats(&after)
+		NewWithT(t).Expect(after.TotalAlloc - before.TotalAlloc).To(BeNumerically("<", 256<<10+400*uint64(len(data))))
+		if err == nil && metaErr == nil {
+			NewWithT(t).Expect(meta.Name).To(Equal(job.Name))
+		}
+	})
 }
 
 func TestMetadataTakeNoMoreThanTheyMay(t *testing.T) {

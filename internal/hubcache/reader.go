@@ -130,10 +130,15 @@ var ErrOutdated = errors.New("the PooledJob has changed")
 var ErrBusy = errors.New("too many large templates are in use")
 
 // Template is the JSON of the template of a PooledJob, which must not be changed. release must be
-// called when it is not used any more. One that is not kept is read from the hub.
+// called when it is not used any more. One that is not kept is read from the hub, a large one only
+// when there is room for it.
 func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (template []byte, release func(), err error) {
 	if kept := r.templates.kept(job.UID); kept != nil {
 		return kept, func() {}, nil
+	}
+	release, ok := r.templates.hold(job.Namespace, r.templates.sizeOf(job.UID))
+	if !ok {
+		return nil, nil, ErrBusy
 	}
 	err = r.get(ctx, client.ObjectKeyFromObject(job), func(data []byte) error {
 		live, read, err := decode(data)
@@ -143,14 +148,14 @@ func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (templat
 		case live.UID != job.UID || live.ResourceVersion != job.ResourceVersion:
 			return ErrOutdated
 		}
-		var ok bool
-		if release, ok = r.templates.hold(len(read)); !ok {
-			return ErrBusy
-		}
 		template = read
 		return nil
 	})
-	return template, release, err
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return template, release, nil
 }
 
 // Patch sends a merge patch for a PooledJob, or for a subresource of it, and returns what of its

@@ -3,7 +3,6 @@ package hubcache
 import (
 	"sync"
 
-	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -13,22 +12,25 @@ const (
 	maxKept = 16 << 20
 	// maxKeptTemplate bounds one that is kept. The others are read again when they are needed.
 	maxKeptTemplate = 64 << 10
-	// maxLarge bounds the large templates that are in use at the same time, in bytes.
-	maxLarge = 32 << 20
+	// maxLarge bounds the large templates that are in use at the same time, in bytes, and
+	// maxLargeOfNamespace those of one namespace: a target that does not answer keeps them in use.
+	// A Job that is made of one takes as much again. Both are more than any one has.
+	maxLarge            = 16 << 20
+	maxLargeOfNamespace = 4 << 20
 )
 
 // templates are those of PooledJobs that wait for their Job, as bytes of JSON.
 type templates struct {
-	large *semaphore.Weighted
-
-	mu    sync.Mutex
-	sizes map[types.UID]int // of the whole PooledJobs
-	raw   map[types.UID][]byte
-	size  int // of all in raw
+	mu      sync.Mutex
+	sizes   map[types.UID]int // of the whole PooledJobs
+	raw     map[types.UID][]byte
+	size    int            // of all in raw
+	large   int            // bytes of large ones in use
+	largeOf map[string]int // the same by namespace
 }
 
 func newTemplates() *templates {
-	return &templates{large: semaphore.NewWeighted(maxLarge), sizes: map[types.UID]int{}, raw: map[types.UID][]byte{}}
+	return &templates{sizes: map[types.UID]int{}, raw: map[types.UID][]byte{}, largeOf: map[string]int{}}
 }
 
 // keep keeps a template, and the size of its PooledJob, until forget. When there is no room all
@@ -88,15 +90,29 @@ func (t *templates) sizeOf(uid types.UID) int {
 	return t.sizes[uid]
 }
 
-// hold makes room for the use of a large template; ok is false when too many are in use. Small
-// ones have room always: as many are in use as requests are under way.
-func (t *templates) hold(size int) (release func(), ok bool) {
+// hold makes room for the use of a large template of a namespace; ok is false when too many are in
+// use. Small ones have room always: as many are in use as requests are under way.
+func (t *templates) hold(namespace string, size int) (release func(), ok bool) {
 	if size <= maxKeptTemplate {
 		return func() {}, true
 	}
-	weight := int64(min(size, maxLarge))
-	if !t.large.TryAcquire(weight) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.large+size > maxLarge || t.largeOf[namespace]+size > maxLargeOfNamespace {
 		return nil, false
 	}
-	return sync.OnceFunc(func() { t.large.Release(weight) }), true
+	t.largeLocked(namespace, size)
+	return sync.OnceFunc(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.largeLocked(namespace, -size)
+	}), true
+}
+
+func (t *templates) largeLocked(namespace string, size int) {
+	t.large += size
+	t.largeOf[namespace] += size
+	if t.largeOf[namespace] == 0 {
+		delete(t.largeOf, namespace)
+	}
 }
