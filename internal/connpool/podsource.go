@@ -2,6 +2,8 @@ package connpool
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,10 +22,16 @@ type podSource struct {
 	failed  func(error)
 
 	budgets budgets
+	cancel  context.CancelFunc // of the present run
+	// telling is held while the Pods are told of, so that nobody is told of older ones afterwards. It
+	// is taken before mu.
+	telling sync.Mutex
+
+	mu      sync.Mutex
 	pods    map[string]*sizedPod // by name
 	held    int                  // bytes that they take
 	pending int                  // bytes of what a list has brought that is not in pods yet
-	cancel  context.CancelFunc   // of the present run
+	waiting bool                 // they are told of soon
 }
 
 // sizedPod is a Pod that knows how much memory it takes.
@@ -47,7 +55,7 @@ func (s *podSource) run(ctx context.Context) error {
 }
 
 func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-	s.pending = 0
+	s.expectNothing()
 	listed := &metav1.List{}
 	meta, err := readList(ctx, s.ask(options), logPodSchema, func(kept prune.Kept) error {
 		obj, err := s.decode(kept)
@@ -63,7 +71,7 @@ func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runti
 
 func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	s.pending = 0
+	s.expectNothing()
 	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, told: func() {}, failed: s.failed})
 }
 
@@ -77,6 +85,8 @@ func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
 
 // expect counts a Pod of a list that is still coming.
 func (s *podSource) expect(obj any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if pod, ok := obj.(*sizedPod); ok {
 		s.pending += pod.size
 	}
@@ -84,6 +94,13 @@ func (s *podSource) expect(obj any) error {
 		return ErrTooManyPods
 	}
 	return nil
+}
+
+// expectNothing forgets what a list has brought that did not come to its end.
+func (s *podSource) expectNothing() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = 0
 }
 
 // Transformer implements cache.TransformingStore: what a reflector gathers before it has all
@@ -102,8 +119,7 @@ func (s *podSource) Transformer() cache.TransformFunc {
 // Add implements cache.ReflectorStore.
 func (s *podSource) Add(obj any) error {
 	if pod, ok := obj.(*sizedPod); ok {
-		s.put(pod)
-		s.tell()
+		s.change(func() { s.put(pod) })
 	}
 	return nil
 }
@@ -114,21 +130,21 @@ func (s *podSource) Update(obj any) error { return s.Add(obj) }
 // Delete implements cache.ReflectorStore.
 func (s *podSource) Delete(obj any) error {
 	if pod, ok := obj.(*sizedPod); ok {
-		s.drop(pod.Name)
-		s.tell()
+		s.change(func() { s.drop(pod.Name) })
 	}
 	return nil
 }
 
 // Replace implements cache.ReflectorStore.
 func (s *podSource) Replace(list []any, _ string) error {
-	s.forget()
-	for _, obj := range list {
-		if pod, ok := obj.(*sizedPod); ok {
-			s.put(pod)
+	s.change(func() {
+		s.forget()
+		for _, obj := range list {
+			if pod, ok := obj.(*sizedPod); ok {
+				s.put(pod)
+			}
 		}
-	}
-	s.tell()
+	})
 	return nil
 }
 
@@ -153,17 +169,40 @@ func (s *podSource) forget() {
 	clear(s.pods)
 }
 
-// tell tells of all Pods, or gives them up when they take too much.
-func (s *podSource) tell() {
-	if s.held > maxLogListSize {
+// change changes the Pods, and tells of them or, when they take too much, gives them up. Many are told
+// of once in manyPause, for whoever is told looks at all of them.
+func (s *podSource) change(how func()) {
+	s.mu.Lock()
+	how()
+	tooMany := s.held > maxLogListSize
+	if tooMany {
 		s.forget()
+	}
+	later := len(s.pods) > manyObjects
+	begin := later && !s.waiting
+	s.waiting = s.waiting || later
+	s.mu.Unlock()
+	switch {
+	case tooMany:
 		s.failed(ErrTooManyPods)
 		s.cancel()
-		return
+	case begin:
+		time.AfterFunc(manyPause, s.tell)
+	case !later:
+		s.tell()
 	}
+}
+
+// tell tells of all Pods.
+func (s *podSource) tell() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.mu.Lock()
+	s.waiting = false
 	pods := make([]*corev1.Pod, 0, len(s.pods))
 	for _, pod := range s.pods {
 		pods = append(pods, pod.Pod)
 	}
+	s.mu.Unlock()
 	s.changed(pods)
 }
