@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
@@ -89,16 +90,19 @@ func idIn(config *corev1.ConfigMap) (string, error) {
 const hubIDPause = time.Second
 
 // AwaitHubID returns the ID of this installation as soon as HubID has made it in another process.
-func AwaitHubID(ctx context.Context, hub client.Client, _ *hubcache.Reader, namespace string) (string, error) {
+func AwaitHubID(ctx context.Context, hub client.Client, namespace string) (string, error) {
 	config := &corev1.ConfigMap{}
 	key := client.ObjectKey{Namespace: namespace, Name: hubConfigMap}
-	for {
+	for said := false; ; said = true {
 		err := hub.Get(ctx, key, config)
 		switch {
 		case err == nil:
 			return idIn(config)
 		case !apierrors.IsNotFound(err):
 			return "", fmt.Errorf("reading ConfigMap %s, which holds the hub ID: %w", key, err)
+		}
+		if !said {
+			logf.FromContext(ctx).Info("Waiting for the hub ID, which the manager makes at its first start", "configMap", key.String())
 		}
 		select {
 		case <-time.After(hubIDPause):

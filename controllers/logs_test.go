@@ -25,7 +25,7 @@ func startLogs() *logs.Backend {
 	pooledJobs, err := NewHubReader(hubCluster.Config(), operator.scheme, false)
 	Expect(err).NotTo(HaveOccurred())
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
-		Scheme: operator.scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs),
+		Scheme: operator.scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs, false),
 	})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())

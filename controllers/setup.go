@@ -88,8 +88,13 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 
 // CacheOptions make a manager keep no more of the hub than the reconcilers need:
 // Secrets of its own namespace only, of namespaces nothing but their labels, and
-// PooledJobs without templates, as the reader has them.
-func CacheOptions(namespace string, pooledJobs *hubcache.Reader) cache.Options {
+// PooledJobs without templates, as the reader has them. Where no reconcilers run, only their
+// names are kept.
+func CacheOptions(namespace string, pooledJobs *hubcache.Reader, reconciles bool) cache.Options {
+	keepOfJobs := slim
+	if !reconciles {
+		keepOfJobs = keepName
+	}
 	return cache.Options{
 		DefaultTransform: slim,
 		NewInformer: func(source toolscache.ListerWatcher, example apiruntime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
@@ -99,7 +104,8 @@ func CacheOptions(namespace string, pooledJobs *hubcache.Reader) cache.Options {
 			return toolscache.NewSharedIndexInformer(source, example, resync, indexers)
 		},
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			&v1alpha1.PooledJob{}: {Transform: keepOfJobs},
+			&corev1.Secret{}:      {Namespaces: map[string]cache.Config{namespace: {}}},
 			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {
 				Transform: keepLabels,
 			},
@@ -113,6 +119,18 @@ func NewHubReader(config *rest.Config, scheme *apiruntime.Scheme, dispatches boo
 	return hubcache.NewReader(config, scheme, func(job *v1alpha1.PooledJob) bool {
 		return dispatches && job.Status.JobRef.UID == "" && !jobstatus.Finished(&job.Status)
 	})
+}
+
+// keepName keeps of a PooledJob what those need to know that wait for its changes.
+func keepName(obj any) (any, error) {
+	job, ok := obj.(*v1alpha1.PooledJob)
+	if !ok {
+		return obj, nil
+	}
+	return &v1alpha1.PooledJob{
+		TypeMeta:   job.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion},
+	}, nil
 }
 
 func keepLabels(obj any) (any, error) {

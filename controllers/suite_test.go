@@ -116,7 +116,7 @@ func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess 
 	pooledJobs, err := NewHubReader(hubCluster.Config(), scheme, true)
 	Expect(err).NotTo(HaveOccurred())
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
-		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs),
+		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs, true),
 		Controller: config.Controller{SkipNameValidation: &skip}, Logger: logger,
 	})
 	Expect(err).NotTo(HaveOccurred())

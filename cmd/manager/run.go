@@ -38,11 +38,7 @@ func run(ctx context.Context, options Options) error {
 	if err != nil {
 		return fmt.Errorf("hub client: %w", err)
 	}
-	findID := controllers.AwaitHubID
-	if options.Controllers {
-		findID = controllers.HubID
-	}
-	hubID, err := findID(ctx, direct, pooledJobs, options.Namespace)
+	hubID, err := findHubID(ctx, &options, direct, pooledJobs)
 	if err != nil {
 		return err
 	}
@@ -68,6 +64,13 @@ func run(ctx context.Context, options Options) error {
 		return fmt.Errorf("running: %w", err)
 	}
 	return nil
+}
+
+func findHubID(ctx context.Context, options *Options, hub client.Client, pooledJobs *hubcache.Reader) (string, error) {
+	if options.Controllers {
+		return controllers.HubID(ctx, hub, pooledJobs, options.Namespace)
+	}
+	return controllers.AwaitHubID(log.IntoContext(ctx, log.Log), hub, options.Namespace)
 }
 
 // forControllers is what the flags ask of the reconcilers and of their pool.
@@ -116,7 +119,7 @@ func newManager(options Options) (ctrl.Manager, *hubcache.Reader, error) {
 		LeaderElectionNamespace:       options.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       &options.ShutdownTimeout,
-		Cache:                         controllers.CacheOptions(options.Namespace, pooledJobs),
+		Cache:                         controllers.CacheOptions(options.Namespace, pooledJobs, options.Controllers),
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("manager: %w", err)
