@@ -133,13 +133,32 @@ func (t *target) watchPods(ctx context.Context, namespace, uid string, changed f
 	defer stream.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	doubts := make(chan struct{}, 1)
+	var checking sync.WaitGroup
+	defer checking.Wait()
+	checking.Go(func() { t.awaitOther(ctx, cancel, watched, doubts) })
 	stream.WatchPods(ctx, namespace, uid, changed, func(err error) {
 		failed(err)
-		if now, err := t.identityNow(ctx); err == nil && !now.Equal(watched) {
-			cancel()
+		select {
+		case doubts <- struct{}{}:
+		default: // there is one already
 		}
 	})
 	return nil
+}
+
+// awaitOther cancels when, at a doubt, there is another credential than the one that is used.
+func (t *target) awaitOther(ctx context.Context, cancel context.CancelFunc, used connpool.Identity, doubts <-chan struct{}) {
+	for {
+		select {
+		case <-doubts:
+		case <-ctx.Done():
+			return
+		}
+		if now, err := t.identityNow(ctx); err == nil && !now.Equal(used) {
+			cancel()
+		}
+	}
 }
 
 // Close implements logserver.Target: nothing is held between two questions.

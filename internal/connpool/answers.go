@@ -42,6 +42,8 @@ const (
 	// is the work with them that takes time.
 	requestCost = 16 << 10
 	eventCost   = 1 << 10
+	// sizeShare is the part of what an event takes once it is decoded that it counts, if that is more.
+	sizeShare = 4
 )
 
 // answers is the one place through which every answer of a target comes. Each is bounded
@@ -57,23 +59,23 @@ func newAnswers(over http.RoundTripper) answers {
 	return answers{RoundTripper: over, pace: rate.NewLimiter(pace, paceBurst)}
 }
 
-// asItComesKey is the context key of a request whose answer is not taken whole. Its value says
+// readKey is the context key of a request whose answer is not taken whole. Its value says
 // whether that is read at the pace.
-type asItComesKey struct{}
+type readKey struct{}
 
-func asItComes(ctx context.Context) context.Context {
-	return context.WithValue(ctx, asItComesKey{}, true)
+func pacedRead(ctx context.Context) context.Context {
+	return context.WithValue(ctx, readKey{}, true)
 }
 
-// asItIsAsked is for an answer that is read no faster than somebody asks for it.
-func asItIsAsked(ctx context.Context) context.Context {
-	return context.WithValue(ctx, asItComesKey{}, false)
+// unpacedRead is for an answer that is read no faster than somebody asks for it.
+func unpacedRead(ctx context.Context) context.Context {
+	return context.WithValue(ctx, readKey{}, false)
 }
 
 // RoundTrip implements http.RoundTripper.
 func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	atPace, isRead := ctx.Value(asItComesKey{}).(bool)
+	atPace, isRead := ctx.Value(readKey{}).(bool)
 	if atPace {
 		if err := a.pace.WaitN(ctx, requestCost); err != nil {
 			return nil, &notSentError{err}
@@ -193,7 +195,7 @@ type message interface{ Unmarshal(data []byte) error }
 // read sends a request, and fills into with what a schema keeps of the object that is the
 // answer.
 func read(ctx context.Context, request *rest.Request, schema *prune.Schema, into message) error {
-	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if err != nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func read(ctx context.Context, request *rest.Request, schema *prune.Schema, into
 // readList sends a request, and calls each with what a schema keeps of each object in the list that
 // is the answer.
 func readList(ctx context.Context, request *rest.Request, schema *prune.Schema, each func(prune.Kept) error) (metav1.ListMeta, error) {
-	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if err != nil {
 		return metav1.ListMeta{}, err
 	}
@@ -220,7 +222,7 @@ func readList(ctx context.Context, request *rest.Request, schema *prune.Schema, 
 // send sends a request whose answer says nothing but that it was done: API servers answer with
 // the whole object.
 func send(ctx context.Context, request *rest.Request) error {
-	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if err != nil {
 		return err
 	}
@@ -231,7 +233,7 @@ func send(ctx context.Context, request *rest.Request) error {
 
 // readWatch sends a request for a watch, whose events are decoded by decode.
 func readWatch(ctx context.Context, request *rest.Request, events *events) (watch.Interface, error) {
-	answer, err := request.MaxRetries(0).Stream(asItComes(ctx))
+	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
 		return watch.NewEmptyWatch(), nil // as client-go has it: the reflector goes on where it was
 	}
@@ -246,8 +248,8 @@ func readWatch(ctx context.Context, request *rest.Request, events *events) (watc
 type events struct {
 	schema *prune.Schema
 	decode func(prune.Kept) (runtime.Object, error)
-	told   func()      // is called after each event
-	failed func(error) // is told why the watch cannot be read further
+	told   func(size int) // is called after each event, with about how many bytes it takes once it is decoded
+	failed func(error)    // is told why the watch cannot be read further
 
 	answer io.Closer
 	watch  *prune.Watch
@@ -262,7 +264,7 @@ func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 		}
 		return "", nil, err
 	}
-	e.told()
+	e.told(event.Kept.Size)
 	if event.Status != nil {
 		return event.Type, event.Status, nil
 	}

@@ -60,11 +60,11 @@ func (g *guard) Read(p []byte) (int, error) {
 }
 
 // told records that an event has come. Bytes alone are no event: one may never come to its end.
-func (g *guard) told() {
+func (g *guard) told(size int) {
 	g.heard.Store(time.Now().UnixNano())
 	g.silence.Reset(g.renewal)
 	if p, ok := g.body.(*paced); ok {
-		_ = p.pace.WaitN(p.ctx, eventCost) // what is read next says when the time was up
+		_ = p.pace.WaitN(p.ctx, max(eventCost, size/sizeShare)) // what is read next says when the time was up
 	}
 }
 

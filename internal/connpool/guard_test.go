@@ -49,7 +49,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 		_ = far.Close() // what a refusal says is read at once
 	}
 	g := &guard{cancel: cancel, renewal: time.Minute, heard: &a.heard, open: &a.open}
-	request, err := http.NewRequestWithContext(asItComes(guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
+	request, err := http.NewRequestWithContext(pacedRead(guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	response, err := newAnswers(roundTripper(func(*http.Request) *http.Response {
 		return &http.Response{StatusCode: status, Body: struct {
@@ -66,7 +66,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 func (a *guardedAnswer) read() (read *bytes.Buffer, ended chan error) {
 	read, ended = &bytes.Buffer{}, make(chan error, 1)
 	told := func(p []byte) (int, error) {
-		a.guard.told()
+		a.guard.told(0)
 		return read.Write(p)
 	}
 	go func() {

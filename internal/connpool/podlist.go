@@ -64,7 +64,7 @@ type podList struct {
 	size    int
 	ctx     context.Context // of the request
 	cancel  context.CancelCauseFunc
-	owned   budgets    // which the Pods count in, or
+	budgets budgets    // that the Pods count in, or
 	turn    *largeTurn // of the connection, for large lists
 	small   int64      // bytes of smallLists
 	release func()     // nil while it is small
@@ -88,7 +88,7 @@ func readPods(ctx context.Context, request *rest.Request, schema *prune.Schema, 
 
 func (l *podList) add(kept prune.Kept) error {
 	most := maxListedSize
-	if l.owned != nil {
+	if l.budgets != nil {
 		most = maxLogListSize
 	}
 	if l.size += kept.Size; len(l.pods) == maxListed || l.size > most {
@@ -103,8 +103,8 @@ func (l *podList) add(kept prune.Kept) error {
 }
 
 func (l *podList) takeRoom(pod *corev1.Pod, size int) error {
-	if l.owned != nil {
-		return l.owned.take(pod, size)
+	if l.budgets != nil {
+		return l.budgets.take(pod, size, l.size)
 	}
 	if l.release != nil || (l.size <= maxSmallList && l.takeSmall(int64(size))) {
 		return nil

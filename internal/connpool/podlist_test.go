@@ -75,12 +75,13 @@ func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
 	counted := budgets{line, all}
 	pods := []*corev1.Pod{{}, {}}
 	for _, pod := range pods {
-		g.Expect(counted.take(pod, 1<<20)).To(Succeed())
+		g.Expect(counted.take(pod, 1<<20, 1<<20)).To(Succeed())
 	}
 	more := &corev1.Pod{}
-	g.Expect(counted.take(more, 1)).To(Satisfy(ExceedsLimit))
+	g.Expect(counted.take(more, 1, 3<<20)).To(Satisfy(ExceedsLimit))
+	g.Expect(counted.take(more, 1, maxAdmitted)).To(Succeed(), "a run of a few Pods is read always")
 	other := &corev1.Pod{}
-	g.Expect(budgets{newStreamBudget(2 << 20), all}.take(other, 1<<20)).To(Succeed(), "another connection has a budget of its own")
+	g.Expect(budgets{newStreamBudget(2 << 20), all}.take(other, 1<<20, 1<<20)).To(Succeed(), "another connection has a budget of its own")
 	runtime.KeepAlive(pods)
 	runtime.KeepAlive(more)
 	g.Eventually(func() int64 {

@@ -72,15 +72,22 @@ func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runti
 func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
 	s.expectNothing()
-	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, told: func() {}, failed: s.failed})
+	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, told: func(int) {}, failed: s.failed})
 }
 
 func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
 	pod := &corev1.Pod{}
-	if err := s.budgets.take(pod, kept.Size); err != nil {
+	if err := s.budgets.take(pod, kept.Size, s.together(kept.Size)); err != nil {
 		return nil, err
 	}
 	return &sizedPod{Pod: pod, size: kept.Size}, pod.Unmarshal(kept.Message)
+}
+
+// together is how much memory the Pods take with one more.
+func (s *podSource) together(size int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held + s.pending + size
 }
 
 // expect counts a Pod of a list that is still coming.

@@ -55,7 +55,7 @@ type streamLine struct {
 	since     time.Time // without users
 	budget    *budget   // of its Pods
 	watches   map[podWatchKey]*podWatch
-	lists     map[podWatchKey]*podFlights
+	lists     map[podWatchKey]*sharedLists
 }
 
 // NewStreams returns no connection yet; they live until ctx is done.
@@ -96,7 +96,7 @@ func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	made := &streamLine{
-		ctx: ctx, cancel: cancel, budget: newStreamBudget(lineMemory), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*podFlights{},
+		ctx: ctx, cancel: cancel, budget: newStreamBudget(lineMemory), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
 	t, err := newTransport(ctx, identity, s.options, &made.sockets)
 	if err != nil {
@@ -198,7 +198,7 @@ func (c *streamLine) askForPods(namespace string, options *metav1.ListOptions) *
 // nothing; ctx ends that.
 func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
 	body, err := c.transport.core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
-		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(asItIsAsked(unlogged(ctx)))
+		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(unpacedRead(unlogged(ctx)))
 	return body, c.clean(err)
 }
 

@@ -85,9 +85,9 @@ func (l *limits) enterUser(user string, logs int) (leave func(), err error) {
 	return l.enter("user", l.users, user, logs, l.PerUser, "user %q follows or reads %d logs already, which is the most; end one of them, or raise --logs-per-user of the manager")
 }
 
-// enterConnection takes a place of a ClusterConnection; leave gives it back.
-func (l *limits) enterConnection(name string) (leave func(), err error) {
-	return l.enter("connection", l.connections, name, 1, l.PerConnection, "of ClusterConnection %q %d logs are followed or read already, which is the most; try again later, or raise --logs-per-connection of the manager")
+// enterConnection takes the places of so many logs of a ClusterConnection; leave gives them back.
+func (l *limits) enterConnection(name string, logs int) (leave func(), err error) {
+	return l.enter("connection", l.connections, name, logs, l.PerConnection, "of ClusterConnection %q %d logs are followed or read already, which is the most; try again later, or raise --logs-per-connection of the manager")
 }
 
 // enter takes places of a key; of is what the limit is of.

@@ -134,7 +134,7 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 	for i := range 4 {
-		if _, err := l.enterConnection("c"); (err != nil) != (i == 3) {
+		if _, err := l.enterConnection("c", 1); (err != nil) != (i == 3) {
 			t.Errorf("%d: got %v", i, err)
 		}
 	}

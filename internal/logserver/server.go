@@ -186,7 +186,7 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) (*output, error) {
 	}
 	reading := &reading{
 		backend: s.backend, namespace: namespace, name: name, query: query, run: run,
-		out: newOutput(w, query.limitBytes), enter: s.limits.enterConnection, timing: s.options.timing,
+		out: newOutput(w, query.limitBytes), enter: func(name string) (func(), error) { return s.limits.enterConnection(name, query.logsAtOnce()) }, timing: s.options.timing,
 	}
 	if query.follow {
 		return reading.out, reading.follow(ctx)

@@ -7,15 +7,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// podFlights are the lists of the Pods of one run that are asked for at a time. Who asks while one
+// sharedLists are the lists of the Pods of one run that are asked for at a time. Who asks while one
 // is under way waits for the next, which all share who ask meanwhile: what a list shows may be older
 // than the question.
-type podFlights struct {
-	now, next *podFlight
+type sharedLists struct {
+	now, next *sharedList
 }
 
-// podFlight is one list.
-type podFlight struct {
+// sharedList is one list.
+type sharedList struct {
 	done chan struct{}
 	// Set when done is closed.
 	pods []*corev1.Pod
@@ -28,40 +28,40 @@ type podFlight struct {
 func (c *Stream) Pods(ctx context.Context, namespace, key string) ([]*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.owner.options.RequestTimeout)
 	defer cancel()
-	flight := c.board(podWatchKey{namespace, key})
+	list := c.joinList(podWatchKey{namespace, key})
 	select {
-	case <-flight.done:
-		return flight.pods, flight.err
+	case <-list.done:
+		return list.pods, list.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// board is the list that begins after now.
-func (c *Stream) board(which podWatchKey) *podFlight {
+// joinList is the list that begins after now.
+func (c *Stream) joinList(which podWatchKey) *sharedList {
 	c.owner.mu.Lock()
 	defer c.owner.mu.Unlock()
-	flights := c.lists[which]
-	if flights == nil {
-		flights = &podFlights{now: &podFlight{done: make(chan struct{})}}
-		c.lists[which] = flights
-		go c.streamLine.fly(c.owner, which, flights)
-		return flights.now
+	lists := c.lists[which]
+	if lists == nil {
+		lists = &sharedLists{now: &sharedList{done: make(chan struct{})}}
+		c.lists[which] = lists
+		go c.streamLine.readLists(c.owner, which, lists)
+		return lists.now
 	}
-	if flights.next == nil {
-		flights.next = &podFlight{done: make(chan struct{})}
+	if lists.next == nil {
+		lists.next = &sharedList{done: make(chan struct{})}
 	}
-	return flights.next
+	return lists.next
 }
 
-// fly reads one list after the other, as long as somebody asks for one.
-func (c *streamLine) fly(s *Streams, which podWatchKey, flights *podFlights) {
-	for flight := flights.now; flight != nil; {
-		flight.pods, flight.err = c.readPods(s, which)
-		close(flight.done)
+// readLists reads one list after the other, as long as somebody asks for one.
+func (c *streamLine) readLists(s *Streams, which podWatchKey, lists *sharedLists) {
+	for list := lists.now; list != nil; {
+		list.pods, list.err = c.readPods(s, which)
+		close(list.done)
 		s.mu.Lock()
-		flight, flights.next = flights.next, nil
-		if flight == nil {
+		list, lists.next = lists.next, nil
+		if list == nil {
 			delete(c.lists, which)
 		}
 		s.mu.Unlock()
@@ -72,7 +72,7 @@ func (c *streamLine) readPods(s *Streams, which podWatchKey) ([]*corev1.Pod, err
 	ctx, cancel := context.WithTimeout(c.ctx, s.options.RequestTimeout)
 	defer cancel()
 	request := c.askForPods(which.namespace, ofRun(s.options, which.key, metav1.ListOptions{}))
-	pods, err := readPods(ctx, request, logPodSchema, &podList{owned: c.budgets(s)})
+	pods, err := readPods(ctx, request, logPodSchema, &podList{budgets: c.budgets(s)})
 	return pods, c.clean(err)
 }
 
