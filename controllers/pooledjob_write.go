@@ -62,7 +62,6 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	after := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: r.job.Status}
 	written, err := r.send(ctx, before, after, "status")
 	if err != nil {
-		r.announceTooLarge(err)
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	if !finished || jobstatus.Finished(r.before) {
@@ -85,6 +84,9 @@ func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob, subre
 		return nil, fmt.Errorf("encoding a patch: %w", err)
 	}
 	written, err := r.PooledJobs.Patch(ctx, &before.ObjectMeta, data, subresources...)
+	if err != nil {
+		r.announceTooLarge(err)
+	}
 	if apierrors.IsConflict(err) {
 		r.memories.outdated(client.ObjectKeyFromObject(r.job))
 	}

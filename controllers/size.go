@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -40,10 +41,13 @@ func (r *run) whyTooLarge(ctx context.Context) (why string, err error) {
 	return "", nil
 }
 
-// announceTooLarge emits an Event for a status that does not fit into the PooledJob.
+// announceTooLarge emits an Event for a PooledJob that cannot be written because of what is in it.
 func (r *run) announceTooLarge(err error) {
+	if errors.Is(err, hubcache.ErrTooManyFinalizers) {
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "Run", "The PooledJob cannot be written: %v.", err)
+	}
 	if apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large") {
 		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "Run",
-			"The PooledJob is so large that its status cannot be written. Delete it, and shorten spec.template.")
+			"The PooledJob is so large that it cannot be written. Delete it, and shorten spec.template.")
 	}
 }
