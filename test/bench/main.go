@@ -50,6 +50,7 @@ func scenarios() []scenario {
 		{"population", "10,000 unfinished jobs: memory, connections, restart, status lag", population},
 		{"clusters", "1, 50 and 200 connections", manyClusters},
 		{"burst", "5,000 jobs of one tenant, then 1 of another", burst},
+		{"hostile", "one job at a time, while other targets flood the manager", hostileTargets},
 	}
 }
 
@@ -73,9 +74,17 @@ func main() {
 		folder      = flag.String("out", "bench-results", "Folder for bench.json, bench.md and bench.html.")
 		controllers = flag.String("controllers", "simulated", "Who runs the Jobs of the scenario throughput: simulated, or real for the targets' own Job controller and scheduler, with kwok as kubelet.")
 		manager     = flag.String("manager", "", "Program of the manager to measure; without it bin/manager.")
+		attacked    = flag.String("attack", "", "Serve hostile targets of the hub of that ID; for the scenario hostile.")
 		profiles    = flag.String("profiles", "", "Folder for profiles and execution traces of the manager, of the scenarios throughput, latency and population.")
 	)
 	flag.Parse()
+	if *attacked != "" {
+		if err := attack(*attacked); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *controllers != "simulated" && *controllers != "real" {
 		fmt.Fprintf(os.Stderr, "bench: -controllers is %q; it must be simulated or real\n", *controllers)
 		os.Exit(2)
