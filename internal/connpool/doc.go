@@ -71,7 +71,7 @@
 //	the Pods of one run, in a list     8 MiB, one of more than 1 MiB at a time (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (answers)
-//	news of a run with 500 objects     one a second
+//	news of a run                      one in 2 ms for each of its objects, from 26 on, to one a second (news.go)
 //
 // Answers are in protobuf only: of JSON no field can be read alone. A target that exceeds a
 // limit is LimitExceeded, or the view is that exceeds it, and is tried again after LimitPause.

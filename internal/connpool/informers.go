@@ -258,7 +258,7 @@ func (*informer) Resync() error { return nil }
 func (i *informer) tell(changed []string) {
 	for _, key := range changed {
 		if key != "" {
-			i.pair.news.tell(key, i.pair.store.sizeOf(key) > manyObjects)
+			i.pair.news.tell(key, i.pair.store.sizeOf(key))
 		}
 	}
 }

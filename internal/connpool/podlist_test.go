@@ -92,21 +92,21 @@ func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
 	runtime.KeepAlive(other)
 }
 
-func TestARunWithManyObjectsIsToldOfOnceInAWhile(t *testing.T) {
+func TestARunWithManyObjectsIsToldOfAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, told := NewWithT(t), 0
 		news := newRunNews(t.Context(), func(string) { told++ })
-		news.tell("a", false)
-		news.tell("a", false)
+		news.tell("a", fewObjects)
+		news.tell("a", 1)
 		g.Expect(told).To(Equal(2))
 		for range 10 {
-			news.tell("a", true)
+			news.tell("a", 100)
 		}
 		g.Expect(told).To(Equal(2))
-		<-time.After(manyPause)
+		<-time.After(100 * pausePerObject)
 		synctest.Wait()
 		g.Expect(told).To(Equal(3))
-		news.tell("a", true)
+		news.tell("a", 1_000_000)
 		<-time.After(manyPause)
 		synctest.Wait()
 		g.Expect(told).To(Equal(4))

@@ -176,8 +176,7 @@ func (s *podSource) forget() {
 	clear(s.pods)
 }
 
-// change changes the Pods, and tells of them or, when they take too much, gives them up. Many are told
-// of once in manyPause, for whoever is told looks at all of them.
+// change changes the Pods, and tells of them or, when they take too much, gives them up.
 func (s *podSource) change(how func()) {
 	s.mu.Lock()
 	how()
@@ -185,17 +184,17 @@ func (s *podSource) change(how func()) {
 	if tooMany {
 		s.forget()
 	}
-	later := len(s.pods) > manyObjects
-	begin := later && !s.waiting
-	s.waiting = s.waiting || later
+	pause := newsPause(len(s.pods))
+	begin := pause > 0 && !s.waiting
+	s.waiting = s.waiting || pause > 0
 	s.mu.Unlock()
 	switch {
 	case tooMany:
 		s.failed(ErrTooManyPods)
 		s.cancel()
 	case begin:
-		time.AfterFunc(manyPause, s.tell)
-	case !later:
+		time.AfterFunc(pause, s.tell)
+	case pause == 0:
 		s.tell()
 	}
 }
