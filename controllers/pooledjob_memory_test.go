@@ -1,9 +1,13 @@
 package controllers
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -66,4 +70,36 @@ func TestWhatWasWrittenDoesNotOutliveAConflict(t *testing.T) {
 	m.wroteVersion("1", version("2", 0))
 	m.outdated(client.ObjectKeyFromObject(version("1", 0)))
 	g.Expect(m.latest(version("1", 0)).ResourceVersion).To(Equal("1"), "the hub was restored")
+}
+
+func TestWhatIsGoneTakesNoMoreThanItMay(t *testing.T) {
+	g, m := NewWithT(t), &memories{}
+	fat := func(number, size int) []*corev1.Pod {
+		pods := make([]*corev1.Pod, number)
+		for i := range pods {
+			pods[i] = &corev1.Pod{Status: corev1.PodStatus{Message: strings.Repeat("m", size)}}
+		}
+		return pods
+	}
+	gone := func(name string, pods []*corev1.Pod) memory {
+		job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)}}
+		return m.update(job, func(m *memory) { m.gone, m.gonePods, m.goneCut = &batchv1.Job{}, pods, false })
+	}
+	small := gone("small", fat(100, 100))
+	g.Expect(small.gonePods).To(HaveLen(100))
+	g.Expect(small.goneCut).To(BeFalse())
+	large := gone("large", fat(1000, 4<<10))
+	g.Expect(large.gone).NotTo(BeNil())
+	g.Expect(large.gonePods).To(BeEmpty(), "they are more than one run may have")
+	g.Expect(large.goneCut).To(BeTrue())
+	full := false
+	for n := 0; n < 100 && !full; n++ {
+		full = gone(fmt.Sprint(n), fat(100, 4<<10)).goneCut
+	}
+	g.Expect(full).To(BeTrue())
+	g.Expect(m.gone).To(BeNumerically("<=", maxGone))
+	for name := range m.byKey {
+		m.forget(name)
+	}
+	g.Expect(m.gone).To(BeZero())
 }
