@@ -131,7 +131,7 @@ var _ = Describe("Readers of logs who attack", func() {
 	}
 
 	for _, r := range readings() {
-		if !isTried(r.name) {
+		if !isTried(r.name) || measuresAnother() {
 			continue
 		}
 		It("by "+r.name+" harm nobody else", func(ctx context.Context) {
