@@ -196,9 +196,6 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	if r.movesAfterLoss() && r.neverStarted() {
 		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		tooMany := errors.Is(err, connpool.ErrTooManyPods)
-		if errors.Is(err, connpool.ErrListBusy) {
-			return listPause, nil
-		}
 		if err != nil && !tooMany {
 			return 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
 		}
@@ -242,9 +239,6 @@ func (s *snapshot) leftPods() string {
 	return fmt.Sprintf(" Pods that it left go on (%d, such as %s); they are deleted with the PooledJob.", len(names), names[0])
 }
 
-// listPause is the wait while other long lists of Pods are being read.
-const listPause = time.Second
-
 // podsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
 const podsPause = 2 * time.Second
 
@@ -268,8 +262,8 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	}
 	listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 	switch {
-	case errors.Is(err, connpool.ErrListBusy):
-		return false, listPause, nil
+	case errors.Is(err, connpool.ErrTooManyPods) && since < podsPause+behindGrace:
+		return false, time.Second, nil
 	case errors.Is(err, connpool.ErrTooManyPods):
 		return false, 0, nil // how it ended is not known
 	case err != nil:

@@ -251,15 +251,11 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
 		tooMany := errors.Is(err, connpool.ErrTooManyPods) // then the result is what the view knows
-		if errors.Is(err, connpool.ErrListBusy) {
-			r.lookAgain = listPause
-			return nil
-		}
 		if err != nil && !tooMany {
 			return &targetError{doing: "reading the Pods of the ended Job", err: err}
 		}
 		pods = append(pods, ofJob(listed, r.intent.JobName)...)
-		if !tooMany && r.isBehind(remote, listed) {
+		if r.isBehind(remote, listed, tooMany) {
 			r.lookAgain = time.Second // or with the event
 			return nil
 		}
@@ -275,11 +271,11 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	return nil
 }
 
-// isBehind tells whether the view of the Pods is behind that of the Job: it shows one that has
-// not ended and that is not there any more. How that ended comes with the event of its going;
+// isBehind reports whether the view of the Pods is behind that of the Job: there are many that it does
+// not show as they are, or it shows one that has not ended and that is not there any more. How that ended comes with the event of its going;
 // it is waited for as long as a watch may take.
-func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod) bool {
-	return r.now.Sub(r.memory.endedAt) <= behindGrace && r.showsPodThatIsGone(remote, listed)
+func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod, tooMany bool) bool {
+	return r.now.Sub(r.memory.endedAt) <= behindGrace && (tooMany || r.showsPodThatIsGone(remote, listed))
 }
 
 // showsPodThatIsGone reports whether the view shows a Pod that has not ended, and that the target

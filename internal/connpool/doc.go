@@ -68,7 +68,7 @@
 //	Jobs and Pods of a connection      MaxMemory and 4 KiB for each of its runs, and half as much
 //	                                   again while a list comes; of all four times that (budget.go)
 //	Jobs and Pods that went            an eighth of that each
-//	the Pods of one run, in a list     8 MiB, one of more than 1 MiB at a time (podlist.go)
+//	Pods of a list that no view shows  2 MiB, of a connection 4, of all 32 (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (answers)
 //	news of a run                      one in 2 ms for each of its objects, from 26 on, to one a second (news.go)

@@ -52,7 +52,7 @@ type entry struct {
 	ended   map[State]int64 // sessions, by the state they led to
 
 	budget    *budget
-	largeTurn largeTurn
+	news      atomic.Int64 // bytes of Pods that lists bring and no view shows so
 	exceeded  atomic.Int64 // how often the target went past a limit
 	redialled atomic.Int64 // TCP connections that replaced one within a session
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -270,18 +269,27 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 	return err
 }
 
-// ListPods reads from the target itself the Pods of the run that Options.Selector
-// picks. The error is ErrTooManyPods if there are more than are read.
+// ListPods reads from the target itself the Pods of the run that Options.Selector picks. Those that
+// the view shows as they are come as Pods has them, the others without what only events tell. The
+// error is ErrTooManyPods if there are many that the view does not show so: it will in a moment, or the
+// target does not tell the same twice.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
 		request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 			VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
-		pods, err := readPods(ctx, request, l.session.schemas[kindPod], &podList{turn: &l.session.entry.largeTurn})
-		pods = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return checkUID(pod.UID) != nil })
-		for _, pod := range pods {
-			tidyPod(pod)
+		news := &podNews{seen: map[types.UID]struct{}{}, shares: [2]*atomic.Int64{&l.session.entry.news, &newsOfAll}}
+		defer news.done()
+		view, err := l.view(namespace)
+		if err == nil {
+			news.view = view.store
 		}
-		return pods, err
+		if _, err := readList(ctx, request, l.session.schemas[kindPod], news.add); err != nil {
+			return nil, err
+		}
+		if news.view == nil {
+			return news.news, nil
+		}
+		return news.with(news.view.podsOf(l.key, namespace)), nil
 	})
 }
 

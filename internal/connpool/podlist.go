@@ -3,150 +3,128 @@ package connpool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
-	"time"
 
-	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
-// This file reads the Pods of one run from a target, in one list.
+// This file reads the Pods of one run from a target, in one list. A view shows nearly all of them
+// already, so of a list for a Lease only those are kept that it does not show so.
 
 const (
-	// maxListed is how many Pods of one run are read, and maxListedSize how much memory they may
-	// take, in bytes. For those who read logs it is maxLogListSize: logs can be read in a process
-	// of their own.
-	maxListed      = 20_000
-	maxListedSize  = 8 << 20
-	maxLogListSize = 16 << 20
-	// maxSmallList is how much memory a list takes that may always be read, in bytes. Of the
-	// larger ones one is read at a time in the whole process, and one of each connection waits for
-	// its turn. Each takes largeListTime at most, and a connection whose list took longer has no
-	// turn for Options.LimitPause: a target that is slow must not hold up others.
-	maxSmallList  = 1 << 20
-	largeListTime = 10 * time.Second
-	// maxSmallLists is how much memory all small lists take that are being read, in bytes. While that
-	// is exceeded the others need a turn, too.
-	maxSmallLists = 16 << 20
+	// maxNews is how much memory the Pods of one list may take that the view does not show so, in
+	// bytes: some 600 Pods. Of these freeNews may always be taken. The rest comes out of
+	// maxNewsOfConnection and maxNewsOfAll, for all lists that are read at the time.
+	maxNews             = 2 << 20
+	freeNews            = 64 << 10
+	maxNewsOfConnection = 4 << 20
+	maxNewsOfAll        = 32 << 20
+	// maxLogList is how much memory all Pods of a run may take for those who read logs, in bytes. Logs
+	// can be read in a process of their own.
+	maxLogList = 16 << 20
 )
 
-// ErrTooManyPods is the error of a list of more Pods of a run than are read.
-var ErrTooManyPods = errors.New("a list of the Pods of a run exceeds the limit of 8 MiB (16 MiB for logs) of memory; 8 MiB are some 2,500 Pods")
+// ErrTooManyPods is the error of a list of more Pods of a run than there is room for.
+var ErrTooManyPods = errors.New("there is no room for so many Pods of one run: 2 MiB for those that are not in view, and 16 MiB for all when logs are read")
 
-// ErrListBusy is the error of a long list of Pods while others are being read. It is to be asked for
-// again, after a second or so.
-var ErrListBusy = errors.New("other long lists of Pods are being read")
+// podNews are the Pods of a list that the view does not show so, while it is read.
+type podNews struct {
+	view *store                 // nil if there is none
+	seen map[types.UID]struct{} // Pods of the list that the view shows so
+	news []*corev1.Pod
 
-// errSlowLarge is why a large list is given up.
-var errSlowLarge = fmt.Errorf("a long list of Pods took longer than %v", largeListTime)
-
-// largeLists has one place, for the large list that is being read.
-var largeLists = semaphore.NewWeighted(1)
-
-// smallLists is how much memory the small lists take that are being read, in bytes.
-var smallLists atomic.Int64
-
-// largeTurn says whether a connection may read a large list.
-type largeTurn struct {
-	pause     time.Duration // without a turn
-	taken     atomic.Bool   // one is being read, or waits
-	lostUntil atomic.Int64  // Unix nanoseconds
-}
-
-// podList is a list of the Pods of one run while it is read.
-type podList struct {
-	pods    []*corev1.Pod
 	size    int
-	ctx     context.Context // of the request
-	cancel  context.CancelCauseFunc
-	budgets budgets    // that the Pods count in, or
-	turn    *largeTurn // of the connection, for large lists
-	small   int64      // bytes of smallLists
-	release func()     // nil while it is small
+	shares  [2]*atomic.Int64 // of the connection, and of all
+	counted int64            // in the shares
 }
 
-// readPods reads all Pods that a request asks for.
-func readPods(ctx context.Context, request *rest.Request, schema *prune.Schema, list *podList) ([]*corev1.Pod, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	list.ctx, list.cancel = ctx, cancel
-	defer list.done()
-	_, err := readList(ctx, request, schema, list.add)
-	if err != nil {
-		if context.Cause(ctx) == errSlowLarge { //nolint:errorlint // it is set as it is
-			err = errSlowLarge
-		}
-		return nil, err
-	}
-	return list.pods, nil
-}
+// newsOfAll is how much memory the news of all lists take that are being read, in bytes.
+var newsOfAll atomic.Int64
 
-func (l *podList) add(kept prune.Kept) error {
-	most := maxListedSize
-	if l.budgets != nil {
-		most = maxLogListSize
-	}
-	if l.size += kept.Size; len(l.pods) == maxListed || l.size > most {
-		return ErrTooManyPods
-	}
+// add looks at one Pod of the list.
+func (n *podNews) add(kept prune.Kept) error {
 	pod := &corev1.Pod{}
-	l.pods = append(l.pods, pod)
-	if err := l.takeRoom(pod, kept.Size); err != nil {
+	if err := pod.Unmarshal(kept.Message); err != nil || checkUID(pod.UID) != nil {
 		return err
 	}
-	return pod.Unmarshal(kept.Message)
-}
-
-func (l *podList) takeRoom(pod *corev1.Pod, size int) error {
-	if l.budgets != nil {
-		return l.budgets.take(pod, size, l.size)
-	}
-	if l.release != nil || (l.size <= maxSmallList && l.takeSmall(int64(size))) {
+	if n.isShown(pod) {
+		n.seen[pod.UID] = struct{}{}
 		return nil
 	}
-	if time.Now().UnixNano() < l.turn.lostUntil.Load() {
-		return errSlowLarge
+	n.news = append(n.news, pod)
+	return n.takeRoom(kept.Size)
+}
+
+// isShown reports whether the view shows the Pod as it is, and cuts it down to what views show.
+func (n *podNews) isShown(pod *corev1.Pod) bool {
+	if n.view == nil {
+		tidyPod(pod)
+		return false
 	}
-	if !l.turn.taken.CompareAndSwap(false, true) {
-		return ErrListBusy
+	r, err := n.view.record(pod)
+	if err != nil {
+		return false
 	}
-	if largeLists.Acquire(l.ctx, 1) != nil {
-		l.turn.taken.Store(false)
-		return ErrListBusy
+	_, isNew := n.view.known(kindPod, r)
+	return !isNew
+}
+
+func (n *podNews) takeRoom(size int) error {
+	if n.size += size; n.size > maxNews {
+		return ErrTooManyPods
 	}
-	late := time.AfterFunc(largeListTime, func() {
-		l.turn.lostUntil.Store(time.Now().Add(l.turn.pause).UnixNano())
-		l.cancel(errSlowLarge)
-	})
-	l.release = func() {
-		late.Stop()
-		largeLists.Release(1)
-		l.turn.taken.Store(false)
+	if n.size <= freeNews {
+		return nil
+	}
+	n.counted += int64(size)
+	ofConnection, ofAll := n.shares[0].Add(int64(size)), n.shares[1].Add(int64(size))
+	if ofConnection > maxNewsOfConnection || ofAll > maxNewsOfAll {
+		return ErrTooManyPods
 	}
 	return nil
 }
 
-// takeSmall counts bytes of a small list, if there is room for them.
-func (l *podList) takeSmall(size int64) bool {
-	if smallLists.Add(size) > maxSmallLists {
-		smallLists.Add(-size)
-		return false
+// done gives back what the news took.
+func (n *podNews) done() {
+	for _, share := range n.shares {
+		share.Add(-n.counted)
 	}
-	l.small += size
-	return true
+	n.counted = 0
 }
 
-func (l *podList) done() {
-	smallLists.Add(-l.small)
-	l.small = 0
-	if l.release != nil {
-		l.release()
+// with are the Pods of the list: the news, and as the view shows them now those that it showed so.
+func (n *podNews) with(shown []*corev1.Pod) []*corev1.Pod {
+	pods := n.news
+	for _, pod := range shown {
+		if _, ok := n.seen[pod.UID]; ok {
+			pods = append(pods, pod)
+		}
 	}
+	return pods
+}
+
+// readAllPods reads all Pods that a request asks for. They count in the budgets as long as anybody
+// has them.
+func readAllPods(ctx context.Context, request *rest.Request, counted budgets) ([]*corev1.Pod, error) {
+	var pods []*corev1.Pod
+	size := 0
+	_, err := readList(ctx, request, logPodSchema, func(kept prune.Kept) error {
+		if size += kept.Size; size > maxLogList {
+			return ErrTooManyPods
+		}
+		pod := &corev1.Pod{}
+		pods = append(pods, pod)
+		if err := counted.take(pod, kept.Size, size); err != nil {
+			return err
+		}
+		return pod.Unmarshal(kept.Message)
+	})
+	return pods, err
 }
 
 // ofRun are the options of a request for the Pods of a run.

@@ -1,73 +1,93 @@
 package connpool
 
 import (
+	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
-func kept(size int) prune.Kept { return prune.Kept{Size: size} }
-
-func newPodList(t *testing.T, turn *largeTurn) *podList {
-	return &podList{ctx: t.Context(), cancel: func(error) {}, turn: turn}
-}
-
-func TestAListOfPodsEndsAtItsLimits(t *testing.T) {
-	g := NewWithT(t)
-	many := newPodList(t, &largeTurn{pause: time.Minute})
-	for range maxListed {
-		g.Expect(many.add(kept(1))).To(Succeed())
+// newPodNews are the news of a list beside what a view shows.
+func newPodNews(view *store, shares ...*atomic.Int64) *podNews {
+	for len(shares) < 2 {
+		shares = append(shares, &atomic.Int64{})
 	}
-	g.Expect(many.add(kept(1))).To(MatchError(ErrTooManyPods))
-	large := newPodList(t, &largeTurn{pause: time.Minute})
-	defer large.done()
-	g.Expect(large.add(kept(maxListedSize))).To(Succeed())
-	g.Expect(large.add(kept(1))).To(MatchError(ErrTooManyPods))
+	return &podNews{view: view, seen: map[types.UID]struct{}{}, shares: [2]*atomic.Int64{shares[0], shares[1]}}
 }
 
-func TestOneLargeListIsReadAtATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, a, b := NewWithT(t), &largeTurn{pause: time.Minute}, &largeTurn{pause: time.Minute}
-		first, second, other := newPodList(t, a), newPodList(t, a), newPodList(t, b)
-		g.Expect(first.add(kept(maxSmallList + 1))).To(Succeed())
-		g.Expect(first.add(kept(1))).To(Succeed())
-		g.Expect(second.add(kept(maxSmallList))).To(Succeed(), "small ones are read always")
-		g.Expect(second.add(kept(1))).To(MatchError(ErrListBusy), "of the same connection")
-		waited := make(chan error, 1)
-		go func() { waited <- other.add(kept(maxSmallList + 1)) }()
-		synctest.Wait()
-		g.Expect(waited).NotTo(Receive())
-		first.done()
-		synctest.Wait()
-		g.Expect(waited).To(Receive(BeNil()))
-		other.done()
-		g.Expect(second.add(kept(1))).To(Succeed())
-		second.done()
-	})
+// listed is what is kept of a Pod in a list that takes so much memory.
+func listed(g Gomega, pod *corev1.Pod, size int) prune.Kept {
+	message, err := pod.Marshal()
+	g.Expect(err).NotTo(HaveOccurred())
+	return prune.Kept{Message: message, Size: size}
 }
 
-func TestALargeListIsGivenUpAfterAWhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var cause error
-		list := newPodList(t, &largeTurn{pause: time.Minute})
-		list.cancel = func(err error) { cause = err }
-		NewWithT(t).Expect(list.add(kept(maxSmallList + 1))).To(Succeed())
-		<-time.After(largeListTime)
-		synctest.Wait()
-		NewWithT(t).Expect(cause).To(MatchError(errSlowLarge))
-		list.done()
-		again := newPodList(t, list.turn)
-		NewWithT(t).Expect(again.add(kept(maxSmallList+1))).To(MatchError(errSlowLarge), "its connection has lost its turn")
-		<-time.After(list.turn.pause)
-		NewWithT(t).Expect(again.add(kept(1))).To(Succeed())
-		again.done()
-	})
+func TestAListBringsWhatTheViewDoesNotShow(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodRunning, "gone": corev1.PodRunning} {
+		r.Expect(r.pods.Add(podOf("a", name, phase))).To(Succeed())
+	}
+	news := newPodNews(r.store)
+	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodSucceeded, "new": corev1.PodPending} {
+		r.Expect(news.add(listed(r, podOf("a", name, phase), 1))).To(Succeed())
+	}
+	r.Expect(namesOfPods(news.news)).To(ConsistOf("behind", "new"))
+	all := news.with(r.store.podsOf("a", "ns"))
+	r.Expect(namesOfPods(all)).To(ConsistOf("as-it-is", "behind", "new"))
+	for _, pod := range all {
+		if pod.Name == "behind" {
+			r.Expect(pod.Status.Phase).To(Equal(corev1.PodSucceeded))
+		}
+	}
+}
+
+func TestAListOfWhatTheViewShowsTakesNothing(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	news := newPodNews(r.store)
+	for n := range 100 {
+		pod := podOf("a", fmt.Sprint(n), corev1.PodRunning)
+		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
+		r.Expect(news.add(listed(r, pod, maxNews))).To(Succeed())
+	}
+	r.Expect(news.size).To(BeZero())
+	r.Expect(news.with(r.store.podsOf("a", "ns"))).To(HaveLen(100))
+}
+
+func TestTheNewsOfAListAreBounded(t *testing.T) {
+	g, n := NewWithT(t), 0
+	var ofConnection, ofAll atomic.Int64
+	add := func(news *podNews, size int) error {
+		n++
+		return news.add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size))
+	}
+	one := newPodNews(nil)
+	g.Expect(add(one, maxNews)).To(Succeed())
+	g.Expect(add(one, 1)).To(MatchError(ErrTooManyPods))
+
+	lists := []*podNews{newPodNews(nil, &ofConnection, &ofAll), newPodNews(nil, &ofConnection, &ofAll)}
+	for _, news := range lists {
+		g.Expect(add(news, maxNewsOfConnection/2)).To(Succeed())
+	}
+	late := newPodNews(nil, &ofConnection, &ofAll)
+	g.Expect(add(late, freeNews)).To(Succeed(), "a few are read always")
+	g.Expect(add(late, 1)).To(MatchError(ErrTooManyPods))
+	late.done()
+	other := newPodNews(nil, &atomic.Int64{}, &ofAll)
+	g.Expect(add(other, maxNews)).To(Succeed(), "another connection has a share of its own")
+	for _, news := range append(lists, other) {
+		news.done()
+	}
+	g.Expect(ofConnection.Load() + ofAll.Load()).To(BeZero())
 }
 
 func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {

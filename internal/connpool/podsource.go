@@ -97,7 +97,7 @@ func (s *podSource) expect(obj any) error {
 	if pod, ok := obj.(*sizedPod); ok {
 		s.pending += pod.size
 	}
-	if s.pending > maxLogListSize {
+	if s.pending > maxLogList {
 		return ErrTooManyPods
 	}
 	return nil
@@ -180,7 +180,7 @@ func (s *podSource) forget() {
 func (s *podSource) change(how func()) {
 	s.mu.Lock()
 	how()
-	tooMany := s.held > maxLogListSize
+	tooMany := s.held > maxLogList
 	if tooMany {
 		s.forget()
 	}

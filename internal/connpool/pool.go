@@ -198,7 +198,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			largeTurn: largeTurn{pause: p.options.LimitPause}, budget: newBudget(p.options, p.budget),
+			budget: newBudget(p.options, p.budget),
 		}
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e

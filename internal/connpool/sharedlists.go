@@ -72,7 +72,7 @@ func (c *streamLine) readPods(s *Streams, which podWatchKey) ([]*corev1.Pod, err
 	ctx, cancel := context.WithTimeout(c.ctx, s.options.RequestTimeout)
 	defer cancel()
 	request := c.askForPods(which.namespace, ofRun(s.options, which.key, metav1.ListOptions{}))
-	pods, err := readPods(ctx, request, logPodSchema, &podList{budgets: c.budgets(s)})
+	pods, err := readAllPods(ctx, request, c.budgets(s))
 	return pods, c.clean(err)
 }
 
