@@ -295,7 +295,7 @@ func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
 // did; so they are asked for, too. It takes the start time back when a Job is suspended.)
 func (s *snapshot) neverStarted() bool {
 	gone := s.memory.gone
-	if gone == nil || !s.memory.goneWatched || s.memory.goneCut || gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
+	if gone == nil || !s.memory.goneWatched || s.memory.goneCut || s.memory.goneForgotten || gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
 		return false
 	}
 	status := &gone.Status

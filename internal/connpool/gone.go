@@ -101,26 +101,45 @@ func (s *store) hasRoom() bool {
 	return len(s.goneJobs) < maxGoneJobs && s.budget.goneJobs.Load() < s.mostGone()
 }
 
-// makeRoom forgets the Jobs that are too old and, if none is, the oldest ones. s.mu is held.
+// hasRoomForPods reports whether another Pod that went can be remembered, and forgets Jobs that are too
+// old if not. s.mu is held.
+func (s *store) hasRoomForPods() bool {
+	if s.budget.gonePods.Load() >= s.mostGone() {
+		s.forgetOld()
+	}
+	return s.budget.gonePods.Load() < s.mostGone()
+}
+
+// makeRoom forgets the Jobs that are too old and, if that is not enough, the oldest one. s.mu is held.
 func (s *store) makeRoom() {
-	for !s.hasRoom() && len(s.goneJobs) > 0 {
+	if s.hasRoom() {
+		return
+	}
+	s.forgetOld()
+	// What other views of the connection remember is theirs, so one is enough.
+	if !s.hasRoom() && len(s.goneJobs) > 0 {
 		s.forgetOldest()
 	}
 }
 
-// forgetOldest forgets the Jobs that are too old or, if none is, the oldest one. s.mu is held.
-func (s *store) forgetOldest() {
-	oldest, before := "", len(s.goneJobs)
+// forgetOld forgets the Jobs that are too old. s.mu is held.
+func (s *store) forgetOld() {
 	for key, gone := range s.goneJobs {
 		if time.Since(gone.at) > maxGoneAge {
 			s.forgetLocked(key)
-		} else if oldest == "" || gone.at.Before(s.goneJobs[oldest].at) {
+		}
+	}
+}
+
+// forgetOldest forgets the oldest Job. s.mu is held.
+func (s *store) forgetOldest() {
+	oldest := ""
+	for key, gone := range s.goneJobs {
+		if oldest == "" || gone.at.Before(s.goneJobs[oldest].at) {
 			oldest = key
 		}
 	}
-	if len(s.goneJobs) == before {
-		s.forgetLocked(oldest)
-	}
+	s.forgetLocked(oldest)
 }
 
 // rememberEarly notes a key whose Job was not seen yet. s.mu is held.
@@ -153,8 +172,10 @@ func (s *store) rememberPod(r *record) {
 			alike++
 		}
 	}
-	if alike >= maxGonePods || s.budget.gonePods.Load() >= s.mostGone() {
-		s.cut[r.key] = struct{}{}
+	if alike >= maxGonePods || !s.hasRoomForPods() {
+		if r.pod.ended {
+			s.cut[r.key] = struct{}{}
+		}
 		return
 	}
 	if r.pod.ended && alike >= maxWholePods {

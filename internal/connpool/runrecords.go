@@ -26,11 +26,11 @@ func (s *store) link(k kind, r *record) {
 	s.runs[r.key] = run
 }
 
-// sizeOf is how many objects of a run there are.
+// sizeOf is how many objects of a run there are, with those that are remembered.
 func (s *store) sizeOf(key string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.runs[key].count
+	return s.runs[key].count + len(s.gone[key])
 }
 
 // unlink takes a record out of its run. s.mu is held.

@@ -136,7 +136,8 @@ func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (templat
 	if kept := r.templates.kept(job.UID); kept != nil {
 		return kept, func() {}, nil
 	}
-	release, ok := r.templates.hold(job.Namespace, r.templates.sizeOf(job.UID))
+	known := r.templates.sizeOf(job.UID)
+	release, ok := r.templates.hold(job.Namespace, known)
 	if !ok {
 		return nil, nil, ErrBusy
 	}
@@ -149,10 +150,18 @@ func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (templat
 			return ErrOutdated
 		}
 		template = read
+		if len(read) > maxKeptTemplate && known <= maxKeptTemplate { // its size was not known
+			release, ok = r.templates.hold(job.Namespace, len(data))
+		}
+		if !ok {
+			return ErrBusy
+		}
 		return nil
 	})
 	if err != nil {
-		release()
+		if release != nil {
+			release()
+		}
 		return nil, nil, err
 	}
 	return template, release, nil
