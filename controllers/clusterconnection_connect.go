@@ -17,18 +17,14 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 	if err != nil && reason == "" {
 		return err
 	}
-	runs, counting := r.countRuns(ctx, connection.Name)
-	if counting != nil {
-		return counting
-	}
 	if reason == "" {
 		r.confirmCluster(connection)
-		r.Connections.Connect(connection.Name, configOf(connection, source.Identity, runs))
+		r.Connections.Connect(connection.Name, configOf(connection, source.Identity))
 		status, _ := r.Connections.Status(connection.Name)
 		writer.renewal = r.renew(ctx, connection, source, status)
 	}
 	if reason != "" {
-		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}, runs))
+		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}))
 		r.renewals.drop(connection.Name)
 	}
 	status, ok := r.Connections.Status(connection.Name)
@@ -47,7 +43,7 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 }
 
 // configOf is what a connection asks of the pool.
-func configOf(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity, runs int) connpool.Config {
+func configOf(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) connpool.Config {
 	expiresAt, _ := identity.ExpiresAt()
 	return connpool.Config{
 		Identity:    credentials.Connpool(identity),
@@ -56,7 +52,6 @@ func configOf(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identi
 		Namespaces:  connection.Spec.Namespaces,
 		MaxInFlight: int(connection.Spec.MaxInFlight),
 		QPS:         int(connection.Spec.QPS),
-		Runs:        runs,
 	}
 }
 

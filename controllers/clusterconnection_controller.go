@@ -69,7 +69,6 @@ type ClusterConnectionReconciler struct {
 	Metrics *Metrics
 
 	counted  countTimes
-	runs     runCounts
 	idle     idleTimes
 	warned   warnings
 	renewals renewals
@@ -146,7 +145,6 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 func (r *ClusterConnectionReconciler) forget(name string) {
 	r.Connections.Disconnect(name)
 	r.counted.forget(name)
-	r.runs.forget(name)
 	r.idle.update(name, true, time.Time{})
 	r.warned.forget(name)
 	r.renewals.forget(name)

@@ -65,53 +65,6 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 	return 0, nil
 }
 
-// runCounts remembers how many PooledJobs each connection has, and since when.
-type runCounts struct {
-	mu     sync.Mutex
-	counts map[string]runCount
-}
-
-type runCount struct {
-	runs int
-	at   time.Time
-}
-
-func (c *runCounts) of(name string) runCount {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.counts[name]
-}
-
-func (c *runCounts) set(name string, count runCount) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.counts == nil {
-		c.counts = map[string]runCount{}
-	}
-	c.counts[name] = count
-}
-
-func (c *runCounts) forget(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.counts, name)
-}
-
-// countRuns is how many PooledJobs a connection has, also finished ones, or had within the last
-// countInterval.
-func (r *ClusterConnectionReconciler) countRuns(ctx context.Context, name string) (int, error) {
-	known, now := r.runs.of(name), r.Now()
-	if !known.at.IsZero() && now.Sub(known.at) < countInterval {
-		return known.runs, nil
-	}
-	var jobs v1alpha1.PooledJobList
-	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: name}, client.UnsafeDisableDeepCopy); err != nil {
-		return 0, fmt.Errorf("counting PooledJobs of the connection: %w", err)
-	}
-	r.runs.set(name, runCount{len(jobs.Items), now})
-	return len(jobs.Items), nil
-}
-
 // jobCountChanged tells whether an update moves a PooledJob from one count to
 // another, or out of its connection's way.
 func (r *ClusterConnectionReconciler) jobCountChanged(e event.UpdateEvent) bool {

@@ -30,7 +30,7 @@ type Options struct {
 	HubID string
 	// Workers is how many PooledJobs are reconciled at once, at least 1.
 	Workers int
-	// Pool are the pool's settings; what news it brings, and of what, is set
+	// Pool are the pool's settings; what news it brings, of what, and of how many runs, is set
 	// by Setup.
 	Pool connpool.Options
 	// PooledJobs is the source of the manager's cache, as given to CacheOptions.
@@ -59,6 +59,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	options.Pool.KeyLabel = v1alpha1.LabelUID
 	options.Pool.OnState = wakeups.connectionChanged
 	options.Pool.OnChange = wakeups.remoteChanged
+	tally, err := newRunTally(ctx, mgr, options.HubID)
+	if err != nil {
+		return nil, err
+	}
+	options.Pool.Runs = tally.of
 	pool := connpool.New(ctx, options.Pool)
 	figures := newMetrics(options.PooledJobs)
 	if options.Metrics != nil {
@@ -91,12 +96,12 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 // PooledJobs without templates, as the reader has them. Where no reconcilers run, only their
 // names are kept.
 func CacheOptions(namespace string, pooledJobs *hubcache.Reader, reconciles bool) cache.Options {
-	keepOfJobs := slim
+	transform := slim
 	if !reconciles {
-		keepOfJobs = keepName
+		transform = keepNames
 	}
 	return cache.Options{
-		DefaultTransform: slim,
+		DefaultTransform: transform,
 		NewInformer: func(source toolscache.ListerWatcher, example apiruntime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 			if _, ok := example.(*v1alpha1.PooledJob); ok {
 				source = pooledJobs.ListerWatcher()
@@ -104,8 +109,7 @@ func CacheOptions(namespace string, pooledJobs *hubcache.Reader, reconciles bool
 			return toolscache.NewSharedIndexInformer(source, example, resync, indexers)
 		},
 		ByObject: map[client.Object]cache.ByObject{
-			&v1alpha1.PooledJob{}: {Transform: keepOfJobs},
-			&corev1.Secret{}:      {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
 			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {
 				Transform: keepLabels,
 			},
@@ -121,11 +125,11 @@ func NewHubReader(config *rest.Config, scheme *apiruntime.Scheme, dispatches boo
 	})
 }
 
-// keepName keeps of a PooledJob what those need to know that wait for its changes.
-func keepName(obj any) (any, error) {
+// keepNames is slim, but keeps of a PooledJob only what those need to know that wait for its changes.
+func keepNames(obj any) (any, error) {
 	job, ok := obj.(*v1alpha1.PooledJob)
 	if !ok {
-		return obj, nil
+		return slim(obj)
 	}
 	return &v1alpha1.PooledJob{
 		TypeMeta:   job.TypeMeta,

@@ -112,7 +112,7 @@ func (o *Options) addTargetFlags(flags *flag.FlagSet) {
 	flags.IntVar(&o.Target.MaxInFlight, "target-max-in-flight", o.Target.MaxInFlight,
 		"How many requests to one target may be under way at once, at most 90. spec.maxInFlight of a ClusterConnection wins.")
 	flags.IntVar(&o.Target.MaxMemory, "target-max-memory-bytes", o.Target.MaxMemory,
-		"How much memory the Jobs and Pods of one target may take, in bytes, beside 4 KiB for each of its PooledJobs; all targets together may take four times as much. A Job with its Pod counts about 800.")
+		"How much memory the Jobs and Pods of one target may take, in bytes, beside 4 KiB for each of its PooledJobs. All targets together may take four times this number, beside 4 KiB for each PooledJob. A Job with its Pod counts about 800.")
 	flags.IntVar(&o.Target.QPS, "target-qps", o.Target.QPS,
 		"How many requests may be sent to one target per second; 0 is no bound. spec.qps of a ClusterConnection wins.")
 }

@@ -16,51 +16,60 @@ import (
 // a Job with five Pods that have ended.
 const memoryPerRun = 4 << 10
 
-// allShare is how many times as much as one connection all connections together may hold beside
-// what their runs account for.
+// allShare is how many times Options.MaxMemory all connections together may hold beside what their
+// runs account for.
 const allShare = 4
 
 // budget is what some objects may take in memory together.
 type budget struct {
-	most int64 // beside what the runs account for
-	runs atomic.Int64
-	what string  // the objects are for
-	unit string  // of most
-	all  *budget // of which it is a part; nil if it is of none
-	// held is what they take; of it pending is what lists have brought that are still coming.
+	most int64        // beside what the runs account for
+	runs func() int64 // how many there are
+	what string       // the objects are for
+	unit string       // of most
+	// all is the budget of which this is one of several parts; nil if it is of none.
+	all   *budget
+	parts atomic.Int64
+	// held is what the objects take; of it pending is what lists have brought that are still coming.
 	held, pending atomic.Int64
 	// goneJobs and gonePods are what those take that went, also of held.
 	goneJobs, gonePods atomic.Int64
 }
 
+func noRuns() int64 { return 0 }
+
 // newPoolBudget is that of all connections of a pool.
 func newPoolBudget(o Options) *budget {
 	return &budget{
-		most: allShare * int64(o.WithDefaults().MaxMemory),
-		what: "the manager's memory for the Jobs and Pods of all connections, of which this one has more than its PooledJobs account for,",
+		most: allShare * int64(o.WithDefaults().MaxMemory), runs: func() int64 { return o.runsOf("") },
+		what: "the manager's memory for the Jobs and Pods of all connections, of which this one has more than its part,",
 		unit: fmt.Sprintf("bytes (%d times --target-max-memory-bytes, and 4 KiB for each PooledJob)", allShare),
 	}
 }
 
-// newBudget is that of a connection, for all its views together.
+// newBudget is that of a connection, for all its views together. It is part of all until it is left.
 func newBudget(o Options, all *budget) *budget {
+	if all != nil {
+		all.parts.Add(1)
+	}
 	return &budget{
-		most: int64(o.WithDefaults().MaxMemory), all: all,
+		most: int64(o.WithDefaults().MaxMemory), runs: noRuns, all: all,
 		what: "the manager's memory for the Jobs and Pods of this connection",
 		unit: "bytes (--target-max-memory-bytes, and 4 KiB for each PooledJob of the connection)",
 	}
 }
 
-// setRuns notes how many runs there are.
-func (b *budget) setRuns(runs int64) {
-	grown := runs - b.runs.Swap(runs)
+// leave is called when no new object will come.
+func (b *budget) leave() {
 	if b.all != nil {
-		b.all.runs.Add(grown)
+		b.all.parts.Add(-1)
 	}
 }
 
+// accounted is what the runs account for.
+func (b *budget) accounted() int64 { return memoryPerRun * b.runs() }
+
 // limit is the most that may be held.
-func (b *budget) limit() int64 { return b.most + memoryPerRun*b.runs.Load() }
+func (b *budget) limit() int64 { return b.most + b.accounted() }
 
 // add counts bytes that are held from now on, or not any more.
 func (b *budget) add(size int64) {
@@ -79,12 +88,13 @@ func (b *budget) addPending(size int64) {
 	}
 }
 
-// check is the error of a budget that is exceeded, or that has a part in another being exceeded.
+// check is the error of a budget that is exceeded; also when all is, and this part has more than its
+// share beside what its runs account for.
 func (b *budget) check() error {
 	if err := b.checkOwn(); err != nil || b.all == nil {
 		return err
 	}
-	if b.held.Load() <= memoryPerRun*b.runs.Load()+minMemory {
+	if b.held.Load()-b.accounted() <= b.all.most/max(b.all.parts.Load(), 1) {
 		return nil
 	}
 	return b.all.checkOwn()
@@ -110,7 +120,7 @@ const (
 // newStreamBudget is one for the Pods of those who read logs.
 func newStreamBudget(most int64) *budget {
 	return &budget{
-		most: most,
+		most: most, runs: noRuns,
 		what: "the memory for the Pods of runs whose logs are read", unit: "bytes",
 	}
 }
@@ -118,13 +128,13 @@ func newStreamBudget(most int64) *budget {
 // budgets are those that an object counts in, all of them.
 type budgets []*budget
 
-// maxAdmitted is how much memory the Pods of one run take that is there for everybody, in bytes: some
-// 20 Pods.
+// maxAdmitted is how much memory the Pods of one run may take even if the budgets are exceeded, in
+// bytes: some 20 Pods.
 const maxAdmitted = 64 << 10
 
 // take counts a Pod for as long as anybody has it: the garbage collector says when that ends. The
-// error is that of the first budget that is exceeded, if the run's Pods take more together than is
-// there for everybody.
+// error is that of the first budget that is exceeded, if the run's Pods take more than maxAdmitted
+// together.
 func (all budgets) take(pod *corev1.Pod, size, together int) error {
 	for _, b := range all {
 		b.add(int64(size))

@@ -67,8 +67,6 @@ type Config struct {
 	// MaxInFlight and QPS replace the numbers of Options, if not 0. Connections
 	// that share one identity share the smallest of theirs.
 	MaxInFlight, QPS int
-	// Runs is about how many runs use the connection.
-	Runs int
 }
 
 // scopes are the namespaces to watch, each of which has a view of its own.
@@ -150,10 +148,13 @@ type Options struct {
 	// again. Default 60 s.
 	ReviewInterval time.Duration
 	// MaxMemory bounds what is held of the Jobs and Pods of a connection, in bytes, beside 4 KiB
-	// for each of Config.Runs. A Job with its Pod counts about 800 bytes. Default 16 MiB: some
-	// 20,000 Jobs of which no run is known. All connections together may hold four times as much;
-	// beyond that those are refused that have more than their runs account for.
+	// for each of its runs. A Job with its Pod counts about 800 bytes. Default 16 MiB: some 20,000
+	// Jobs without a run. All connections together may hold four times that, beside what their runs
+	// account for; beyond it those are refused that have more than an equal part of it.
 	MaxMemory int
+	// Runs is how many runs use a connection or, if its name is empty, all. It must not block; nil is
+	// for none.
+	Runs func(connection string) int
 	// LimitPause is the time, jittered by a tenth, after which a target is tried again whose
 	// answers were larger than can be taken. Default 5 min: it costs as much each time.
 	LimitPause time.Duration
@@ -196,6 +197,14 @@ func (o Options) WithDefaults() Options {
 		o.OnChange = func(string) {}
 	}
 	return o
+}
+
+// runsOf is how many runs use a connection, or all.
+func (o Options) runsOf(connection string) int64 {
+	if o.Runs == nil {
+		return 0
+	}
+	return int64(o.Runs(connection))
 }
 
 // maxInFlight is the most that Options.MaxInFlight may be: with two watches and a

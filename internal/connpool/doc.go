@@ -66,7 +66,8 @@
 //	answers that are taken whole       64 KiB (answers)
 //	an object, also in lists, watches  what its schema keeps (keep.go), counted as it is decoded
 //	Jobs and Pods of a connection      MaxMemory and 4 KiB for each of its runs, and half as much
-//	                                   again while a list comes; of all four times that (budget.go)
+//	                                   again while a list comes
+//	Jobs and Pods of all connections   four times MaxMemory and 4 KiB for each run (budget.go)
 //	Jobs and Pods that went            an eighth of that each
 //	Pods of a list that no view shows  2 MiB, of a connection 4, of all 32 (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB

@@ -51,6 +51,7 @@ type entry struct {
 	gate    gate
 	ended   map[State]int64 // sessions, by the state they led to
 
+	names     atomic.Pointer[[]string] // of those who hold it
 	budget    *budget
 	news      atomic.Int64 // bytes of Pods that lists bring and no view shows so
 	exceeded  atomic.Int64 // how often the target went past a limit
@@ -173,13 +174,14 @@ func (e *entry) probed(took time.Duration) {
 // it may ask, and whether it is needed at all. Pool.mu is held.
 func (e *entry) apply() {
 	o := e.pool.options
-	limit, qps, runs := 0, 0, 0
+	limit, qps := 0, 0
+	var names []string
 	for h := range e.holds {
-		runs += h.config.Runs
+		names = append(names, h.member.name)
 		limit = smallest(limit, h.config.MaxInFlight)
 		qps = smallest(qps, h.config.QPS)
 	}
-	e.budget.setRuns(int64(runs))
+	e.names.Store(&names)
 	room := max(streams-reserve-2*len(e.scopes()), leastInFlight)
 	e.gate.set(min(cmp.Or(limit, o.MaxInFlight), room), cmp.Or(qps, o.QPS))
 	switch needed := e.needed(); {
@@ -257,4 +259,14 @@ func (e *entry) watchScopes() {
 			e.session.running.Go(views[scope].run)
 		}
 	}
+}
+
+// countRuns is how many runs there are of all connections that hold the entry.
+func (e *entry) countRuns() (sum int64) {
+	if names := e.names.Load(); names != nil {
+		for _, name := range *names {
+			sum += e.pool.options.runsOf(name)
+		}
+	}
+	return sum
 }

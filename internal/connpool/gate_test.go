@@ -97,7 +97,7 @@ func TestNamespacesTakeRoom(t *testing.T) {
 		{400, 4, 4},
 	} {
 		t.Run(fmt.Sprint(test), func(t *testing.T) {
-			e := &entry{pool: New(t.Context(), Options{}), holds: map[*hold]struct{}{}, budget: newBudget(Options{}, nil)}
+			e := &entry{pool: New(t.Context(), Options{}), holds: map[*hold]struct{}{}}
 			h := &hold{member: &member{}, entry: e, config: Config{MaxInFlight: test.asked}}
 			for i := range test.namespaces {
 				h.config.Namespaces = append(h.config.Namespaces, fmt.Sprint(i))

@@ -37,7 +37,7 @@ func (h *hold) isGood(state State) bool {
 
 // tune changes the settings of a hold that are not its identity's. Pool.mu is held.
 func (h *hold) tune(config Config) {
-	h.config.Namespaces, h.config.MaxInFlight, h.config.QPS, h.config.Runs = config.Namespaces, config.MaxInFlight, config.QPS, config.Runs
+	h.config.Namespaces, h.config.MaxInFlight, h.config.QPS = config.Namespaces, config.MaxInFlight, config.QPS
 	h.entry.apply()
 }
 

@@ -134,31 +134,32 @@ func TestARunWithManyObjectsIsToldOfAfterAPause(t *testing.T) {
 }
 
 func TestABudgetGrowsWithTheRuns(t *testing.T) {
-	g := NewWithT(t)
-	all := newPoolBudget(Options{MaxMemory: minMemory})
-	b := newBudget(Options{MaxMemory: minMemory}, all)
+	g, runs := NewWithT(t), int64(0)
+	b := newBudget(Options{MaxMemory: minMemory}, newPoolBudget(Options{MaxMemory: minMemory}))
+	b.runs = func() int64 { return runs }
 	b.add(minMemory + 2*memoryPerRun)
 	g.Expect(b.check()).To(Satisfy(ExceedsLimit))
-	b.setRuns(2)
+	runs = 2
 	g.Expect(b.check()).To(Succeed())
-	g.Expect(all.runs.Load()).To(BeEquivalentTo(2))
 }
 
 func TestAllConnectionsTogetherAreBounded(t *testing.T) {
-	g, all := NewWithT(t), newPoolBudget(Options{MaxMemory: 2 * minMemory})
+	const most, runs = 2 * minMemory, 1000
+	options := Options{MaxMemory: most, Runs: func(string) int { return runs }}
+	g, all := NewWithT(t), newPoolBudget(options)
 	hostile := make([]*budget, allShare)
 	for i := range hostile {
-		hostile[i] = newBudget(Options{MaxMemory: 2 * minMemory}, all)
-		hostile[i].add(2 * minMemory)
+		hostile[i] = newBudget(options, all)
+		hostile[i].add(most)
 		g.Expect(hostile[i].check()).To(Succeed())
 	}
-	honest := newBudget(Options{MaxMemory: 2 * minMemory}, all)
-	honest.setRuns(1000)
-	honest.add(1000 * memoryPerRun)
-	g.Expect(hostile[0].check()).To(Succeed())
-	honest.add(minMemory)
-	g.Expect(hostile[0].check()).To(Satisfy(ExceedsLimit), "it has more than its runs account for")
-	g.Expect(honest.check()).To(Succeed())
-	hostile[0].add(-minMemory)
+	honest := newBudget(options, all)
+	honest.runs = func() int64 { return runs }
+	honest.add(runs*memoryPerRun + minMemory)
+	g.Expect(all.checkOwn()).To(Satisfy(ExceedsLimit))
+	g.Expect(hostile[0].check()).To(Satisfy(ExceedsLimit), "it has more than a fifth")
+	g.Expect(honest.check()).To(Succeed(), "it has less beside what its runs account for")
+	hostile[0].add(-most)
+	hostile[0].leave()
 	g.Expect(hostile[1].check()).To(Succeed())
 }

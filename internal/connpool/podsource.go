@@ -28,10 +28,11 @@ type podSource struct {
 	telling sync.Mutex
 
 	mu      sync.Mutex
+	known   bool                 // which Pods there are
 	pods    map[string]*sizedPod // by name
 	held    int                  // bytes that they take
 	pending int                  // bytes of what a list has brought that is not in pods yet
-	waiting bool                 // they are told of soon
+	waiting *time.Timer          // after which they are told of; nil if they are told of at once
 }
 
 // sizedPod is a Pod that knows how much memory it takes.
@@ -146,6 +147,7 @@ func (s *podSource) Delete(obj any) error {
 func (s *podSource) Replace(list []any, _ string) error {
 	s.change(func() {
 		s.forget()
+		s.known = true
 		for _, obj := range list {
 			if pod, ok := obj.(*sizedPod); ok {
 				s.put(pod)
@@ -183,18 +185,33 @@ func (s *podSource) change(how func()) {
 	tooMany := s.held > maxLogList
 	if tooMany {
 		s.forget()
+		s.known = false
 	}
 	pause := newsPause(len(s.pods))
-	begin := pause > 0 && !s.waiting
-	s.waiting = s.waiting || pause > 0
+	switch {
+	case s.waiting != nil && (tooMany || pause == 0):
+		s.waiting.Stop()
+		s.waiting = nil
+	case s.waiting == nil && pause > 0:
+		s.waiting = time.AfterFunc(pause, s.tellLate)
+	}
 	s.mu.Unlock()
 	switch {
 	case tooMany:
 		s.failed(ErrTooManyPods)
 		s.cancel()
-	case begin:
-		time.AfterFunc(pause, s.tell)
 	case pause == 0:
+		s.tell()
+	}
+}
+
+// tellLate tells of all Pods after the pause, unless they were told of meanwhile or given up.
+func (s *podSource) tellLate() {
+	s.mu.Lock()
+	due := s.waiting != nil
+	s.waiting = nil
+	s.mu.Unlock()
+	if due {
 		s.tell()
 	}
 }
@@ -203,12 +220,18 @@ func (s *podSource) change(how func()) {
 func (s *podSource) tell() {
 	s.telling.Lock()
 	defer s.telling.Unlock()
+	if pods, known := s.present(); known {
+		s.changed(pods)
+	}
+}
+
+// present are all Pods as they are now, if that is known.
+func (s *podSource) present() (pods []*corev1.Pod, known bool) {
 	s.mu.Lock()
-	s.waiting = false
-	pods := make([]*corev1.Pod, 0, len(s.pods))
+	defer s.mu.Unlock()
+	pods = make([]*corev1.Pod, 0, len(s.pods))
 	for _, pod := range s.pods {
 		pods = append(pods, pod.Pod)
 	}
-	s.mu.Unlock()
-	s.changed(pods)
+	return pods, s.known
 }

@@ -23,9 +23,7 @@ type podWatch struct {
 	telling   sync.Mutex
 	followers map[*podFollower]struct{}
 
-	// Guarded by telling.
-	synced bool
-	pods   []*corev1.Pod // the newest; nobody changes them
+	source *podSource
 }
 
 type podWatchKey struct{ namespace, key string }
@@ -55,13 +53,17 @@ func (c *Stream) join(which podWatchKey, follower *podFollower) {
 	if w == nil {
 		ctx, cancel := context.WithCancel(s.ctx)
 		w = &podWatch{cancel: cancel, followers: map[*podFollower]struct{}{}}
+		w.source = c.newSource(s, which, w)
 		c.watches[which] = w
-		go c.streamLine.watchPods(ctx, s, which, w)
+		go runSource(ctx, s.options, w.source)
 	}
 	w.followers[follower] = struct{}{}
 	go w.tell(s, func(f *podFollower) {
-		if f == follower && w.synced {
-			f.changed(w.pods)
+		if f != follower {
+			return
+		}
+		if pods, known := w.source.present(); known {
+			f.changed(pods)
 		}
 	})
 }
@@ -70,11 +72,6 @@ func (c *Stream) join(which podWatchKey, follower *podFollower) {
 func (w *podWatch) tell(s *Streams, how func(*podFollower)) {
 	w.telling.Lock()
 	defer w.telling.Unlock()
-	w.tellLocked(s, how)
-}
-
-// tellLocked tells each follower. w.telling is held.
-func (w *podWatch) tellLocked(s *Streams, how func(*podFollower)) {
 	s.mu.Lock()
 	followers := slices.Collect(maps.Keys(w.followers))
 	s.mu.Unlock()
@@ -95,9 +92,9 @@ func (c *Stream) leave(which podWatchKey, follower *podFollower) {
 	}
 }
 
-// watchPods tells the followers of a run until ctx is done.
-func (c *streamLine) watchPods(ctx context.Context, s *Streams, which podWatchKey, w *podWatch) {
-	source := &podSource{
+// newSource is what tells the followers of a run.
+func (c *streamLine) newSource(s *Streams, which podWatchKey, w *podWatch) *podSource {
+	return &podSource{
 		ask: func(options metav1.ListOptions) *rest.Request {
 			return c.askForPods(which.namespace, ofRun(s.options, which.key, options))
 		},
@@ -106,22 +103,21 @@ func (c *streamLine) watchPods(ctx context.Context, s *Streams, which podWatchKe
 			err = c.clean(err)
 			w.tell(s, func(f *podFollower) { f.failed(err) })
 		},
-		changed: func(pods []*corev1.Pod) {
-			w.telling.Lock()
-			defer w.telling.Unlock()
-			w.synced, w.pods = true, pods
-			w.tellLocked(s, func(f *podFollower) { f.changed(pods) })
-		},
+		changed: func(pods []*corev1.Pod) { w.tell(s, func(f *podFollower) { f.changed(pods) }) },
 	}
+}
+
+// runSource lists and watches until ctx is done.
+func runSource(ctx context.Context, o Options, source *podSource) {
 	for failures := 0; ctx.Err() == nil; failures++ {
 		begin := time.Now()
 		if err := source.run(ctx); err != nil {
 			source.failed(err)
 		}
-		if time.Since(begin) > s.options.MaxBackoff {
+		if time.Since(begin) > o.MaxBackoff {
 			failures = 0
 		}
-		sleep(ctx, backoff(s.options, failures))
+		sleep(ctx, backoff(o, failures))
 	}
 }
 

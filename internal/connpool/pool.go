@@ -200,6 +200,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
 			budget: newBudget(p.options, p.budget),
 		}
+		e.budget.runs = e.countRuns
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
 		p.running.Go(e.run)
@@ -221,7 +222,7 @@ func (p *Pool) release(h *hold) {
 		return
 	}
 	delete(p.entries, e.hash)
-	e.budget.setRuns(0)
+	e.budget.leave()
 	if e.session != nil {
 		e.session.retire()
 	}

@@ -14,7 +14,7 @@ const (
 	maxKeptTemplate = 64 << 10
 	// maxLarge bounds the large templates that are in use at the same time, in bytes, and
 	// maxLargeOfNamespace those of one namespace: a target that does not answer keeps them in use.
-	// A Job that is made of one takes as much again. Both are more than any one has.
+	// A Job that is made of one takes as much again.
 	maxLarge            = 16 << 20
 	maxLargeOfNamespace = 4 << 20
 )
