@@ -336,7 +336,11 @@ func (f *fake) get(parameters string) *client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel, c.out = cancel, newOutput(c.response, q.limitBytes)
-	r := &reading{backend: f, namespace: "hub-ns", name: "x", query: q, run: f.run, out: c.out, timing: defaultTiming, enter: func(name string) (func(), error) { return newLimits(Limits{PerConnection: 9}).enterConnection(name, 1) }}
+	limits := newLimits(Limits{PerConnection: 9})
+	r := &reading{
+		backend: f, namespace: "hub-ns", name: "x", query: q, run: f.run, out: c.out, timing: defaultTiming,
+		enter: func(name string) (func(), error) { return limits.enterConnection(name, q.logsAtOnce()) },
+	}
 	go func() {
 		defer close(c.done)
 		if q.follow {

@@ -68,3 +68,15 @@ func TestARequestForManyLogsTakesAsManyPlaces(t *testing.T) {
 	}
 	g.Expect(newLimits(Limits{PerUser: 2, PerNamespace: 2, Total: 2}).enterFor("a", "b", 5)).NotTo(BeNil(), "one is let in, however low the limits are")
 }
+
+func TestARequestForAllPodsTakesPlacesOfItsConnection(t *testing.T) {
+	g, l := NewWithT(t), newLimits(Limits{PerConnection: 2 * podsAtOnce})
+	leave, err := l.enterConnection("c", podsAtOnce)
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = l.enterConnection("c", podsAtOnce)
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = l.enterConnection("c", 1)
+	g.Expect(err).To(HaveOccurred())
+	leave()
+	g.Expect(l.served()).To(HaveKeyWithValue("c", podsAtOnce))
+}

@@ -113,6 +113,9 @@ func (w *world) startAttackers(ctx context.Context) (*attackers, [][]byte, error
 		return nil, nil, fmt.Errorf("starting the attackers: %w", err)
 	}
 	a := &attackers{cmd: cmd, input: input, group: slow(cmd.Process.Pid)}
+	if a.group == "" {
+		fmt.Fprintln(os.Stderr, "bench: the attackers have no CPU cgroup here, and take what they get")
+	}
 	var kubeconfigs [][]byte
 	for lines := bufio.NewScanner(output); len(kubeconfigs) < len(floods) && lines.Scan(); {
 		kubeconfig, err := base64.StdEncoding.DecodeString(lines.Text())

@@ -1,0 +1,80 @@
+package connpool
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// sourceRig is a podSource and what it has told.
+type sourceRig struct {
+	*podSource
+	told     []int // how many Pods each time
+	failures []error
+	canceled bool
+}
+
+func newSourceRig() *sourceRig {
+	r := &sourceRig{}
+	r.podSource = &podSource{
+		pods:    map[string]*sizedPod{},
+		changed: func(pods []*corev1.Pod) { r.told = append(r.told, len(pods)) },
+		failed:  func(err error) { r.failures = append(r.failures, err) },
+		cancel:  func() { r.canceled = true },
+	}
+	return r
+}
+
+func sized(name string, size int) *sizedPod {
+	return &sizedPod{Pod: podOf("a", name, corev1.PodRunning), size: size}
+}
+
+func many(n, size int) (list []any) {
+	for i := range n {
+		list = append(list, sized(fmt.Sprint(i), size))
+	}
+	return list
+}
+
+func TestFollowersAreToldOfFewPodsAtOnceAndOfManyAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, r := NewWithT(t), newSourceRig()
+		g.Expect(r.Replace(many(fewObjects, 1), "1")).To(Succeed())
+		g.Expect(r.told).To(Equal([]int{fewObjects}))
+		for i := range 10 {
+			g.Expect(r.Add(sized(fmt.Sprint("more-", i), 1))).To(Succeed())
+		}
+		pods, known := r.present()
+		g.Expect(known).To(BeTrue())
+		g.Expect(pods).To(HaveLen(fewObjects+10), "who comes now is told of all")
+		g.Expect(r.told).To(HaveLen(1))
+		<-time.After(manyPause)
+		synctest.Wait()
+		g.Expect(r.told).To(Equal([]int{fewObjects, fewObjects + 10}))
+		g.Expect(r.Delete(sized("more-0", 1))).To(Succeed())
+		<-time.After(manyPause)
+		synctest.Wait()
+		g.Expect(r.told).To(Equal([]int{fewObjects, fewObjects + 10, fewObjects + 9}))
+	})
+}
+
+func TestFollowersAreNotToldOfNoPodsWhenThereAreTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, r := NewWithT(t), newSourceRig()
+		g.Expect(r.Replace(many(100, 1), "1")).To(Succeed())
+		g.Expect(r.Add(sized("fat", maxLogList))).To(Succeed())
+		<-time.After(manyPause)
+		synctest.Wait()
+		g.Expect(r.told).To(BeEmpty())
+		g.Expect(r.failures).To(ConsistOf(MatchError(ErrTooManyPods)))
+		g.Expect(r.canceled).To(BeTrue())
+		_, known := r.present()
+		g.Expect(known).To(BeFalse())
+		g.Expect(r.Replace(many(2, 1), "2")).To(Succeed())
+		g.Expect(r.told).To(Equal([]int{2}))
+	})
+}
