@@ -114,22 +114,23 @@ func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
 
 func TestARunWithManyObjectsIsToldOfAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, told := NewWithT(t), 0
-		news := newRunNews(t.Context(), func(string) { told++ })
+		g := NewWithT(t)
+		var told atomic.Int64
+		news := newRunNews(t.Context(), func(string) { told.Add(1) })
 		news.tell("a", fewObjects)
 		news.tell("a", 1)
-		g.Expect(told).To(Equal(2))
+		g.Expect(told.Load()).To(BeEquivalentTo(2))
 		for range 10 {
 			news.tell("a", 100)
 		}
-		g.Expect(told).To(Equal(2))
+		g.Expect(told.Load()).To(BeEquivalentTo(2))
 		<-time.After(100 * pausePerObject)
 		synctest.Wait()
-		g.Expect(told).To(Equal(3))
+		g.Expect(told.Load()).To(BeEquivalentTo(3))
 		news.tell("a", 1_000_000)
 		<-time.After(manyPause)
 		synctest.Wait()
-		g.Expect(told).To(Equal(4))
+		g.Expect(told.Load()).To(BeEquivalentTo(4))
 	})
 }
 

@@ -2,6 +2,8 @@ package connpool
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,20 +15,35 @@ import (
 // sourceRig is a podSource and what it has told.
 type sourceRig struct {
 	*podSource
-	told     []int // how many Pods each time
 	failures []error
 	canceled bool
+
+	mu   sync.Mutex
+	told []int // how many Pods each time
 }
 
 func newSourceRig() *sourceRig {
 	r := &sourceRig{}
 	r.podSource = &podSource{
 		pods:    map[string]*sizedPod{},
-		changed: func(pods []*corev1.Pod) { r.told = append(r.told, len(pods)) },
+		changed: func(pods []*corev1.Pod) { r.note(len(pods)) },
 		failed:  func(err error) { r.failures = append(r.failures, err) },
 		cancel:  func() { r.canceled = true },
 	}
 	return r
+}
+
+func (r *sourceRig) note(pods int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, pods)
+}
+
+// news returns how many Pods were told of each time.
+func (r *sourceRig) news() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.told)
 }
 
 func sized(name string, size int) *sizedPod {
@@ -44,21 +61,21 @@ func TestFollowersAreToldOfFewPodsAtOnceAndOfManyAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, r := NewWithT(t), newSourceRig()
 		g.Expect(r.Replace(many(fewObjects, 1), "1")).To(Succeed())
-		g.Expect(r.told).To(Equal([]int{fewObjects}))
+		g.Expect(r.news()).To(Equal([]int{fewObjects}))
 		for i := range 10 {
 			g.Expect(r.Add(sized(fmt.Sprint("more-", i), 1))).To(Succeed())
 		}
 		pods, known := r.present()
 		g.Expect(known).To(BeTrue())
 		g.Expect(pods).To(HaveLen(fewObjects+10), "who comes now is told of all")
-		g.Expect(r.told).To(HaveLen(1))
+		g.Expect(r.news()).To(HaveLen(1))
 		<-time.After(manyPause)
 		synctest.Wait()
-		g.Expect(r.told).To(Equal([]int{fewObjects, fewObjects + 10}))
+		g.Expect(r.news()).To(Equal([]int{fewObjects, fewObjects + 10}))
 		g.Expect(r.Delete(sized("more-0", 1))).To(Succeed())
 		<-time.After(manyPause)
 		synctest.Wait()
-		g.Expect(r.told).To(Equal([]int{fewObjects, fewObjects + 10, fewObjects + 9}))
+		g.Expect(r.news()).To(Equal([]int{fewObjects, fewObjects + 10, fewObjects + 9}))
 	})
 }
 
@@ -69,12 +86,12 @@ func TestFollowersAreNotToldOfNoPodsWhenThereAreTooMany(t *testing.T) {
 		g.Expect(r.Add(sized("fat", maxLogList))).To(Succeed())
 		<-time.After(manyPause)
 		synctest.Wait()
-		g.Expect(r.told).To(BeEmpty())
+		g.Expect(r.news()).To(BeEmpty())
 		g.Expect(r.failures).To(ConsistOf(MatchError(ErrTooManyPods)))
 		g.Expect(r.canceled).To(BeTrue())
 		_, known := r.present()
 		g.Expect(known).To(BeFalse())
 		g.Expect(r.Replace(many(2, 1), "2")).To(Succeed())
-		g.Expect(r.told).To(Equal([]int{2}))
+		g.Expect(r.news()).To(Equal([]int{2}))
 	})
 }
