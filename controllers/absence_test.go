@@ -5,6 +5,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -62,5 +63,35 @@ func TestLossKeepsTheReasonToMove(t *testing.T) {
 	}}
 	if got := r.lossReason(v1alpha1.ReasonCreating); got != v1alpha1.ReasonClusterNotReady {
 		t.Errorf("reason of a run that is to be moved: %s", got)
+	}
+}
+
+// That a Job never started is known only as long as its end was watched, and everything of its
+// Pods is remembered.
+func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
+	tests := map[string]struct {
+		change func(*snapshot)
+		want   bool
+	}{
+		"all is known":             {func(*snapshot) {}, true},
+		"its end was not watched":  {func(s *snapshot) { s.memory.goneWatched = false }, false},
+		"Pods are missing":         {func(s *snapshot) { s.memory.goneCut = true }, false},
+		"the view has forgotten":   {func(s *snapshot) { s.memory.goneForgotten = true }, false},
+		"nothing is remembered":    {func(s *snapshot) { s.memory.gone = nil }, false},
+		"it had an active Pod":     {func(s *snapshot) { s.memory.gone.Status.Active = 1 }, false},
+		"a Pod of it has ended":    {func(s *snapshot) { s.memory.gonePods = []*corev1.Pod{{}} }, false},
+		"a Pod of it is there yet": {func(s *snapshot) { s.pods = []*corev1.Pod{{}} }, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := given(bound)
+			s.job.Status.JobRef.UID = "job"
+			s.memory.goneWatched = true
+			s.memory.gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
+			test.change(s)
+			if got := s.neverStarted(); got != test.want {
+				t.Errorf("neverStarted = %t, want %t", got, test.want)
+			}
+		})
 	}
 }

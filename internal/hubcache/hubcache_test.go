@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
+	"net/http"
+	"net/http/httptest"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
@@ -13,7 +15,9 @@ import (
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/randfill"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -122,26 +126,62 @@ func TestTemplatesTakeNoMoreThanTheyMay(t *testing.T) {
 func TestNoMoreLargeTemplatesAreInUseThanThereIsRoomFor(t *testing.T) {
 	g, templates := NewWithT(t), newTemplates()
 	var all []func()
-	for n := range maxLarge / maxLargeOfNamespace {
-		release, ok := templates.hold(fmt.Sprint(n), maxLargeOfNamespace)
-		g.Expect(ok).To(BeTrue())
-		all = append(all, release)
+	hold := func(namespace string, size int) bool {
+		release, ok := templates.hold(namespace, size)
+		if ok {
+			all = append(all, release)
+		}
+		return ok
 	}
-	_, ok := templates.hold("another", 2*maxKeptTemplate)
-	g.Expect(ok).To(BeFalse())
-	_, ok = templates.hold("another", maxKeptTemplate)
-	g.Expect(ok).To(BeTrue(), "small ones have room always")
+	g.Expect(hold("a", maxLargeOfNamespace)).To(BeTrue())
+	g.Expect(hold("a", maxKeptTemplate+1)).To(BeFalse(), "its namespace has as many as it may")
+	for _, namespace := range []string{"b", "c"} {
+		g.Expect(hold(namespace, maxLargeOfNamespace/2)).To(BeTrue())
+		g.Expect(hold(namespace, maxLargeOfNamespace/2)).To(BeTrue())
+	}
+	g.Expect(hold("d", largeReserve/4)).To(BeTrue())
+	g.Expect(hold("d", largeReserve/4)).To(BeFalse(), "the rest is for those that have none")
+	for n := range 3 {
+		g.Expect(hold(fmt.Sprint(n), largeReserve/4)).To(BeTrue())
+	}
+	g.Expect(hold("another", maxKeptTemplate+1)).To(BeFalse())
+	g.Expect(hold("another", maxKeptTemplate)).To(BeTrue(), "small ones have room always")
 	all[0]()
 	all[0]()
-	_, ok = templates.hold("1", 2*maxKeptTemplate)
-	g.Expect(ok).To(BeFalse(), "its namespace has as many as it may")
-	release, ok := templates.hold("another", 2*maxKeptTemplate)
-	g.Expect(ok).To(BeTrue())
-	for _, release := range append(all, release) {
+	g.Expect(hold("another", maxLargeOfNamespace+1)).To(BeFalse())
+	g.Expect(hold("another", maxLargeOfNamespace)).To(BeTrue())
+	for _, release := range all {
 		release()
 	}
 	g.Expect(templates.large).To(BeZero())
 	g.Expect(templates.largeOf).To(BeEmpty())
+}
+
+func TestALargeTemplateOfUnknownSizeIsCountedOnceItIsRead(t *testing.T) {
+	g := NewWithT(t)
+	job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "job", UID: "uid", ResourceVersion: "1"}}
+	job.Spec.Template = &batchv1.JobTemplateSpec{}
+	metav1.SetMetaDataAnnotation(&job.Spec.Template.ObjectMeta, "large", strings.Repeat("x", 2*maxKeptTemplate))
+	data, err := json.Marshal(job)
+	g.Expect(err).NotTo(HaveOccurred())
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) }))
+	defer hub.Close()
+	scheme := runtime.NewScheme()
+	g.Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
+	reader, err := NewReader(&rest.Config{Host: hub.URL}, scheme, func(*v1alpha1.PooledJob) bool { return true })
+	g.Expect(err).NotTo(HaveOccurred())
+
+	free, ok := reader.templates.hold("ns", maxLargeOfNamespace)
+	g.Expect(ok).To(BeTrue())
+	_, _, err = reader.Template(t.Context(), job)
+	g.Expect(err).To(MatchError(ErrBusy))
+	free()
+	template, release, err := reader.Template(t.Context(), job)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(template).To(ContainSubstring("xxx"))
+	g.Expect(reader.templates.large).To(Equal(len(data)))
+	release()
+	g.Expect(reader.templates.large).To(BeZero())
 }
 
 // FuzzDecode takes what the API server lets pass, and anything else.
@@ -157,11 +197,11 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
+		var before, after goruntime.MemStats
+		goruntime.ReadMemStats(&before)
 		job, _, err := decode(data)
 		meta, metaErr := readMetadata(bytes.NewReader(data))
-		runtime.ReadMemStats(&after)
+		goruntime.ReadMemStats(&after)
 		NewWithT(t).Expect(after.TotalAlloc - before.TotalAlloc).To(BeNumerically("<", 256<<10+400*uint64(len(data))))
 		if err == nil && metaErr == nil {
 			NewWithT(t).Expect(meta.Name).To(Equal(job.Name))

@@ -14,9 +14,11 @@ const (
 	maxKeptTemplate = 64 << 10
 	// maxLarge bounds the large templates that are in use at the same time, in bytes, and
 	// maxLargeOfNamespace those of one namespace: a target that does not answer keeps them in use.
-	// A Job that is made of one takes as much again.
+	// The last largeReserve bytes are for namespaces that use none. A Job that is made of a
+	// template takes as much again.
 	maxLarge            = 16 << 20
 	maxLargeOfNamespace = 4 << 20
+	largeReserve        = 4 << 20
 )
 
 // templates are those of PooledJobs that wait for their Job, as bytes of JSON.
@@ -98,7 +100,7 @@ func (t *templates) hold(namespace string, size int) (release func(), ok bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.large+size > maxLarge || t.largeOf[namespace]+size > maxLargeOfNamespace {
+	if !t.hasRoomLocked(namespace, size) {
 		return nil, false
 	}
 	t.largeLocked(namespace, size)
@@ -107,6 +109,14 @@ func (t *templates) hold(namespace string, size int) (release func(), ok bool) {
 		defer t.mu.Unlock()
 		t.largeLocked(namespace, -size)
 	}), true
+}
+
+func (t *templates) hasRoomLocked(namespace string, size int) bool {
+	used := t.largeOf[namespace]
+	if used == 0 { // whatever its size: else it would never be used
+		return t.large+size <= maxLarge
+	}
+	return used+size <= maxLargeOfNamespace && t.large+size <= maxLarge-largeReserve
 }
 
 func (t *templates) largeLocked(namespace string, size int) {
