@@ -44,6 +44,13 @@ func isTried(name string) bool {
 	return os.Getenv("HOSTILE") == "all" || slices.Contains(shortForm, name)
 }
 
+// Tenants who attack do it on a target of their own, so that what the others see comes from the
+// manager, and not from a target that is busy.
+const (
+	attacked = "target-1"
+	quiet    = "target-2"
+)
+
 // hold is how long an attack by a target goes on at least.
 const hold = 5 * time.Second
 
@@ -63,14 +70,16 @@ var _ = BeforeSuite(func(ctx context.Context) {
 			Expect(os.RemoveAll(dir)).To(Succeed())
 		}
 	})
-	env, err = localenv.Start(ctx, localenv.Options{Targets: 1, Dir: dir, NoManager: true, Logs: true, Profiles: true, Progress: GinkgoWriter, ManagerProgram: os.Getenv("HOSTILE_MANAGER")})
+	env, err = localenv.Start(ctx, localenv.Options{Targets: 2, Dir: dir, NoManager: true, Logs: true, Profiles: true, Progress: GinkgoWriter, ManagerProgram: os.Getenv("HOSTILE_MANAGER")})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { Expect(env.Stop()).To(Succeed()) })
 	hub = env.Hub.Client
 	for _, name := range []string{team, attacker} {
 		Expect(hub.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})).To(Succeed())
 	}
-	Expect(hub.Create(ctx, connectionTo("target-1"))).To(Succeed())
+	for _, name := range []string{attacked, quiet} {
+		Expect(hub.Create(ctx, connectionTo(name))).To(Succeed())
+	}
 
 	DeferCleanup(func() {
 		for _, process := range []*localenv.Manager{manager, logs} {
@@ -161,7 +170,7 @@ func work(ctx context.Context, number int) {
 	for range number {
 		job := &v1alpha1.PooledJob{
 			ObjectMeta: metav1.ObjectMeta{Namespace: team, GenerateName: "work-"},
-			Spec: v1alpha1.PooledJobSpec{ClusterName: "target-1", TargetNamespace: team, Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
+			Spec: v1alpha1.PooledJobSpec{ClusterName: quiet, TargetNamespace: team, Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
 				Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 					RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "main"}},
 				}},

@@ -69,25 +69,25 @@ func tenancies() []tenancy {
 			return pooledJob(nowhere, ``, pod(`"tolerations":[`+empties(20_000)+`]`))
 		}},
 		{name: "30 PooledJobs of empty tolerations", count: 30, job: func(int) string {
-			return pooledJob("target-1", ``, pod(`"tolerations":[`+empties(20_000)+`]`))
+			return pooledJob(attacked, ``, pod(`"tolerations":[`+empties(20_000)+`]`))
 		}},
 		{name: "30 PooledJobs of empty arguments", count: 30, job: func(int) string {
-			return pooledJob("target-1", ``, container(`"args":[`+texts(20_000)+`]`))
+			return pooledJob(attacked, ``, container(`"args":[`+texts(20_000)+`]`))
 		}},
 		{name: "30 PooledJobs of a large node selector", count: 30, job: func(int) string {
-			return pooledJob("target-1", ``, pod(`"nodeSelector":{`+pairs(5_000, "v")+`}`))
+			return pooledJob(attacked, ``, pod(`"nodeSelector":{`+pairs(5_000, "v")+`}`))
 		}},
 		{name: "30 PooledJobs with 5,000 labels", count: 30, job: func(int) string {
 			return pooledJob(nowhere, `"labels":{`+pairs(5_000, "v")+`}`, plain)
 		}},
 		{name: "30 PooledJobs with 5,000 finalizers", count: 30, job: func(int) string {
-			return pooledJob("target-1", `"finalizers":[`+finalizers(5_000)+`]`, plain)
+			return pooledJob(attacked, `"finalizers":[`+finalizers(5_000)+`]`, plain)
 		}},
 		{name: "400 PooledJobs with 240 KiB of annotations", count: 400, job: func(int) string {
 			return pooledJob(nowhere, `"annotations":{"a":"`+strings.Repeat("a", 240<<10)+`"}`, plain)
 		}},
 		{name: "PooledJobs of giant quantities", count: 20, job: func(int) string {
-			return pooledJob("target-1", ``, container(`"resources":{"limits":{"cpu":"1e300000000","memory":"`+strings.Repeat("9", 100_000)+`"}}`))
+			return pooledJob(attacked, ``, container(`"resources":{"limits":{"cpu":"1e300000000","memory":"`+strings.Repeat("9", 100_000)+`"}}`))
 		}},
 		{name: "1,000 PooledJobs of 60 KiB", count: 1000, job: func(int) string {
 			return pooledJob(nowhere, ``, container(`"args":["`+strings.Repeat("a", 60<<10)+`"]`))
