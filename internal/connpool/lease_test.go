@@ -166,17 +166,24 @@ var _ = Describe("A lease", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("lists the Pods of a run at the target, whole", func(ctx context.Context) {
+	It("lists the Pods of a run at the target, in view or not", func(ctx context.Context) {
 		r, other := newRig(), newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		pod := r.createPod(ctx, "some-run")
 		r.createPod(ctx, "another-run")
 		other.createPod(ctx, "some-run")
-		pods, err := keyed(lease, "some-run").ListPods(ctx, pod.Namespace)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(pods).To(HaveLen(1))
-		Expect(pods[0].Name).To(Equal(pod.Name))
-		Expect(pods[0].Spec.Containers).To(HaveLen(1))
+		run := keyed(lease, "some-run")
+		list := func(g Gomega) {
+			pods, err := run.ListPods(ctx, pod.Namespace)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(pods).To(HaveLen(1))
+			g.Expect(pods[0].UID).To(Equal(pod.UID))
+		}
+		list(NewGomega(Fail))
+		Eventually(func(g Gomega) {
+			g.Expect(run.Pods(pod.Namespace)).To(HaveLen(1))
+			list(g)
+		}).WithContext(ctx).Should(Succeed())
 	})
 
 	It("bounds a call that is never answered", func(ctx context.Context) {
