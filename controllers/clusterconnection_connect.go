@@ -19,9 +19,14 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 	}
 	if reason == "" {
 		r.confirmCluster(connection)
-		r.Connections.Connect(connection.Name, configOf(connection, source.Identity))
-		status, _ := r.Connections.Status(connection.Name)
-		writer.renewal = r.renew(ctx, connection, source, status)
+		config := configOf(connection, source.Identity)
+		if pause := r.identities.change(connection.Name, config.Identity, r.Now()); pause > 0 {
+			writer.again = pause
+		} else {
+			r.Connections.Connect(connection.Name, config)
+			status, _ := r.Connections.Status(connection.Name)
+			writer.renewal = r.renew(ctx, connection, source, status)
+		}
 	}
 	if reason != "" {
 		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}))

@@ -72,10 +72,12 @@ type ClusterConnectionReconciler struct {
 	idle     idleTimes
 	warned   warnings
 	renewals renewals
-	sweeps   sweeps
-	claims   claims
-	begun    sync.Once
-	started  time.Time // of the first reconcile
+	// identities are those that the pool was last told of.
+	identities identityChanges
+	sweeps     sweeps
+	claims     claims
+	begun      sync.Once
+	started    time.Time // of the first reconcile
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -148,6 +150,7 @@ func (r *ClusterConnectionReconciler) forget(name string) {
 	r.idle.update(name, true, time.Time{})
 	r.warned.forget(name)
 	r.renewals.forget(name)
+	r.identities.forget(name)
 	r.sweeps.forget(name)
 	r.Metrics.forget(name)
 }
