@@ -131,6 +131,7 @@ func (r *run) buildJob(ctx context.Context) (job *connpool.NewJob, release func(
 		r.memories.outdated(client.ObjectKeyFromObject(r.job))
 		return nil, nil, recheck, nil
 	case errors.Is(err, hubcache.ErrBusy):
+		r.writer.Waiting(v1alpha1.ReasonCreating, "The template is large, and others that are have to be sent to their clusters first.")
 		return nil, nil, busyTemplates, nil
 	case err != nil:
 		return nil, nil, 0, client.IgnoreNotFound(fmt.Errorf("reading spec.template: %w", err))
