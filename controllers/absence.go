@@ -2,19 +2,14 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -187,120 +182,6 @@ func (r *run) lossReason(reason string) string {
 		return v1alpha1.ReasonClusterNotReady
 	}
 	return reason
-}
-
-// lost ends a run whose Job is proven gone, unless it is to be moved: that is done only with
-// one that is known not to have completed.
-func (r *run) lost(ctx context.Context) (time.Duration, error) {
-	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
-	if r.movesAfterLoss() && r.neverStarted() {
-		pods, err := r.lease.ListPods(ctx, r.intent.Namespace)
-		tooMany := errors.Is(err, connpool.ErrTooManyPods)
-		if err != nil && !tooMany {
-			return 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
-		}
-		if !tooMany && len(ofJob(pods, r.intent.JobName)) == 0 {
-			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
-				"and %s was seen to be deleted before it had started.", r.cluster, name))
-			return 0, nil
-		}
-	}
-	deleted, after, err := r.wasDeleted(ctx)
-	switch {
-	case err != nil || after > 0:
-		return after, err
-	case deleted && r.cancelled():
-		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.leftPods())
-	case deleted:
-		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again."+r.leftPods())
-	default:
-		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
-		if r.cancelled() {
-			message += " (It was to be cancelled.)"
-		}
-		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message+r.leftPods())
-	}
-	return 0, nil
-}
-
-// leftPods says which Pods go on without their Job: whoever deleted that asked for them to be
-// orphaned.
-func (s *snapshot) leftPods() string {
-	var names []string
-	for _, pod := range s.pods {
-		if len(pod.OwnerReferences) == 0 && pod.DeletionTimestamp.IsZero() && !hasEnded(pod) {
-			names = append(names, pod.Name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	slices.Sort(names)
-	return fmt.Sprintf(" Pods that it left go on (%d, such as %s); they are deleted with the PooledJob.", len(names), names[0])
-}
-
-// podsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
-const podsPause = 2 * time.Second
-
-// wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
-// be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
-// itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
-// too, may complete, and may be deleted then.) after is when it can be told, if it cannot now.
-func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
-	uid, gone, since := r.observedUID(), r.memory.gone, r.now.Sub(r.memory.goneAt)
-	switch {
-	case uid != "" && r.memory.deletionSeen == uid:
-		return true, 0, nil
-	case gone == nil || gone.UID != uid || jobstatus.Decided(gone):
-		return false, 0, nil // it was about to end, and may have
-	case !gone.DeletionTimestamp.IsZero():
-		return true, 0, nil
-	case !r.memory.goneWatched || r.memory.goneCut || r.memory.goneForgotten || since >= informerGrace:
-		return false, 0, nil
-	case since < podsPause:
-		return false, podsPause - since, nil
-	}
-	listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
-	switch {
-	case errors.Is(err, connpool.ErrTooManyPods) && since < podsPause+behindGrace:
-		return false, time.Second, nil
-	case errors.Is(err, connpool.ErrTooManyPods):
-		return false, 0, nil // how it ended is not known
-	case err != nil:
-		return false, 0, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
-	}
-	listed = ofJob(listed, r.intent.JobName)
-	if r.showsPodThatIsGone(gone, listed) {
-		if since < podsPause+behindGrace {
-			return false, time.Second, nil
-		}
-		return false, 0, nil // how it ended is not known
-	}
-	pods := slices.Concat(listed, r.pods, r.endedPods, r.memory.gonePods)
-	return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
-}
-
-// withoutRepeats returns the first of the Pods with each UID.
-func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
-	seen := map[types.UID]bool{}
-	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
-		repeated := seen[pod.UID]
-		seen[pod.UID] = true
-		return repeated
-	})
-}
-
-// neverStarted tells whether the Job that is gone was seen not to have started when its deletion
-// began: after that the Job controller makes no Pods. (It makes them before it writes that it
-// did; so they are asked for, too. It takes the start time back when a Job is suspended.)
-func (s *snapshot) neverStarted() bool {
-	gone := s.memory.gone
-	if gone == nil || !s.memory.goneWatched || s.memory.goneCut || s.memory.goneForgotten || gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
-		return false
-	}
-	status := &gone.Status
-	return status.StartTime == nil && status.Active == 0 && status.Succeeded == 0 && status.Failed == 0 &&
-		s.job.Status.StartTime == nil && !jobstatus.Started(&s.job.Status) && len(s.memory.gonePods) == 0 && len(s.pods) == 0 && len(s.endedPods) == 0
 }
 
 // confirmGone lets a deleted PooledJob go if its Job is proven gone and left no Pods.

@@ -75,8 +75,9 @@ func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
 	}{
 		"all is known":             {func(*snapshot) {}, true},
 		"its end was not watched":  {func(s *snapshot) { s.memory.goneWatched = false }, false},
-		"Pods are missing":         {func(s *snapshot) { s.memory.goneCut = true }, false},
+		"Pods are missing":         {func(s *snapshot) { s.memory.gonePodsMissing = true }, false},
 		"the view has forgotten":   {func(s *snapshot) { s.memory.goneForgotten = true }, false},
+		"all was known by then":    {func(s *snapshot) { s.memory.goneForgotten, s.memory.goneSettled = true, true }, true},
 		"nothing is remembered":    {func(s *snapshot) { s.memory.gone = nil }, false},
 		"it had an active Pod":     {func(s *snapshot) { s.memory.gone.Status.Active = 1 }, false},
 		"a Pod of it has ended":    {func(s *snapshot) { s.memory.gonePods = []*corev1.Pod{{}} }, false},

@@ -479,12 +479,20 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			a.here(func() { start(ctx, remote) })
 			eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
 		}
+		var first, last atomic.Int64 // look for the Job, Unix nanoseconds
 		a.line.SetHook(func(_ faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
-			return faultproxy.Action{Cut: call.String() == "GET jobs"} // the watch tells of it, and nothing can be proven
+			looks := call.String() == "GET jobs"
+			if looks {
+				first.CompareAndSwap(0, time.Now().UnixNano())
+				last.Store(time.Now().UnixNano())
+			}
+			return faultproxy.Action{Cut: looks} // the watch tells of it, and nothing can be proven
 		})
 		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 		a.here(func() { finishDeletion(ctx, remote) })
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
+		Eventually(func() time.Duration { return time.Duration(last.Load() - first.Load()) }).Should(BeNumerically(">", podsPause),
+			"what the watch of Pods has told by then is known")
 		a.breakLine()
 		a.expectAway(ctx)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))

@@ -254,7 +254,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 		if err != nil && !tooMany {
 			return &targetError{doing: "reading the Pods of the ended Job", err: err}
 		}
-		pods = append(pods, ofJob(listed, r.intent.JobName)...)
+		pods = slices.Concat(pods, ofJob(listed, r.intent.JobName), ofJob(r.lease.EndedPods(r.intent.Namespace), r.intent.JobName))
 		if r.isBehind(remote, listed, tooMany) {
 			r.lookAgain = time.Second // or with the event
 			return nil
@@ -272,8 +272,8 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 }
 
 // isBehind reports whether the view of the Pods is behind that of the Job: there are many that it does
-// not show as they are, or it shows one that has not ended and that is not there any more. How that ended comes with the event of its going;
-// it is waited for as long as a watch may take.
+// not show as they are, or it shows one that has not ended and that is not there any more. How that
+// ended comes with the event of its going; it is waited for as long as a watch may take.
 func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod, tooMany bool) bool {
 	return r.now.Sub(r.memory.endedAt) <= behindGrace && (tooMany || r.showsPodThatIsGone(remote, listed))
 }

@@ -64,16 +64,19 @@ type memory struct {
 	deletedUID types.UID
 	deletedAt  time.Time
 	// gone is the Job as it was when it left the view, nil if it is there or was not seen to go.
-	// gonePods are the Pods that were known then. goneAt is when that was, and goneWatched tells that nothing can have happened to the Job
-	// in between.
+	// gonePods are the Pods that were known then. goneAt is when that was, and goneWatched says that
+	// nothing can have happened to the Job in between.
 	gone        *batchv1.Job
 	gonePods    []*corev1.Pod
 	goneAt      time.Time
 	goneWatched bool
-	// goneCut tells that gonePods are not all: there was no room for them.
-	goneCut bool
-	// goneForgotten tells that the view does not remember that Job any more, and so nothing of Pods
-	// that have ended since.
+	// gonePodsMissing says that gonePods are not all: there was no room for them.
+	gonePodsMissing bool
+	// goneSettled says that the view still remembered the Job podsPause after it had left, so that
+	// gonePods has all Pods that ended before it left.
+	goneSettled bool
+	// goneForgotten says that the view does not remember the Job any more: Pods that have ended since
+	// it left are not known.
 	goneForgotten bool
 	// deletionSeen is the Job that was seen to be deleted before it had ended.
 	deletionSeen types.UID
@@ -91,6 +94,12 @@ type memory struct {
 	// writtenAt is when the PooledJob was last written, and waitsSince since when a change of
 	// its status waits that can go with another one; zero if none does.
 	writtenAt, waitsSince time.Time
+}
+
+// forgetGone drops what is remembered of the Job that went.
+func (m *memory) forgetGone() {
+	m.gone, m.gonePods = nil, nil
+	m.gonePodsMissing, m.goneSettled, m.goneForgotten = false, false, false
 }
 
 // memories holds the memory of every PooledJob until it is gone.
@@ -146,7 +155,7 @@ func (m *memories) update(job *v1alpha1.PooledJob, change func(*memory)) memory 
 		m.gone -= before.goneSize()
 	}
 	if size := next.goneSize(); size > maxGoneOfRun || m.gone+size > maxGone {
-		next.gonePods, next.goneCut = nil, next.goneCut || len(next.gonePods) > 0
+		next.gonePods, next.gonePodsMissing = nil, next.gonePodsMissing || len(next.gonePods) > 0
 	}
 	if m.gone+next.goneSize() > maxGone {
 		next.gone = nil

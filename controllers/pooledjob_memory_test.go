@@ -83,18 +83,18 @@ func TestWhatIsGoneTakesNoMoreThanItMay(t *testing.T) {
 	}
 	gone := func(name string, pods []*corev1.Pod) memory {
 		job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)}}
-		return m.update(job, func(m *memory) { m.gone, m.gonePods, m.goneCut = &batchv1.Job{}, pods, false })
+		return m.update(job, func(m *memory) { m.gone, m.gonePods, m.gonePodsMissing = &batchv1.Job{}, pods, false })
 	}
 	small := gone("small", fat(100, 100))
 	g.Expect(small.gonePods).To(HaveLen(100))
-	g.Expect(small.goneCut).To(BeFalse())
+	g.Expect(small.gonePodsMissing).To(BeFalse())
 	large := gone("large", fat(1000, 4<<10))
 	g.Expect(large.gone).NotTo(BeNil())
 	g.Expect(large.gonePods).To(BeEmpty(), "they are more than one run may have")
-	g.Expect(large.goneCut).To(BeTrue())
+	g.Expect(large.gonePodsMissing).To(BeTrue())
 	full := false
 	for n := 0; n < 100 && !full; n++ {
-		full = gone(fmt.Sprint(n), fat(100, 4<<10)).goneCut
+		full = gone(fmt.Sprint(n), fat(100, 4<<10)).gonePodsMissing
 	}
 	g.Expect(full).To(BeTrue())
 	g.Expect(m.gone).To(BeNumerically("<=", maxGone))

@@ -171,11 +171,12 @@ func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 	gone := lease.GoneJob(s.intent.Namespace, s.intent.JobName)
 	switch {
 	case s.remote != nil && s.memory.gone != nil && s.remote.UID == s.memory.gone.UID:
-		s.memory = r.memories.update(s.job, func(m *memory) { m.gone, m.gonePods, m.goneCut, m.goneForgotten = nil, nil, false, false })
+		s.memory = r.memories.update(s.job, (*memory).forgetGone)
 	case s.remote == nil && s.bound && gone != nil && jobspec.Owns(r.HubID, s.job, gone.Labels) && isKnown(s, gone.Job):
 		s.memory = r.memories.update(s.job, func(m *memory) {
 			m.gone, m.goneWatched, m.goneAt, m.goneForgotten = gone.Job, gone.Watched, s.now.Add(-time.Since(gone.At)), false
-			m.gonePods, m.goneCut = slices.Concat(s.pods, s.endedPods), gone.PodsMissing
+			m.gonePods, m.gonePodsMissing = slices.Concat(s.pods, s.endedPods), gone.PodsMissing
+			m.goneSettled = time.Since(gone.At) >= podsPause
 		})
 	case s.remote == nil && gone == nil && s.memory.gone != nil && !s.memory.goneForgotten:
 		s.memory = r.memories.update(s.job, func(m *memory) { m.goneForgotten = true })

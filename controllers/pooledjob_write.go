@@ -118,7 +118,8 @@ func (r *run) forgetGone() {
 		r.lease.ForgetJob(r.intent.Namespace)
 	}
 	r.remember(func(m *memory) {
-		m.gone, m.gonePods, m.goneCut, m.goneForgotten, m.warnings, m.standstill = nil, nil, false, false, nil, standstill{}
+		m.forgetGone()
+		m.warnings, m.standstill = nil, standstill{}
 	})
 }
 

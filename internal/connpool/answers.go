@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 
-	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,30 +32,13 @@ const (
 	maxHeaders = 64 << 10
 )
 
-const (
-	// pace is how much is read of the lists and watches of one connection in a second, in the
-	// long run, in bytes, and paceBurst at once: the first lists of some 5,000 Jobs and Pods.
-	pace      = 16 << 20
-	paceBurst = 64 << 20
-	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
-	// is the work with them that takes time.
-	requestCost = 16 << 10
-	eventCost   = 1 << 10
-	// sizeShare is the part of what an event takes once it is decoded that it counts, if that is more.
-	sizeShare = 4
-)
-
 // answers is the one place through which every answer of a target comes. Each is bounded
 // here, but those that are read as they come: package prune bounds what is held of them, and
 // pace how fast they are read, so that a target that has always something to tell takes no
 // time from others.
 type answers struct {
 	http.RoundTripper
-	pace *rate.Limiter
-}
-
-func newAnswers(over http.RoundTripper) answers {
-	return answers{RoundTripper: over, pace: rate.NewLimiter(pace, paceBurst)}
+	pacing *pacing
 }
 
 // readKey is the context key of a request whose answer is not taken whole. Its value says
@@ -77,7 +59,7 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	atPace, isRead := ctx.Value(readKey{}).(bool)
 	if atPace {
-		if err := a.pace.WaitN(ctx, requestCost); err != nil {
+		if err := a.pacing.answers.WaitN(ctx, requestCost); err != nil {
 			return nil, &notSentError{err}
 		}
 	}
@@ -94,7 +76,7 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 		return response, nil
 	}
 	if atPace {
-		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pace: a.pace}
+		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pacing: a.pacing}
 	}
 	if guard, ok := ctx.Value(guardKey{}).(*guard); ok {
 		response.Body = guard.over(response.Body)
@@ -105,17 +87,29 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 // paced is an answer that is read no faster than may be.
 type paced struct {
 	io.ReadCloser
-	ctx  context.Context // of the request
-	pace *rate.Limiter
+	ctx    context.Context // of the request
+	pacing *pacing
 }
 
 // Read implements io.Reader.
 func (p *paced) Read(into []byte) (int, error) {
 	n, err := p.ReadCloser.Read(into)
 	if err == nil {
-		err = p.pace.WaitN(p.ctx, n)
+		err = p.pacing.answers.WaitN(p.ctx, n)
 	}
 	return n, err
+}
+
+// charge counts an event that takes so many bytes once it is decoded. What is read next says if the
+// time was up.
+func (p *paced) charge(size int) {
+	_ = p.pacing.events.Wait(p.ctx)
+	p.chargeFirst(size)
+}
+
+// chargeFirst is charge for one of the first events of a watch, which stand for a list.
+func (p *paced) chargeFirst(size int) {
+	_ = p.pacing.answers.WaitN(p.ctx, max(eventCost, size/decodedFraction))
 }
 
 // errorOf takes what is needed of an answer that is an error, which client-go would decode
@@ -241,6 +235,12 @@ func readWatch(ctx context.Context, request *rest.Request, events *events) (watc
 		return nil, err
 	}
 	events.answer, events.watch = answer, events.schema.Watch(answer)
+	if events.told == nil {
+		events.told = func(watch.EventType, int) {}
+		if p, ok := answer.(*paced); ok {
+			events.told = func(_ watch.EventType, size int) { p.charge(size) }
+		}
+	}
 	return watch.NewStreamWatcher(events, apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")), nil
 }
 
@@ -248,8 +248,10 @@ func readWatch(ctx context.Context, request *rest.Request, events *events) (watc
 type events struct {
 	schema *prune.Schema
 	decode func(prune.Kept) (runtime.Object, error)
-	told   func(size int) // is called after each event, with about how many bytes it takes once it is decoded
-	failed func(error)    // is told why the watch cannot be read further
+	// told is called after each event, with about how many bytes it takes once it is decoded; nil if
+	// nobody need know.
+	told   func(kind watch.EventType, size int)
+	failed func(error) // is told why the watch cannot be read further
 
 	answer io.Closer
 	watch  *prune.Watch
@@ -264,7 +266,7 @@ func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 		}
 		return "", nil, err
 	}
-	e.told(event.Kept.Size)
+	e.told(event.Type, event.Kept.Size)
 	if event.Status != nil {
 		return event.Type, event.Status, nil
 	}

@@ -16,9 +16,9 @@ import (
 // a Job with five Pods that have ended.
 const memoryPerRun = 4 << 10
 
-// allShare is how many times Options.MaxMemory all connections together may hold beside what their
+// poolFactor is how many times Options.MaxMemory all connections together may hold beside what their
 // runs account for.
-const allShare = 4
+const poolFactor = 4
 
 // budget is what some objects may take in memory together.
 type budget struct {
@@ -26,43 +26,26 @@ type budget struct {
 	runs func() int64 // how many there are
 	what string       // the objects are for
 	unit string       // of most
-	// all is the budget of which this is one of several parts; nil if it is of none.
-	all   *budget
-	parts atomic.Int64
+	pool *poolBudget  // of which this is a part
+	// evict gives the objects up, for that reason. It is called when the parts of the pool hold too
+	// much together, and this one the most. It is nil if the next object is refused instead.
+	evict   func(why error)
+	evicted atomic.Bool // since then
 	// held is what the objects take; of it pending is what lists have brought that are still coming.
 	held, pending atomic.Int64
-	// goneJobs and gonePods are what those take that went, also of held.
-	goneJobs, gonePods atomic.Int64
+	// goneJobs and gonePods are what those take that went, also of held, in so many stores.
+	goneJobs, gonePods, stores atomic.Int64
 }
 
-func noRuns() int64 { return 0 }
-
-// newPoolBudget is that of all connections of a pool.
-func newPoolBudget(o Options) *budget {
-	return &budget{
-		most: allShare * int64(o.WithDefaults().MaxMemory), runs: func() int64 { return o.runsOf("") },
-		what: "the manager's memory for the Jobs and Pods of all connections, of which this one has more than its part,",
-		unit: fmt.Sprintf("bytes (%d times --target-max-memory-bytes, and 4 KiB for each PooledJob)", allShare),
-	}
-}
-
-// newBudget is that of a connection, for all its views together. It is part of all until it is left.
-func newBudget(o Options, all *budget) *budget {
-	if all != nil {
-		all.parts.Add(1)
-	}
-	return &budget{
-		most: int64(o.WithDefaults().MaxMemory), runs: noRuns, all: all,
-		what: "the manager's memory for the Jobs and Pods of this connection",
+// newBudget is that of a connection, for all its views together.
+func newBudget(o Options, pool *poolBudget, runs func() int64, evict func(why error)) *budget {
+	b := &budget{
+		most: int64(o.WithDefaults().MaxMemory), runs: runs, pool: pool, evict: evict,
+		what: "what the Jobs and Pods of this connection take",
 		unit: "bytes (--target-max-memory-bytes, and 4 KiB for each PooledJob of the connection)",
 	}
-}
-
-// leave is called when no new object will come.
-func (b *budget) leave() {
-	if b.all != nil {
-		b.all.parts.Add(-1)
-	}
+	pool.join(b)
+	return b
 }
 
 // accounted is what the runs account for.
@@ -74,40 +57,111 @@ func (b *budget) limit() int64 { return b.most + b.accounted() }
 // add counts bytes that are held from now on, or not any more.
 func (b *budget) add(size int64) {
 	b.held.Add(size)
-	if b.all != nil {
-		b.all.held.Add(size)
-	}
+	b.pool.held.Add(size)
 }
 
 // addPending counts bytes of a list that is still coming.
 func (b *budget) addPending(size int64) {
 	b.add(size)
 	b.pending.Add(size)
-	if b.all != nil {
-		b.all.pending.Add(size)
-	}
+	b.pool.pending.Add(size)
 }
 
-// check is the error of a budget that is exceeded; also when all is, and this part has more than its
-// share beside what its runs account for.
+// admit lets a budget that was evicted be used again.
+func (b *budget) admit() { b.evicted.Store(false) }
+
+// check is the error of a budget that is exceeded, or that is to give up what it holds because its
+// pool is.
 func (b *budget) check() error {
-	if err := b.checkOwn(); err != nil || b.all == nil {
+	if err := b.checkOwn(); err != nil {
 		return err
 	}
-	if b.held.Load()-b.accounted() <= b.all.most/max(b.all.parts.Load(), 1) {
-		return nil
-	}
-	return b.all.checkOwn()
+	return b.pool.check(b)
 }
 
-// checkOwn is the error of a budget that is exceeded. Lists that bring everything anew may take
-// half as much again until they are there.
 func (b *budget) checkOwn() error {
-	held, limit := b.held.Load(), b.limit()
-	if held-b.pending.Load() <= limit && held <= limit+limit/2 {
+	if limit := b.limit(); exceeds(b.held.Load(), b.pending.Load(), limit) {
+		return &prune.LimitError{What: b.what, Limit: limit, Unit: b.unit}
+	}
+	return nil
+}
+
+// exceeds reports whether too much is held. Lists that bring everything anew may take half as much
+// again until they are there.
+func exceeds(held, pending, limit int64) bool {
+	return held-pending > limit || held > limit+limit/2
+}
+
+// poolBudget is what its parts may hold together, beside what their runs account for.
+type poolBudget struct {
+	most          int64
+	what, unit    string
+	held, pending atomic.Int64 // of all parts, with what their runs account for
+
+	mu    sync.Mutex
+	parts map[*budget]struct{}
+}
+
+// newPoolBudget is that of all connections of a pool.
+func newPoolBudget(o Options) *poolBudget {
+	return &poolBudget{
+		most: poolFactor * int64(o.WithDefaults().MaxMemory), parts: map[*budget]struct{}{},
+		what: "what the Jobs and Pods of all connections take, of which this one has the most,",
+		unit: fmt.Sprintf("bytes (%d times --target-max-memory-bytes, beside 4 KiB for each PooledJob)", poolFactor),
+	}
+}
+
+func (p *poolBudget) join(b *budget) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parts[b] = struct{}{}
+}
+
+// leave is called for a part that takes no new objects.
+func (p *poolBudget) leave(b *budget) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.parts, b)
+}
+
+// check is the error of a part that is to give up what it holds: the parts hold too much together, and
+// it the most beside what its runs account for. If that is another part, that one is evicted: it may
+// be one that never asks.
+func (p *poolBudget) check(b *budget) error {
+	if !exceeds(p.held.Load(), p.pending.Load(), p.most) && !b.evicted.Load() {
 		return nil
 	}
-	return &prune.LimitError{What: b.what, Limit: limit, Unit: b.unit}
+	err := &prune.LimitError{What: p.what, Limit: p.most, Unit: p.unit}
+	largest := p.largest()
+	switch {
+	case b.evicted.Load() || largest == b:
+		return err
+	case largest != nil && largest.evict != nil && largest.evicted.CompareAndSwap(false, true):
+		go largest.evict(err)
+	}
+	return nil
+}
+
+// largest is the part that holds the most beside what its runs account for, if the parts hold too much
+// together; else nil. What is evicted will soon be given back, and does not count.
+func (p *poolBudget) largest() (largest *budget) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all, pending, most int64
+	for b := range p.parts {
+		excess := b.held.Load() - b.accounted()
+		if excess <= 0 || b.evicted.Load() {
+			continue
+		}
+		all, pending = all+excess, pending+min(b.pending.Load(), excess)
+		if excess > most {
+			largest, most = b, excess
+		}
+	}
+	if !exceeds(all, pending, p.most) {
+		return nil
+	}
+	return largest
 }
 
 const (
@@ -117,41 +171,37 @@ const (
 	lineMemory   = 64 << 20
 )
 
-// newStreamBudget is one for the Pods of those who read logs.
-func newStreamBudget(most int64) *budget {
-	return &budget{
-		most: most, runs: noRuns,
-		what: "the memory for the Pods of runs whose logs are read", unit: "bytes",
-	}
+const forLogs, bytesOfLogs = "what the Pods take of runs whose logs are read", "bytes"
+
+// newStreamPool is the budget of all Pods of those who read logs.
+func newStreamPool(most int64) *poolBudget {
+	return &poolBudget{most: most, what: forLogs, unit: bytesOfLogs, parts: map[*budget]struct{}{}}
 }
 
-// budgets are those that an object counts in, all of them.
-type budgets []*budget
+// newStreamBudget is that of one connection.
+func newStreamBudget(most int64, pool *poolBudget) *budget {
+	b := &budget{most: most, runs: func() int64 { return 0 }, what: forLogs, unit: bytesOfLogs, pool: pool}
+	pool.join(b)
+	return b
+}
 
-// maxAdmitted is how much memory the Pods of one run may take even if the budgets are exceeded, in
-// bytes: some 20 Pods.
+// maxAdmitted is how much memory the Pods of one run may take even if the budget of its connection is
+// exceeded, in bytes: some 20 Pods.
 const maxAdmitted = 64 << 10
 
-// take counts a Pod for as long as anybody has it: the garbage collector says when that ends. The
-// error is that of the first budget that is exceeded, if the run's Pods take more than maxAdmitted
-// together.
-func (all budgets) take(pod *corev1.Pod, size, together int) error {
-	for _, b := range all {
-		b.add(int64(size))
-		runtime.AddCleanup(pod, func(size int64) { b.add(-size) }, int64(size))
-	}
-	if together <= maxAdmitted {
+// take counts a Pod for as long as anybody has it: the garbage collector says when that ends. together is
+// what the run's Pods take.
+func (b *budget) take(pod *corev1.Pod, size, together int) error {
+	b.add(int64(size))
+	runtime.AddCleanup(pod, func(size int64) { b.add(-size) }, int64(size))
+	if b.check() == nil {
 		return nil
 	}
-	for _, b := range all {
-		if b.check() != nil {
-			collect()
-		}
-		if err := b.check(); err != nil {
-			return err
-		}
+	collect()
+	if together > maxAdmitted {
+		return b.check()
 	}
-	return nil
+	return b.pool.check(b)
 }
 
 // collectPause is how often garbage is collected at most to find out what is still held, and

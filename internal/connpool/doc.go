@@ -67,12 +67,19 @@
 //	an object, also in lists, watches  what its schema keeps (keep.go), counted as it is decoded
 //	Jobs and Pods of a connection      MaxMemory and 4 KiB for each of its runs, and half as much
 //	                                   again while a list comes
-//	Jobs and Pods of all connections   four times MaxMemory and 4 KiB for each run (budget.go)
-//	Jobs and Pods that went            an eighth of that each
-//	Pods of a list that no view shows  2 MiB, of a connection 4, of all 32 (podlist.go)
+//	Jobs and Pods of all connections   four times MaxMemory, beside what their runs account for; beyond
+//	                                   it the connection that holds the most is given up (budget.go)
+//	a run that somebody looks at       counts there with the objects that are made of it, beyond
+//	                                   64 KiB (runrecords.go)
+//	Jobs and Pods that went            an eighth of a connection's each (gone.go)
+//	a list of the Pods of a run        2 MiB beside those that are in view; of lists above 64 KiB
+//	                                   two of a connection are read at a time, and 16 of all (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
-//	how fast lists and watches come    16 MiB a second after the first 64 MiB (answers)
-//	news of a run                      one in 2 ms for each of its objects, from 26 on, to one a second (news.go)
+//	how fast lists and watches come    16 MiB a second after the first 64 MiB, and 500 events a
+//	                                   second for each CPU after the first 10,000 (pacing.go)
+//	how often runs are looked at       500 times a second for each CPU after the first 20,000 of a
+//	                                   connection, none later than after 10 s; a run of more than 25
+//	                                   objects once in 2 ms for each of them, or in 10 s (news.go)
 //
 // Answers are in protobuf only: of JSON no field can be read alone. A target that exceeds a
 // limit is LimitExceeded, or the view is that exceeds it, and is tried again after LimitPause.

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // newsInterval is the shortest time between two texts for an unreachable target.
@@ -53,9 +55,10 @@ type entry struct {
 
 	names     atomic.Pointer[[]string] // of those who hold it
 	budget    *budget
-	news      atomic.Int64 // bytes of Pods that lists bring and no view shows so
-	exceeded  atomic.Int64 // how often the target went past a limit
-	redialled atomic.Int64 // TCP connections that replaced one within a session
+	pacing    *pacing
+	longLists *semaphore.Weighted // that are read
+	exceeded  atomic.Int64        // how often the target went past a limit
+	redialled atomic.Int64        // TCP connections that replaced one within a session
 }
 
 // run opens sessions until nobody holds the entry.
@@ -269,4 +272,11 @@ func (e *entry) countRuns() (sum int64) {
 		}
 	}
 	return sum
+}
+
+// evictViews ends the views that show something, for that reason.
+func (e *entry) evictViews(why error) {
+	for _, current := range e.pool.currentViews(e) {
+		current.failed(why)
+	}
 }

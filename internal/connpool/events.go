@@ -185,4 +185,22 @@ func (p *Pool) judgeViews(s *session) {
 		}
 		s.entry.touch()
 	})
+	for _, current := range p.currentViews(s.entry) {
+		current.store.age()
+	}
+}
+
+// currentViews are those of an entry's session that are up to date, or were.
+func (p *Pool) currentViews(e *entry) (current []*informers) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.session == nil {
+		return nil
+	}
+	for _, v := range e.session.views {
+		if v.current != nil {
+			current = append(current, v.current)
+		}
+	}
+	return current
 }

@@ -1,6 +1,10 @@
 package connpool
 
 import (
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +23,8 @@ const (
 	// and maxEarlyAge for how long.
 	maxEarly    = 256
 	maxEarlyAge = time.Minute
+	// maxLost is of how many runs it is remembered that such Pods were dropped, for maxGoneAge.
+	maxLost = 4096
 	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
 	// for how long: until the hub has been told how they ended, which takes a moment but
 	// when the hub is away.
@@ -35,16 +41,22 @@ type goneJob struct {
 	watched bool
 }
 
+// goneKey is the key of a Job that went, and when.
+type goneKey struct {
+	key string
+	at  time.Time
+}
+
 // goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
 func (s *store) goneJob(key, namespace, name string) *GoneJob {
 	s.mu.RLock()
 	gone := s.goneJobs[key]
-	_, cut := s.cut[key]
+	_, missing := s.podsMissing[key]
 	s.mu.RUnlock()
 	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
 		return nil
 	}
-	return &GoneJob{Job: s.readJob(gone.record), At: gone.at, Watched: gone.watched, PodsMissing: cut}
+	return &GoneJob{Job: s.readJob(gone.record), At: gone.at, Watched: gone.watched, PodsMissing: missing}
 }
 
 // forget drops what is remembered of a run's Job that went, and of its Pods.
@@ -55,8 +67,11 @@ func (s *store) forget(key string) {
 }
 
 func (s *store) forgetLocked(key string) {
-	if _, ok := s.goneJobs[key]; ok {
-		s.forgetGoneJob(key)
+	if _, ok := s.goneJobs[key]; !ok {
+		return
+	}
+	s.forgetGoneJob(key)
+	if s.runs[key].first[kindJob] == nil { // else they may be those of another Job of the run
 		s.forgetPods(key)
 	}
 }
@@ -64,7 +79,7 @@ func (s *store) forgetLocked(key string) {
 // forgetGoneJob drops what is remembered of a run's Job, and not of its Pods. s.mu is held.
 func (s *store) forgetGoneJob(key string) {
 	if gone, ok := s.goneJobs[key]; ok {
-		s.growGone(&s.budget.goneJobs, -gone.record.size())
+		s.growGone(&s.sizeOfGoneJobs, -gone.record.size())
 		delete(s.goneJobs, key)
 	}
 }
@@ -72,10 +87,37 @@ func (s *store) forgetGoneJob(key string) {
 // forgetPods drops what is remembered of a run's Pods. s.mu is held.
 func (s *store) forgetPods(key string) {
 	for _, r := range s.gone[key] {
-		s.growGone(&s.budget.gonePods, -r.size())
+		s.growGone(&s.sizeOfGonePods, -r.size())
 	}
 	delete(s.gone, key)
-	delete(s.cut, key)
+	delete(s.podsMissing, key)
+}
+
+// loseEarly drops the Pods of a run whose Job was not seen, and may be seen yet. s.mu is held.
+func (s *store) loseEarly(key string) {
+	delete(s.early, key)
+	_, missing := s.podsMissing[key]
+	if len(s.gone[key]) == 0 && !missing {
+		return
+	}
+	s.forgetPods(key)
+	if len(s.lost) >= maxLost {
+		clear(s.lost)
+		s.lostOthers = time.Now()
+	}
+	s.lost[maphash.String(s.seed, key)] = time.Now()
+}
+
+// noteJob is called for a Job of a run that had none: Pods of it may have been lost. s.mu is held.
+func (s *store) noteJob(key string) {
+	delete(s.early, key)
+	hash := maphash.String(s.seed, key)
+	for _, at := range []time.Time{s.lost[hash], s.lostOthers} {
+		if !at.IsZero() && time.Since(at) < maxGoneAge {
+			s.podsMissing[key] = struct{}{}
+		}
+	}
+	delete(s.lost, hash)
 }
 
 // rememberJob keeps the last that is known of a Job that goes. s.mu is held.
@@ -86,28 +128,44 @@ func (s *store) rememberJob(r *record, watched bool) {
 	s.makeRoom()
 	delete(s.early, r.key)
 	s.forgetGoneJob(r.key)
-	s.growGone(&s.budget.goneJobs, r.size())
-	s.goneJobs[r.key] = goneJob{record: r, at: time.Now(), watched: watched}
+	s.growGone(&s.sizeOfGoneJobs, r.size())
+	now := time.Now()
+	s.goneJobs[r.key] = goneJob{record: r, at: now, watched: watched}
+	if len(s.goneOrder) > 2*maxGoneJobs {
+		s.goneOrder = slices.DeleteFunc(s.goneOrder, func(g goneKey) bool { return !s.goneJobs[g.key].at.Equal(g.at) })
+	}
+	s.goneOrder = append(s.goneOrder, goneKey{r.key, now})
 }
 
-// goneShare is the part of what the objects of a connection may take that the Jobs may take that
-// went, and that the Pods may.
-const goneShare = 8
+// goneFraction is which part of what the objects of a connection may take the Jobs may take that went: an
+// eighth. The Pods may take another.
+const goneFraction = 8
 
-func (s *store) mostGone() int64 { return s.budget.limit() / goneShare }
+// goneSize is what the Jobs or the Pods of a store take that went.
+type goneSize struct {
+	own int64
+	all *atomic.Int64 // that of all stores of the connection
+}
+
+// hasRoomFor reports whether more can be remembered: the stores of the connection do not use all that
+// they may, or this one uses less than an equal part. s.mu is held.
+func (s *store) hasRoomFor(size goneSize) bool {
+	most := s.budget.limit() / goneFraction
+	return size.all.Load() < most || size.own < most/max(s.budget.stores.Load(), 1)
+}
 
 // hasRoom reports whether another Job that went can be remembered. s.mu is held.
 func (s *store) hasRoom() bool {
-	return len(s.goneJobs) < maxGoneJobs && s.budget.goneJobs.Load() < s.mostGone()
+	return len(s.goneJobs) < maxGoneJobs && s.hasRoomFor(s.sizeOfGoneJobs)
 }
 
-// hasRoomForPods reports whether another Pod that went can be remembered, and forgets Jobs that are too
-// old if not. s.mu is held.
-func (s *store) hasRoomForPods() bool {
-	if s.budget.gonePods.Load() >= s.mostGone() {
-		s.forgetOld()
-	}
-	return s.budget.gonePods.Load() < s.mostGone()
+// age forgets what is too old.
+func (s *store) age() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetOld()
+	s.forgetOldEarly()
+	maps.DeleteFunc(s.lost, func(_ uint64, at time.Time) bool { return time.Since(at) > maxGoneAge })
 }
 
 // makeRoom forgets the Jobs that are too old and, if that is not enough, the oldest one. s.mu is held.
@@ -117,29 +175,27 @@ func (s *store) makeRoom() {
 	}
 	s.forgetOld()
 	// What other views of the connection remember is theirs, so one is enough.
-	if !s.hasRoom() && len(s.goneJobs) > 0 {
-		s.forgetOldest()
+	if !s.hasRoom() {
+		s.forgetLocked(s.oldest())
 	}
 }
 
 // forgetOld forgets the Jobs that are too old. s.mu is held.
 func (s *store) forgetOld() {
-	for key, gone := range s.goneJobs {
-		if time.Since(gone.at) > maxGoneAge {
-			s.forgetLocked(key)
-		}
+	for key := s.oldest(); key != "" && time.Since(s.goneJobs[key].at) > maxGoneAge; key = s.oldest() {
+		s.forgetLocked(key)
 	}
 }
 
-// forgetOldest forgets the oldest Job. s.mu is held.
-func (s *store) forgetOldest() {
-	oldest := ""
-	for key, gone := range s.goneJobs {
-		if oldest == "" || gone.at.Before(s.goneJobs[oldest].at) {
-			oldest = key
+// oldest is the key of the Job that went first; empty if there is none. s.mu is held.
+func (s *store) oldest() string {
+	for len(s.goneOrder) > 0 {
+		if first := s.goneOrder[0]; s.goneJobs[first.key].at.Equal(first.at) {
+			return first.key
 		}
+		s.goneOrder = s.goneOrder[1:] // it was forgotten, or another one of its run went
 	}
-	s.forgetLocked(oldest)
+	return ""
 }
 
 // rememberEarly notes a key whose Job was not seen yet. s.mu is held.
@@ -147,41 +203,57 @@ func (s *store) rememberEarly(key string) {
 	if _, known := s.early[key]; known {
 		return
 	}
-	oldest := key
-	for other, since := range s.early {
-		if time.Since(since) > maxEarlyAge {
-			delete(s.early, other)
-			s.forgetPods(other)
-		} else if oldest == key || since.Before(s.early[oldest]) {
-			oldest = other
-		}
+	if len(s.early) >= maxEarly {
+		s.forgetOldEarly()
 	}
 	if len(s.early) >= maxEarly {
-		delete(s.early, oldest)
-		s.forgetPods(oldest)
+		s.loseEarly(s.oldestEarly())
 	}
 	s.early[key] = time.Now()
+}
+
+func (s *store) forgetOldEarly() {
+	for key, since := range s.early {
+		if time.Since(since) > maxEarlyAge {
+			s.loseEarly(key)
+		}
+	}
+}
+
+func (s *store) oldestEarly() (oldest string) {
+	for key, since := range s.early {
+		if oldest == "" || since.Before(s.early[oldest]) {
+			oldest = key
+		}
+	}
+	return oldest
 }
 
 // rememberPod keeps how a Pod ended that goes; of the first ones with all that they say. s.mu
 // is held.
 func (s *store) rememberPod(r *record) {
+	if !s.hasRoomFor(s.sizeOfGonePods) {
+		s.forgetOld() // maybe also the Job of this Pod
+	}
+	if !s.hasJob(r.key) {
+		s.rememberEarly(r.key)
+	}
 	alike := 0
 	for _, other := range s.gone[r.key] {
 		if other.pod.ended == r.pod.ended {
 			alike++
 		}
 	}
-	if alike >= maxGonePods || !s.hasRoomForPods() {
+	if alike >= maxGonePods || !s.hasRoomFor(s.sizeOfGonePods) {
 		if r.pod.ended {
-			s.cut[r.key] = struct{}{}
+			s.podsMissing[r.key] = struct{}{}
 		}
 		return
 	}
 	if r.pod.ended && alike >= maxWholePods {
 		r = s.withoutWords(r)
 	}
-	s.growGone(&s.budget.gonePods, r.size())
+	s.growGone(&s.sizeOfGonePods, r.size())
 	s.gone[r.key] = append(s.gone[r.key], r)
 }
 

@@ -52,9 +52,8 @@ func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
 	r.Expect(r.store.gone).To(HaveLen(maxGoneJobs), "the Pods go with their Jobs")
 	r.Expect(r.store.goneJob("0", "ns", "0")).To(BeNil(), "the oldest goes first")
 
-	for key, gone := range r.store.goneJobs {
-		gone.at = gone.at.Add(-maxGoneAge - time.Second)
-		r.store.goneJobs[key] = gone
+	for key := range r.store.goneJobs {
+		r.makeOld(key)
 	}
 	r.Expect(r.store.goneJob("99", "ns", "99")).To(BeNil(), "it is too old")
 	r.Expect(r.jobs.Delete(jobOf("new", "new"))).To(Succeed())
@@ -65,7 +64,7 @@ func TestItIsKnownThatPodsThatWentAreMissing(t *testing.T) {
 	r := newStoreRig(t)
 	r.options.OnChange = func(string) {}
 	words := strings.Repeat("w", 4<<10)
-	for run := 0; r.store.budget.gonePods.Load() < r.store.mostGone(); run++ {
+	for run := 0; r.store.hasRoomFor(r.store.sizeOfGonePods); run++ {
 		key := fmt.Sprint(run)
 		r.Expect(r.jobs.Add(jobOf(key, key))).To(Succeed())
 		for n := range maxWholePods {
@@ -82,6 +81,117 @@ func TestItIsKnownThatPodsThatWentAreMissing(t *testing.T) {
 	r.Expect(r.store.goneJob("late", "ns", "late").PodsMissing).To(BeTrue())
 	r.store.close()
 	r.Expect(r.store.budget.held.Load() + r.store.budget.gonePods.Load() + r.store.budget.goneJobs.Load()).To(BeZero())
+}
+
+func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
+	lose := map[string]func(*storeRig){
+		"because of others": func(r *storeRig) {
+			for n := range maxEarly {
+				r.Expect(r.pods.Delete(podOf(fmt.Sprint(n), fmt.Sprint("other-", n), corev1.PodFailed))).To(Succeed())
+			}
+		},
+		"by age": func(r *storeRig) {
+			r.store.early["a"] = time.Now().Add(-maxEarlyAge - time.Second)
+			r.store.age()
+		},
+		"with a Job that had its key for a while": func(r *storeRig) {
+			r.Expect(r.jobs.Add(jobOf("a", "foreign"))).To(Succeed())
+			r.Expect(r.jobs.Update(jobOf("b", "foreign"))).To(Succeed())
+		},
+		"and so many others that it is forgotten which": func(r *storeRig) {
+			for n := range maxEarly + 2*maxLost {
+				r.Expect(r.pods.Delete(podOf(fmt.Sprint(n), fmt.Sprint("other-", n), corev1.PodFailed))).To(Succeed())
+			}
+		},
+	}
+	for name, lose := range lose {
+		t.Run(name, func(t *testing.T) {
+			r := newStoreRig(t)
+			r.options.OnChange = func(string) {}
+			r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
+			lose(r)
+			r.Expect(r.store.gone).NotTo(HaveKey("a"))
+			r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
+			r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
+			r.Expect(r.store.goneJob("a", "ns", "job").PodsMissing).To(BeTrue())
+		})
+	}
+}
+
+func TestNoPodsAreMissingOfRunsThatLostNone(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	r.Expect(r.pods.Delete(podOf("b", "other", corev1.PodFailed))).To(Succeed())
+	r.store.early["b"] = time.Now().Add(-maxEarlyAge - time.Second)
+	r.store.age()
+	r.Expect(r.store.lost).To(HaveLen(1))
+	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
+	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
+	r.Expect(r.jobs.Add(jobOf("a", "foreign"))).To(Succeed())
+	r.Expect(r.jobs.Update(jobOf("b", "foreign"))).To(Succeed())
+	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
+	r.Expect(r.store.goneJob("a", "ns", "job").PodsMissing).To(BeFalse())
+	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(1))
+}
+
+func TestAnOldJobThatWentTakesNoPodsOfAnotherOfItsRun(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	r.Expect(r.jobs.Delete(jobOf("a", "first"))).To(Succeed())
+	r.Expect(r.jobs.Add(jobOf("a", "second"))).To(Succeed())
+	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
+	r.makeOld("a")
+	r.store.age()
+	r.Expect(r.store.goneJobs).To(BeEmpty())
+	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(1))
+}
+
+// makeOld makes the Job that went be one that is too old.
+func (r *storeRig) makeOld(key string) {
+	gone := r.store.goneJobs[key]
+	before := gone.at
+	gone.at = gone.at.Add(-maxGoneAge - time.Second)
+	r.store.goneJobs[key] = gone
+	for i := range r.store.goneOrder {
+		if order := &r.store.goneOrder[i]; order.key == key && order.at.Equal(before) {
+			order.at = gone.at
+		}
+	}
+}
+
+func TestAPodIsNotRememberedForAJobThatIsForgotten(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
+	r.makeOld("a")
+	r.store.budget.stores.Add(1)
+	r.store.growGone(&r.store.sizeOfGonePods, int(r.store.budget.limit()/goneFraction)) // there is no room
+	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
+	r.Expect(r.store.early).To(HaveKey("a"), "else it would never be forgotten")
+	r.store.early["a"] = time.Now().Add(-maxEarlyAge - time.Second)
+	r.store.age()
+	r.Expect(r.store.gone).To(BeEmpty())
+	r.Expect(r.store.podsMissing).To(BeEmpty())
+}
+
+func TestAViewThatRemembersMuchLeavesOthersRoom(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	other := newStore(packOptions, r.store.budget)
+	most := int(r.store.budget.limit() / goneFraction)
+	other.growGone(&other.sizeOfGonePods, most)
+	other.growGone(&other.sizeOfGoneJobs, most)
+	for n := range 10 {
+		key := fmt.Sprint(n)
+		r.Expect(r.jobs.Add(jobOf(key, key))).To(Succeed())
+		r.Expect(r.pods.Delete(podOf(key, key, corev1.PodFailed))).To(Succeed())
+		r.Expect(r.jobs.Delete(jobOf(key, key))).To(Succeed())
+	}
+	for n := range 10 {
+		key := fmt.Sprint(n)
+		r.Expect(r.store.goneJob(key, "ns", key)).NotTo(BeNil())
+		r.Expect(r.store.goneJob(key, "ns", key).PodsMissing).To(BeFalse())
+	}
 }
 
 // podStep is a state of a Pod of a Job.
@@ -130,12 +240,12 @@ func TestWhetherAPodCountsIsToldByItsEvents(t *testing.T) {
 				r.Expect(metav1.GetControllerOf(pods[0]) != nil).To(Equal(test.controlled))
 				r.Expect(slices.Contains(pods[0].Finalizers, batchv1.JobTrackingFinalizer)).To(Equal(test.counts))
 			}
-			check(r.store.podsOf("a", "ns"))
+			check(r.store.podsOf("a", "ns", madePods{}))
 			last := test.steps[len(test.steps)-1]
 			last.phase = failed
 			r.Expect(r.pods.Delete(last.pod())).To(Succeed())
 			if last != (podStep{true, false, failed}) {
-				check(r.store.gonePodsOf("a", "ns"))
+				check(r.store.gonePodsOf("a", "ns", madePods{}))
 			}
 		})
 	}
@@ -154,7 +264,7 @@ func TestWhenADeletionWasFirstAskedForIsKept(t *testing.T) {
 	r.Expect(r.pods.Update(at(step.pod(), 1030, 30))).To(Succeed())
 	step.phase = corev1.PodFailed
 	r.Expect(r.pods.Update(at(step.pod(), 1002, 0))).To(Succeed())
-	pod := r.store.podsOf("a", "ns")[0]
+	pod := r.store.podsOf("a", "ns", madePods{})[0]
 	r.Expect(pod.DeletionTimestamp.Unix() - *pod.DeletionGracePeriodSeconds).To(BeEquivalentTo(1000))
 }
 
@@ -167,7 +277,7 @@ func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
 		r.Expect(r.jobs.Add(job)).To(Succeed())
 		r.Expect(r.pods.Add(pod)).To(Succeed())
 		r.Expect(r.store.job("ns", "job").Labels).NotTo(HaveKey("our.example/run"))
-		r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
+		r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
 		r.Expect(checkJob(job, "ns", "job")).To(MatchError(ContainSubstring("UID")))
 	}
 }

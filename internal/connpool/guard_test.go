@@ -12,6 +12,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // guardedAnswer is the answer to a watch under guard. A test in a bubble of synctest
@@ -51,12 +52,12 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 	g := &guard{cancel: cancel, renewal: time.Minute, heard: &a.heard, open: &a.open}
 	request, err := http.NewRequestWithContext(pacedRead(guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	response, err := newAnswers(roundTripper(func(*http.Request) *http.Response {
+	response, err := answers{roundTripper(func(*http.Request) *http.Response {
 		return &http.Response{StatusCode: status, Body: struct {
 			io.Reader
 			io.Closer
 		}{body, a}}
-	})).RoundTrip(request) //nolint:bodyclose // each test does
+	}), newPacing()}.RoundTrip(request) //nolint:bodyclose // each test does
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	a.near, a.guard = response.Body, g
 	return a
@@ -66,7 +67,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 func (a *guardedAnswer) read() (read *bytes.Buffer, ended chan error) {
 	read, ended = &bytes.Buffer{}, make(chan error, 1)
 	told := func(p []byte) (int, error) {
-		a.guard.told(0)
+		a.guard.told(watch.Added, 0)
 		return read.Write(p)
 	}
 	go func() {

@@ -37,7 +37,8 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	i := &informers{
 		options: v.session.options, schemas: v.session.schemas, ctx: ctx, store: newStore(v.session.options, v.session.entry.budget), watches: &v.session.entry.watches,
 	}
-	i.news = newRunNews(ctx, i.options.OnChange)
+	i.store.budget.admit()
+	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.pacing.looks)
 	i.failed = func(err error) {
 		v.session.unauthorized(err)
 		i.trouble.Store(&err)
@@ -156,7 +157,10 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches}
+	g := &guard{
+		cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches,
+		first: o.SendInitialEvents != nil && *o.SendInitialEvents,
+	}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.clear()
 	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
@@ -217,16 +221,21 @@ func (i *informer) change(apply func(kind, *record) []string, obj any) error {
 	if err != nil {
 		return err
 	}
-	i.tell(apply(i.kind, r))
-	i.checkSize()
+	changed := apply(i.kind, r)
+	if err := i.checkSize(); err != nil {
+		return err // what is too much is not to be looked at
+	}
+	i.tell(changed)
 	return nil
 }
 
 // checkSize ends the view when the store has become too large.
-func (i *informer) checkSize() {
-	if err := i.pair.store.budget.check(); err != nil {
+func (i *informer) checkSize() error {
+	err := i.pair.store.budget.check()
+	if err != nil {
 		i.pair.failed(err)
 	}
+	return err
 }
 
 // Replace implements cache.ReflectorStore. Of the first list nothing is told: the view
@@ -242,7 +251,9 @@ func (i *informer) Replace(list []any, _ string) error {
 	}
 	changed := i.pair.store.replace(i.kind, records)
 	i.pending.clear()
-	i.checkSize()
+	if err := i.checkSize(); err != nil {
+		return err
+	}
 	select {
 	case <-i.synced:
 		i.tell(changed)

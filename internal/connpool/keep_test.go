@@ -60,7 +60,7 @@ func anyObjects(seed int64) *randfill.Filler {
 func TestAnAnswerKeepsAllThatAStoreKeeps(t *testing.T) {
 	g, fill := NewWithT(t), anyObjects(1)
 	options := Options{Selector: "our.example/hub=hub", KeyLabel: "our.example/run"}
-	store, schemas := newStore(options, newBudget(options, nil)), newLabelling(options).schemas()
+	store, schemas := newStore(options, loneBudget(options)), newLabelling(options).schemas()
 	for range 500 {
 		for k := range kinds {
 			whole, pruned := k.newObject(), k.newObject()

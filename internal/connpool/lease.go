@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,11 +31,12 @@ type Lease struct {
 	views     map[string]*informers // by scope; those that are Ready
 	missing   map[string]error      // by scope; why the others are not
 	expiresAt time.Time
+	made      madePods
 }
 
 // newLease lends what a hold has whose target is Ready. Pool.mu is held.
 func newLease(h *hold, key string) *Lease {
-	l := &Lease{session: h.entry.session, key: key, views: map[string]*informers{}, missing: map[string]error{}, expiresAt: h.config.ExpiresAt}
+	l := &Lease{session: h.entry.session, key: key, views: map[string]*informers{}, missing: map[string]error{}, expiresAt: h.config.ExpiresAt, made: madePods{}}
 	for _, scope := range h.config.scopes() {
 		state, err := h.viewState(scope)
 		if state == Ready {
@@ -134,7 +136,7 @@ func (l *Lease) ForgetJob(namespace string) {
 // Pods are the Pods of the run that the target has in a namespace, cut down to name, UID,
 // deletion time, our labels and that of the Job's name, index, phase, whether they are ready,
 // what they wait for and how they ended, with their containers' statuses in the order of the
-// spec. They are the caller's own.
+// spec. They are the same ones as long as they do not change, so they must not be changed.
 //
 // Three things are told by the events of a Pod and not by its last state. A Pod that the Job
 // controller let go while it ran (as it does when the Job is suspended) has the Job as its
@@ -147,7 +149,7 @@ func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.store.podsOf(l.key, namespace), nil
+	return view.store.podsOf(l.key, namespace, l.made), nil
 }
 
 // EndedPods are Pods of the run that had ended, or never had a node, and are gone, while their
@@ -157,7 +159,7 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	if err != nil {
 		return nil
 	}
-	return view.store.gonePodsOf(l.key, namespace)
+	return view.store.gonePodsOf(l.key, namespace, l.made)
 }
 
 // NewJob is a Job to be created, in JSON.
@@ -271,26 +273,32 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 
 // ListPods reads from the target itself the Pods of the run that Options.Selector picks. Those that
 // the view shows as they are come as Pods has them, the others without what only events tell. The
-// error is ErrTooManyPods if there are many that the view does not show so: it will in a moment, or the
-// target does not tell the same twice.
+// error is ErrTooManyPods if there are many that the view does not show so. A view that is only late
+// shows them soon, so that the next list is a short one.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
 		request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 			VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
-		news := &podNews{seen: map[types.UID]struct{}{}, shares: [2]*atomic.Int64{&l.session.entry.news, &newsOfAll}}
-		defer news.done()
-		view, err := l.view(namespace)
-		if err == nil {
-			news.view = view.store
-		}
-		if _, err := readList(ctx, request, l.session.schemas[kindPod], news.add); err != nil {
+		list := l.newPodList(namespace)
+		defer list.done()
+		_, err := readList(ctx, request, l.session.schemas[kindPod], func(kept prune.Kept) error { return list.add(ctx, kept) })
+		if err != nil {
 			return nil, err
 		}
-		if news.view == nil {
-			return news.news, nil
-		}
-		return news.with(news.view.podsOf(l.key, namespace)), nil
+		return list.pods(l.made), nil
 	})
+}
+
+func (l *Lease) newPodList(namespace string) *podList {
+	entry := l.session.entry
+	list := &podList{
+		keyLabel: l.session.options.KeyLabel, key: l.key, namespace: namespace, shown: map[*record]struct{}{},
+		places: []*semaphore.Weighted{entry.longLists, entry.pool.longLists},
+	}
+	if view, err := l.view(namespace); err == nil {
+		list.view = view.store
+	}
+	return list
 }
 
 // maxEvents is how many Events of one object are read: API servers keep those of the last hour,

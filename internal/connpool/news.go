@@ -4,18 +4,21 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
-// Whoever is told of a run looks at all of its objects. So a run of more than fewObjects is told of
-// only after a pause, which grows with them by pausePerObject up to manyPause: a target whose runs
+// Whoever is told of a run looks at all of its objects. So of a run of more than fewObjects it is told
+// again only after a pause, which grows with them by pausePerObject up to manyPause: a target whose runs
 // change all the time takes a part of a core for each that does not depend on how many objects they have.
+// And of all runs of a connection together it is told at lookPace, of none later than after manyPause.
 const (
 	fewObjects     = 25
 	pausePerObject = 2 * time.Millisecond
-	manyPause      = time.Second
+	manyPause      = 10 * time.Second
 )
 
-// newsPause is the pause before a run of so many objects is told of.
+// newsPause is the shortest time between two looks at a run of so many objects.
 func newsPause(objects int) time.Duration {
 	if objects <= fewObjects {
 		return 0
@@ -25,36 +28,76 @@ func newsPause(objects int) time.Duration {
 
 // runNews tells that something of a run has changed.
 type runNews struct {
-	ctx  context.Context
-	told func(key string)
+	ctx   context.Context
+	told  func(key string)
+	looks *rate.Limiter
 
 	mu      sync.Mutex
-	waiting map[string]bool // runs that are told of after their pause
+	waiting map[string]*waitingRun
 }
 
-func newRunNews(ctx context.Context, told func(key string)) *runNews {
-	return &runNews{ctx: ctx, told: told, waiting: map[string]bool{}}
+// waitingRun is a run that is told of after a pause, if there is news.
+type waitingRun struct {
+	objects int
+	news    bool
 }
 
-// tell tells of a run that has so many objects.
+func newRunNews(ctx context.Context, told func(key string), looks *rate.Limiter) *runNews {
+	return &runNews{ctx: ctx, told: told, looks: looks, waiting: map[string]*waitingRun{}}
+}
+
+// tell tells of a run that has so many objects, at once if its pause is over.
 func (n *runNews) tell(key string, objects int) {
-	pause := newsPause(objects)
-	if pause == 0 {
+	if n.note(key, objects) {
 		n.told(key)
-		return
 	}
+}
+
+// note reports whether a run is to be told of now. Else, and for as long as it is not to be told of
+// again, it waits.
+func (n *runNews) note(key string, objects int) (now bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.waiting[key] {
-		return
+	if run := n.waiting[key]; run != nil {
+		run.objects, run.news = objects, true
+		return false
 	}
-	n.waiting[key] = true
-	time.AfterFunc(pause, func() {
-		n.mu.Lock()
+	delay := n.turn()
+	if pause := max(delay, newsPause(objects)); pause > 0 {
+		n.waiting[key] = &waitingRun{objects: objects, news: delay > 0}
+		time.AfterFunc(pause, func() { n.tellLate(key) })
+	}
+	return delay == 0
+}
+
+// tellLate tells of a run that has waited, if there is news.
+func (n *runNews) tellLate(key string) {
+	if n.next(key) && n.ctx.Err() == nil {
+		n.told(key)
+	}
+}
+
+// next reports whether there is news of a run that has waited. If so, it waits again.
+func (n *runNews) next(key string) (news bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	run := n.waiting[key]
+	pause := newsPause(run.objects)
+	if !run.news || pause == 0 {
 		delete(n.waiting, key)
-		n.mu.Unlock()
-		if n.ctx.Err() == nil {
-			n.told(key)
-		}
-	})
+		return run.news
+	}
+	run.news = false
+	time.AfterFunc(max(pause, n.turn()), func() { n.tellLate(key) })
+	return true
+}
+
+// turn is the time until a run may be told of.
+func (n *runNews) turn() time.Duration {
+	next := n.looks.Reserve()
+	if delay := next.Delay(); delay <= manyPause {
+		return delay
+	}
+	next.Cancel() // else those who come later would wait longer and longer
+	return manyPause
 }

@@ -39,7 +39,7 @@ func fullMeta(name string) metav1.ObjectMeta {
 
 // throughStore is the Job or Pod as a store hands it out.
 func throughStore[T any](g *WithT, obj T, read func(*store, *record) T) T {
-	s := newStore(packOptions, newBudget(packOptions, nil))
+	s := newStore(packOptions, loneBudget(packOptions))
 	r, err := s.record(obj)
 	g.Expect(err).NotTo(HaveOccurred())
 	again, err := s.record(obj)
@@ -174,7 +174,7 @@ func TestLabelsAreNeverInvented(t *testing.T) {
 
 func TestASelectorThatIsNoEqualityIsKeptInTheLabels(t *testing.T) {
 	g := NewWithT(t)
-	s := newStore(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel}, newBudget(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel}, nil))
+	s := newStore(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel}, loneBudget(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel}))
 	labels := map[string]string{"our.example/hub": "a", "our.example/run": "r"}
 	r, err := s.record(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", UID: "uid", Labels: labels}})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -183,6 +183,6 @@ func TestASelectorThatIsNoEqualityIsKeptInTheLabels(t *testing.T) {
 
 func TestAStrangerIsNoRecord(t *testing.T) {
 	g := NewWithT(t)
-	_, err := newStore(packOptions, newBudget(packOptions, nil)).record(&corev1.Service{})
+	_, err := newStore(packOptions, loneBudget(packOptions)).record(&corev1.Service{})
 	g.Expect(err).To(MatchError(ContainSubstring("*v1.Service")))
 }

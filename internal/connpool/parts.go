@@ -5,6 +5,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // This file says how much memory the objects take that a store makes, beside their texts.
@@ -30,10 +31,27 @@ func partsOfJob(job *batchv1.Job) int {
 }
 
 func partsOfPod(pod *corev1.Pod) int {
-	containers := len(pod.Spec.Containers) + len(pod.Spec.InitContainers)
-	statuses := len(pod.Status.ContainerStatuses) + len(pod.Status.InitContainerStatuses)
-	const ends = 2 * int(unsafe.Sizeof(corev1.ContainerStateTerminated{}))
-	return int(unsafe.Sizeof(*pod)) + (len(pod.Labels)+len(pod.Annotations))*entrySize +
-		len(pod.Status.Conditions)*int(unsafe.Sizeof(corev1.PodCondition{})) +
-		(containers+statuses)*int(unsafe.Sizeof(corev1.Container{})) + statuses*(int(unsafe.Sizeof(corev1.ContainerStatus{}))+ends)
+	size := int(unsafe.Sizeof(*pod)) + (len(pod.Labels)+len(pod.Annotations))*entrySize +
+		len(pod.OwnerReferences)*int(unsafe.Sizeof(metav1.OwnerReference{})) +
+		len(pod.Status.Conditions)*int(unsafe.Sizeof(corev1.PodCondition{}))
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			size += int(unsafe.Sizeof(corev1.Container{})) + int(unsafe.Sizeof(statuses[i])) +
+				partsOfState(&statuses[i].State) + partsOfState(&statuses[i].LastTerminationState)
+		}
+	}
+	return size
+}
+
+func partsOfState(state *corev1.ContainerState) (size int) {
+	if state.Terminated != nil {
+		size += int(unsafe.Sizeof(*state.Terminated))
+	}
+	if state.Waiting != nil {
+		size += int(unsafe.Sizeof(*state.Waiting))
+	}
+	if state.Running != nil {
+		size += int(unsafe.Sizeof(*state.Running))
+	}
+	return size
 }

@@ -3,11 +3,11 @@ package connpool
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"fmt"
 
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/pooledjob/pooledjob/internal/prune"
@@ -17,105 +17,123 @@ import (
 // already, so of a list for a Lease only those are kept that it does not show so.
 
 const (
-	// maxNews is how much memory the Pods of one list may take that the view does not show so, in
-	// bytes: some 600 Pods. Of these freeNews may always be taken. The rest comes out of
-	// maxNewsOfConnection and maxNewsOfAll, for all lists that are read at the time.
-	maxNews             = 2 << 20
-	freeNews            = 64 << 10
-	maxNewsOfConnection = 4 << 20
-	maxNewsOfAll        = 32 << 20
+	// maxUnseen is how much memory one list may take, in bytes: some 600 Pods that the view does not
+	// show so, or 20,000 that it does.
+	maxUnseen = 2 << 20
+	// shortList is what a list may take without waiting for others. Of longer ones only so many are
+	// read at a time, of one connection and of all.
+	shortList             = 64 << 10
+	longListsOfConnection = 2
+	longListsOfAll        = 16
 	// maxLogList is how much memory all Pods of a run may take for those who read logs, in bytes. Logs
 	// can be read in a process of their own.
 	maxLogList = 16 << 20
 )
 
-// ErrTooManyPods is the error of a list of more Pods of a run than there is room for.
-var ErrTooManyPods = errors.New("there is no room for so many Pods of one run: 2 MiB for those that are not in view, and 16 MiB for all when logs are read")
+// ErrTooManyPods is the error of a list of more Pods of a run than are read.
+var ErrTooManyPods = errors.New("the run has too many Pods")
 
-// podNews are the Pods of a list that the view does not show so, while it is read.
-type podNews struct {
-	view *store                 // nil if there is none
-	seen map[types.UID]struct{} // Pods of the list that the view shows so
-	news []*corev1.Pod
+var (
+	errTooManyUnseen  = fmt.Errorf("%w: those that are not in view take more than %d MiB", ErrTooManyPods, maxUnseen>>20)
+	errTooManyForLogs = fmt.Errorf("%w for their logs to be read: they take more than %d MiB", ErrTooManyPods, maxLogList>>20)
+)
 
-	size    int
-	shares  [2]*atomic.Int64 // of the connection, and of all
-	counted int64            // in the shares
+// podList is a list of the Pods of one run, while it is read.
+type podList struct {
+	view                     *store // nil if there is none
+	keyLabel, key, namespace string
+	places                   []*semaphore.Weighted // that a long list takes one of each of
+	taken                    int                   // how many of them
+
+	shown  map[*record]struct{} // of the view, as they are in the list
+	unseen []*corev1.Pod        // the others
+	size   int                  // bytes that all this takes
 }
 
-// newsOfAll is how much memory the news of all lists take that are being read, in bytes.
-var newsOfAll atomic.Int64
-
-// add looks at one Pod of the list.
-func (n *podNews) add(kept prune.Kept) error {
+// add looks at one Pod of the list. Whatever is not of the run takes time, and is left out.
+func (l *podList) add(ctx context.Context, kept prune.Kept) error {
 	pod := &corev1.Pod{}
-	if err := pod.Unmarshal(kept.Message); err != nil || checkUID(pod.UID) != nil {
+	if err := pod.Unmarshal(kept.Message); err != nil {
 		return err
 	}
-	if n.isShown(pod) {
-		n.seen[pod.UID] = struct{}{}
-		return nil
+	if pod.Namespace != l.namespace || pod.Labels[l.keyLabel] != l.key || checkUID(pod.UID) != nil {
+		return l.takeRoom(ctx, itemCost)
 	}
-	n.news = append(n.news, pod)
-	return n.takeRoom(kept.Size)
+	if r := l.shows(pod); r != nil {
+		l.shown[r] = struct{}{}
+		return l.takeRoom(ctx, itemCost)
+	}
+	l.unseen = append(l.unseen, pod)
+	return l.takeRoom(ctx, itemCost+kept.Size)
 }
 
-// isShown reports whether the view shows the Pod as it is, and cuts it down to what views show.
-func (n *podNews) isShown(pod *corev1.Pod) bool {
-	if n.view == nil {
+// shows is the record of a Pod that the view shows as it is, else nil. It cuts the Pod down to what
+// views show.
+func (l *podList) shows(pod *corev1.Pod) *record {
+	if l.view == nil {
 		tidyPod(pod)
-		return false
-	}
-	r, err := n.view.record(pod)
-	if err != nil {
-		return false
-	}
-	_, isNew := n.view.known(kindPod, r)
-	return !isNew
-}
-
-func (n *podNews) takeRoom(size int) error {
-	if n.size += size; n.size > maxNews {
-		return ErrTooManyPods
-	}
-	if n.size <= freeNews {
 		return nil
 	}
-	n.counted += int64(size)
-	ofConnection, ofAll := n.shares[0].Add(int64(size)), n.shares[1].Add(int64(size))
-	if ofConnection > maxNewsOfConnection || ofAll > maxNewsOfAll {
-		return ErrTooManyPods
+	r, err := l.view.record(pod)
+	if err != nil {
+		return nil
+	}
+	if known, isNew := l.view.known(kindPod, r); !isNew {
+		return known
 	}
 	return nil
 }
 
-// done gives back what the news took.
-func (n *podNews) done() {
-	for _, share := range n.shares {
-		share.Add(-n.counted)
+// takeRoom counts bytes. A list that becomes a long one waits for its turn.
+func (l *podList) takeRoom(ctx context.Context, size int) error {
+	if l.size += size; l.size > maxUnseen {
+		return errTooManyUnseen
 	}
-	n.counted = 0
+	for l.size > shortList && l.taken < len(l.places) {
+		if err := l.places[l.taken].Acquire(ctx, 1); err != nil {
+			return fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
+		}
+		l.taken++
+	}
+	return nil
 }
 
-// with are the Pods of the list: the news, and as the view shows them now those that it showed so.
-func (n *podNews) with(shown []*corev1.Pod) []*corev1.Pod {
-	pods := n.news
-	for _, pod := range shown {
-		if _, ok := n.seen[pod.UID]; ok {
-			pods = append(pods, pod)
-		}
+// done gives back the places that the list has taken.
+func (l *podList) done() {
+	for _, place := range l.places[:l.taken] {
+		place.Release(1)
+	}
+	l.taken = 0
+}
+
+// pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its
+// records, if they are not in made.
+func (l *podList) pods(made madePods) []*corev1.Pod {
+	pods := l.unseen
+	for r := range l.shown {
+		pods = append(pods, made.pod(l.view, r))
 	}
 	return pods
 }
 
-// readAllPods reads all Pods that a request asks for. They count in the budgets as long as anybody
+// madePods are Pods that were made of records, so that none is made twice.
+type madePods map[*record]*corev1.Pod
+
+func (m madePods) pod(s *store, r *record) *corev1.Pod {
+	if m[r] == nil {
+		m[r] = s.readPod(r)
+	}
+	return m[r]
+}
+
+// readAllPods reads all Pods that a request asks for. They count in the budget as long as anybody
 // has them.
-func readAllPods(ctx context.Context, request *rest.Request, counted budgets) ([]*corev1.Pod, error) {
+func readAllPods(ctx context.Context, request *rest.Request, counted *budget) ([]*corev1.Pod, error) {
 	var pods []*corev1.Pod
 	size := 0
 	_, err := readList(ctx, request, logPodSchema, func(kept prune.Kept) error {
 		if size += kept.Size; size > maxLogList {
-			return ErrTooManyPods
+			return errTooManyForLogs
 		}
 		pod := &corev1.Pod{}
 		pods = append(pods, pod)

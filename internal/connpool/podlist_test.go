@@ -1,26 +1,22 @@
 package connpool
 
 import (
+	"context"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
-// newPodNews are the news of a list beside what a view shows.
-func newPodNews(view *store, shares ...*atomic.Int64) *podNews {
-	for len(shares) < 2 {
-		shares = append(shares, &atomic.Int64{})
-	}
-	return &podNews{view: view, seen: map[types.UID]struct{}{}, shares: [2]*atomic.Int64{shares[0], shares[1]}}
+// newPodList is a list of the Pods of run a beside what a view shows.
+func newPodList(view *store, places ...*semaphore.Weighted) *podList {
+	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, places: places}
 }
 
 // listed is what is kept of a Pod in a list that takes so much memory.
@@ -33,75 +29,98 @@ func listed(g Gomega, pod *corev1.Pod, size int) prune.Kept {
 func TestAListBringsWhatTheViewDoesNotShow(t *testing.T) {
 	r := newStoreRig(t)
 	r.options.OnChange = func(string) {}
-	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodRunning, "gone": corev1.PodRunning} {
+	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodRunning, "gone": corev1.PodRunning, "goes": corev1.PodFailed} {
 		r.Expect(r.pods.Add(podOf("a", name, phase))).To(Succeed())
 	}
-	news := newPodNews(r.store)
-	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodSucceeded, "new": corev1.PodPending} {
-		r.Expect(news.add(listed(r, podOf("a", name, phase), 1))).To(Succeed())
+	made := madePods{}
+	before := r.store.podsOf("a", "ns", made)
+	list := newPodList(r.store)
+	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodSucceeded, "goes": corev1.PodFailed, "new": corev1.PodPending} {
+		r.Expect(list.add(t.Context(), listed(r, podOf("a", name, phase), 1))).To(Succeed())
 	}
-	r.Expect(namesOfPods(news.news)).To(ConsistOf("behind", "new"))
-	all := news.with(r.store.podsOf("a", "ns"))
-	r.Expect(namesOfPods(all)).To(ConsistOf("as-it-is", "behind", "new"))
+	r.Expect(list.add(t.Context(), listed(r, podOf("b", "of-another-run", corev1.PodFailed), 1))).To(Succeed())
+	r.Expect(namesOfPods(list.unseen)).To(ConsistOf("behind", "new"))
+	r.Expect(r.pods.Delete(podOf("a", "goes", corev1.PodFailed))).To(Succeed())
+	all := list.pods(made)
+	r.Expect(namesOfPods(all)).To(ConsistOf("as-it-is", "behind", "goes", "new"), "also what has left the view since")
 	for _, pod := range all {
-		if pod.Name == "behind" {
+		switch pod.Name {
+		case "behind":
 			r.Expect(pod.Status.Phase).To(Equal(corev1.PodSucceeded))
+		case "as-it-is", "goes":
+			r.Expect(before).To(ContainElement(BeIdenticalTo(pod)), "it is not made twice")
 		}
 	}
 }
 
-func TestAListOfWhatTheViewShowsTakesNothing(t *testing.T) {
+func TestAListOfWhatTheViewShowsTakesLittle(t *testing.T) {
 	r := newStoreRig(t)
 	r.options.OnChange = func(string) {}
-	news := newPodNews(r.store)
+	list := newPodList(r.store)
 	for n := range 100 {
 		pod := podOf("a", fmt.Sprint(n), corev1.PodRunning)
 		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
-		r.Expect(news.add(listed(r, pod, maxNews))).To(Succeed())
+		r.Expect(list.add(t.Context(), listed(r, pod, maxUnseen))).To(Succeed())
 	}
-	r.Expect(news.size).To(BeZero())
-	r.Expect(news.with(r.store.podsOf("a", "ns"))).To(HaveLen(100))
+	r.Expect(list.size).To(Equal(100 * itemCost))
+	r.Expect(list.pods(madePods{})).To(HaveLen(100))
 }
 
-func TestTheNewsOfAListAreBounded(t *testing.T) {
-	g, n := NewWithT(t), 0
-	var ofConnection, ofAll atomic.Int64
-	add := func(news *podNews, size int) error {
-		n++
-		return news.add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size))
+func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
+	r := newStoreRig(t)
+	r.options.OnChange = func(string) {}
+	shown := podOf("a", "shown", corev1.PodRunning)
+	r.Expect(r.pods.Add(shown.DeepCopy())).To(Succeed())
+	for name, pod := range map[string]*corev1.Pod{"shown": shown, "of another run": podOf("b", "other", corev1.PodRunning), "without anything": {}} {
+		list, kept := newPodList(r.store), listed(r, pod, 1)
+		var err error
+		for n := 0; err == nil && n <= maxUnseen/itemCost; n++ {
+			err = list.add(t.Context(), kept)
+		}
+		r.Expect(err).To(MatchError(ErrTooManyPods), name)
 	}
-	one := newPodNews(nil)
-	g.Expect(add(one, maxNews)).To(Succeed())
-	g.Expect(add(one, 1)).To(MatchError(ErrTooManyPods))
+}
 
-	lists := []*podNews{newPodNews(nil, &ofConnection, &ofAll), newPodNews(nil, &ofConnection, &ofAll)}
-	for _, news := range lists {
-		g.Expect(add(news, maxNewsOfConnection/2)).To(Succeed())
+func TestFewLongListsAreReadAtOnce(t *testing.T) {
+	g, n := NewWithT(t), 0
+	ofConnection, ofAll := semaphore.NewWeighted(1), semaphore.NewWeighted(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	add := func(list *podList, size int) error {
+		n++
+		return list.add(ctx, listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-itemCost))
 	}
-	late := newPodNews(nil, &ofConnection, &ofAll)
-	g.Expect(add(late, freeNews)).To(Succeed(), "a few are read always")
-	g.Expect(add(late, 1)).To(MatchError(ErrTooManyPods))
-	late.done()
-	other := newPodNews(nil, &atomic.Int64{}, &ofAll)
-	g.Expect(add(other, maxNews)).To(Succeed(), "another connection has a share of its own")
-	for _, news := range append(lists, other) {
-		news.done()
+	long, late := newPodList(nil, ofConnection, ofAll), newPodList(nil, ofConnection, ofAll)
+	g.Expect(add(long, maxUnseen)).To(Succeed())
+	g.Expect(add(long, itemCost)).To(MatchError(ErrTooManyPods))
+	g.Expect(add(late, shortList)).To(Succeed(), "a short one is read always")
+	other := newPodList(nil, semaphore.NewWeighted(1), ofAll)
+	g.Expect(add(other, maxUnseen)).To(Succeed(), "another connection has places of its own")
+	turn := make(chan error)
+	go func() { turn <- add(late, itemCost) }()
+	g.Consistently(turn).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
+	long.done()
+	g.Eventually(turn).Should(Receive(BeNil()))
+	third := newPodList(nil, semaphore.NewWeighted(1), ofAll)
+	cancel()
+	g.Expect(add(third, maxUnseen)).To(MatchError(context.Canceled), "it is not said that there are too many")
+	for _, list := range []*podList{long, late, other, third} {
+		list.done()
 	}
-	g.Expect(ofConnection.Load() + ofAll.Load()).To(BeZero())
+	g.Expect(ofConnection.TryAcquire(1) && ofAll.TryAcquire(2)).To(BeTrue())
 }
 
 func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
-	g, all, line := NewWithT(t), newStreamBudget(4<<20), newStreamBudget(2<<20)
-	counted := budgets{line, all}
+	g, all := NewWithT(t), newStreamPool(4<<20)
+	line := newStreamBudget(2<<20, all)
 	pods := []*corev1.Pod{{}, {}}
 	for _, pod := range pods {
-		g.Expect(counted.take(pod, 1<<20, 1<<20)).To(Succeed())
+		g.Expect(line.take(pod, 1<<20, 1<<20)).To(Succeed())
 	}
 	more := &corev1.Pod{}
-	g.Expect(counted.take(more, 1, 3<<20)).To(Satisfy(ExceedsLimit))
-	g.Expect(counted.take(more, 1, maxAdmitted)).To(Succeed(), "a run of a few Pods is read always")
+	g.Expect(line.take(more, 1, 3<<20)).To(Satisfy(ExceedsLimit))
+	g.Expect(line.take(more, 1, maxAdmitted)).To(Succeed(), "a run of a few Pods is read always")
 	other := &corev1.Pod{}
-	g.Expect(budgets{newStreamBudget(2 << 20), all}.take(other, 1<<20, 1<<20)).To(Succeed(), "another connection has a budget of its own")
+	g.Expect(newStreamBudget(2<<20, all).take(other, 1<<20, 1<<20)).To(Succeed(), "another connection has a budget of its own")
 	runtime.KeepAlive(pods)
 	runtime.KeepAlive(more)
 	g.Eventually(func() int64 {
@@ -112,32 +131,28 @@ func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
 	runtime.KeepAlive(other)
 }
 
-func TestARunWithManyObjectsIsToldOfAfterAPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewWithT(t)
-		var told atomic.Int64
-		news := newRunNews(t.Context(), func(string) { told.Add(1) })
-		news.tell("a", fewObjects)
-		news.tell("a", 1)
-		g.Expect(told.Load()).To(BeEquivalentTo(2))
-		for range 10 {
-			news.tell("a", 100)
-		}
-		g.Expect(told.Load()).To(BeEquivalentTo(2))
-		<-time.After(100 * pausePerObject)
-		synctest.Wait()
-		g.Expect(told.Load()).To(BeEquivalentTo(3))
-		news.tell("a", 1_000_000)
-		<-time.After(manyPause)
-		synctest.Wait()
-		g.Expect(told.Load()).To(BeEquivalentTo(4))
-	})
+func TestOnlyTheConnectionWithMostPodsIsRefusedToReaders(t *testing.T) {
+	g, all := NewWithT(t), newStreamPool(4<<20)
+	hostile, honest := newStreamBudget(4<<20, all), newStreamBudget(4<<20, all)
+	var held []*corev1.Pod
+	take := func(line *budget, size, together int) error {
+		held = append(held, &corev1.Pod{})
+		return line.take(held[len(held)-1], size, together)
+	}
+	g.Expect(take(hostile, 3<<20, 3<<20)).To(Succeed())
+	g.Expect(take(honest, 2<<20, 2<<20)).To(Succeed())
+	g.Expect(take(hostile, 1, 1)).To(Satisfy(ExceedsLimit), "also for a run of a few Pods")
+	runtime.KeepAlive(held)
+}
+
+// newPart is the budget of a connection with so many runs.
+func newPart(o Options, pool *poolBudget, runs *int64, evicted chan<- error) *budget {
+	return newBudget(o, pool, func() int64 { return *runs }, func(why error) { evicted <- why })
 }
 
 func TestABudgetGrowsWithTheRuns(t *testing.T) {
-	g, runs := NewWithT(t), int64(0)
-	b := newBudget(Options{MaxMemory: minMemory}, newPoolBudget(Options{MaxMemory: minMemory}))
-	b.runs = func() int64 { return runs }
+	g, runs, options := NewWithT(t), int64(0), Options{MaxMemory: minMemory}
+	b := newPart(options, newPoolBudget(options), &runs, nil)
 	b.add(minMemory + 2*memoryPerRun)
 	g.Expect(b.check()).To(Satisfy(ExceedsLimit))
 	runs = 2
@@ -145,22 +160,30 @@ func TestABudgetGrowsWithTheRuns(t *testing.T) {
 }
 
 func TestAllConnectionsTogetherAreBounded(t *testing.T) {
-	const most, runs = 2 * minMemory, 1000
-	options := Options{MaxMemory: most, Runs: func(string) int { return runs }}
-	g, all := NewWithT(t), newPoolBudget(options)
-	hostile := make([]*budget, allShare)
+	const most = 2 * minMemory
+	options, evicted := Options{MaxMemory: most}, make(chan error, 10)
+	g, all, none, runs := NewWithT(t), newPoolBudget(options), int64(0), int64(1000)
+	hostile := make([]*budget, poolFactor+1)
 	for i := range hostile {
-		hostile[i] = newBudget(options, all)
-		hostile[i].add(most)
+		hostile[i] = newPart(options, all, &none, evicted)
+		hostile[i].add(most * 4 / 5)
 		g.Expect(hostile[i].check()).To(Succeed())
 	}
-	honest := newBudget(options, all)
-	honest.runs = func() int64 { return runs }
-	honest.add(runs*memoryPerRun + minMemory)
-	g.Expect(all.checkOwn()).To(Satisfy(ExceedsLimit))
-	g.Expect(hostile[0].check()).To(Satisfy(ExceedsLimit), "it has more than a fifth")
-	g.Expect(honest.check()).To(Succeed(), "it has less beside what its runs account for")
-	hostile[0].add(-most)
-	hostile[0].leave()
+	hostile[1].add(1)
+	honest := newPart(options, all, &runs, evicted)
+	honest.add(runs * memoryPerRun)
+	g.Expect(honest.check()).To(Succeed(), "what its runs account for takes nothing from others")
+	honest.add(most / 5)
+	g.Expect(honest.check()).To(Succeed(), "another has more, although it says nothing")
+	g.Eventually(evicted).Should(Receive(Satisfy(ExceedsLimit)))
+	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "it is the one")
+	g.Expect(hostile[0].check()).To(Succeed(), "one is enough")
+	hostile[1].add(-hostile[1].held.Load())
+	hostile[1].admit()
 	g.Expect(hostile[1].check()).To(Succeed())
+	hostile[1].add(most)
+	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "it has the most again")
+	g.Expect(honest.check()).To(Succeed())
+	all.leave(hostile[1])
+	g.Expect(all.largest()).To(BeNil())
 }

@@ -18,14 +18,11 @@ import (
 // podSource lists and watches the Pods of one run, and is the store of its reflector.
 type podSource struct {
 	ask     func(metav1.ListOptions) *rest.Request
-	changed func([]*corev1.Pod)
+	changed func() // is called when present has changed
 	failed  func(error)
 
-	budgets budgets
-	cancel  context.CancelFunc // of the present run
-	// telling is held while the Pods are told of, so that nobody is told of older ones afterwards. It
-	// is taken before mu.
-	telling sync.Mutex
+	budget *budget
+	cancel context.CancelFunc // of the present run
 
 	mu      sync.Mutex
 	known   bool                 // which Pods there are
@@ -34,6 +31,10 @@ type podSource struct {
 	pending int                  // bytes of what a list has brought that is not in pods yet
 	waiting *time.Timer          // after which they are told of; nil if they are told of at once
 }
+
+// followPause bounds the pause between two times that those who follow a run are told of its Pods: they
+// wait for its log.
+const followPause = time.Second
 
 // sizedPod is a Pod that knows how much memory it takes.
 type sizedPod struct {
@@ -73,12 +74,12 @@ func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runti
 func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
 	s.expectNothing()
-	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, told: func(int) {}, failed: s.failed})
+	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, failed: s.failed})
 }
 
 func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
 	pod := &corev1.Pod{}
-	if err := s.budgets.take(pod, kept.Size, s.together(kept.Size)); err != nil {
+	if err := s.budget.take(pod, kept.Size, s.together(kept.Size)); err != nil {
 		return nil, err
 	}
 	return &sizedPod{Pod: pod, size: kept.Size}, pod.Unmarshal(kept.Message)
@@ -99,7 +100,7 @@ func (s *podSource) expect(obj any) error {
 		s.pending += pod.size
 	}
 	if s.pending > maxLogList {
-		return ErrTooManyPods
+		return errTooManyForLogs
 	}
 	return nil
 }
@@ -187,7 +188,7 @@ func (s *podSource) change(how func()) {
 		s.forget()
 		s.known = false
 	}
-	pause := newsPause(len(s.pods))
+	pause := min(newsPause(len(s.pods)), followPause)
 	switch {
 	case s.waiting != nil && (tooMany || pause == 0):
 		s.waiting.Stop()
@@ -198,10 +199,10 @@ func (s *podSource) change(how func()) {
 	s.mu.Unlock()
 	switch {
 	case tooMany:
-		s.failed(ErrTooManyPods)
+		s.failed(errTooManyForLogs)
 		s.cancel()
 	case pause == 0:
-		s.tell()
+		s.changed()
 	}
 }
 
@@ -212,16 +213,7 @@ func (s *podSource) tellLate() {
 	s.waiting = nil
 	s.mu.Unlock()
 	if due {
-		s.tell()
-	}
-}
-
-// tell tells of all Pods.
-func (s *podSource) tell() {
-	s.telling.Lock()
-	defer s.telling.Unlock()
-	if pods, known := s.present(); known {
-		s.changed(pods)
+		s.changed()
 	}
 }
 

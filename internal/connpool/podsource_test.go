@@ -25,10 +25,14 @@ type sourceRig struct {
 func newSourceRig() *sourceRig {
 	r := &sourceRig{}
 	r.podSource = &podSource{
-		pods:    map[string]*sizedPod{},
-		changed: func(pods []*corev1.Pod) { r.note(len(pods)) },
-		failed:  func(err error) { r.failures = append(r.failures, err) },
-		cancel:  func() { r.canceled = true },
+		pods: map[string]*sizedPod{},
+		changed: func() {
+			if pods, known := r.present(); known {
+				r.note(len(pods))
+			}
+		},
+		failed: func(err error) { r.failures = append(r.failures, err) },
+		cancel: func() { r.canceled = true },
 	}
 	return r
 }
@@ -69,11 +73,11 @@ func TestFollowersAreToldOfFewPodsAtOnceAndOfManyAfterAPause(t *testing.T) {
 		g.Expect(known).To(BeTrue())
 		g.Expect(pods).To(HaveLen(fewObjects+10), "who comes now is told of all")
 		g.Expect(r.news()).To(HaveLen(1))
-		<-time.After(manyPause)
+		<-time.After(followPause)
 		synctest.Wait()
 		g.Expect(r.news()).To(Equal([]int{fewObjects, fewObjects + 10}))
 		g.Expect(r.Delete(sized("more-0", 1))).To(Succeed())
-		<-time.After(manyPause)
+		<-time.After(followPause)
 		synctest.Wait()
 		g.Expect(r.news()).To(Equal([]int{fewObjects, fewObjects + 10, fewObjects + 9}))
 	})
@@ -84,7 +88,7 @@ func TestFollowersAreNotToldOfNoPodsWhenThereAreTooMany(t *testing.T) {
 		g, r := NewWithT(t), newSourceRig()
 		g.Expect(r.Replace(many(100, 1), "1")).To(Succeed())
 		g.Expect(r.Add(sized("fat", maxLogList))).To(Succeed())
-		<-time.After(manyPause)
+		<-time.After(followPause)
 		synctest.Wait()
 		g.Expect(r.news()).To(BeEmpty())
 		g.Expect(r.failures).To(ConsistOf(MatchError(ErrTooManyPods)))

@@ -58,26 +58,37 @@ func (c *Stream) join(which podWatchKey, follower *podFollower) {
 		go runSource(ctx, s.options, w.source)
 	}
 	w.followers[follower] = struct{}{}
-	go w.tell(s, func(f *podFollower) {
-		if f != follower {
-			return
-		}
-		if pods, known := w.source.present(); known {
-			f.changed(pods)
-		}
-	})
+	go w.tellPods(s, func(f *podFollower) bool { return f == follower })
 }
 
-// tell tells each follower.
-func (w *podWatch) tell(s *Streams, how func(*podFollower)) {
+// tellPods tells followers which Pods there are at that time, if it is known.
+func (w *podWatch) tellPods(s *Streams, which func(*podFollower) bool) {
 	w.telling.Lock()
 	defer w.telling.Unlock()
-	s.mu.Lock()
-	followers := slices.Collect(maps.Keys(w.followers))
-	s.mu.Unlock()
-	for _, follower := range followers {
-		how(follower)
+	pods, known := w.source.present()
+	if !known {
+		return
 	}
+	for _, follower := range w.all(s) {
+		if which(follower) {
+			follower.changed(pods)
+		}
+	}
+}
+
+// tellFailure tells every follower what keeps it from the Pods.
+func (w *podWatch) tellFailure(s *Streams, err error) {
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	for _, follower := range w.all(s) {
+		follower.failed(err)
+	}
+}
+
+func (w *podWatch) all(s *Streams) []*podFollower {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(w.followers))
 }
 
 // leave ends the watch when nobody is left.
@@ -98,12 +109,9 @@ func (c *streamLine) newSource(s *Streams, which podWatchKey, w *podWatch) *podS
 		ask: func(options metav1.ListOptions) *rest.Request {
 			return c.askForPods(which.namespace, ofRun(s.options, which.key, options))
 		},
-		budgets: c.budgets(s), pods: map[string]*sizedPod{},
-		failed: func(err error) {
-			err = c.clean(err)
-			w.tell(s, func(f *podFollower) { f.failed(err) })
-		},
-		changed: func(pods []*corev1.Pod) { w.tell(s, func(f *podFollower) { f.changed(pods) }) },
+		budget: c.budget, pods: map[string]*sizedPod{},
+		failed:  func(err error) { w.tellFailure(s, c.clean(err)) },
+		changed: func() { w.tellPods(s, func(*podFollower) bool { return true }) },
 	}
 }
 

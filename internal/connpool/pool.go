@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
@@ -17,8 +18,10 @@ type Pool struct {
 	ctx     context.Context
 	options Options
 	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
-	budget  *budget              // of all connections
-	running sync.WaitGroup
+	budget  *poolBudget          // of all connections
+	// longLists are those that are read, of all connections.
+	longLists *semaphore.Weighted
+	running   sync.WaitGroup
 
 	mu      sync.Mutex
 	members map[string]*member // by name
@@ -39,7 +42,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	return &Pool{
-		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options),
+		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options), longLists: semaphore.NewWeighted(longListsOfAll),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -198,9 +201,9 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			budget: newBudget(p.options, p.budget),
+			longLists: semaphore.NewWeighted(longListsOfConnection), pacing: newPacing(),
 		}
-		e.budget.runs = e.countRuns
+		e.budget = newBudget(p.options, p.budget, e.countRuns, e.evictViews)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
 		p.running.Go(e.run)
@@ -222,7 +225,7 @@ func (p *Pool) release(h *hold) {
 		return
 	}
 	delete(p.entries, e.hash)
-	e.budget.leave()
+	p.budget.leave(e.budget)
 	if e.session != nil {
 		e.session.retire()
 	}

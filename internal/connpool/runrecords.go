@@ -2,9 +2,17 @@ package connpool
 
 // runRecords are the records of one run.
 type runRecords struct {
-	first [kinds]*record
-	count int
+	first   [kinds]*record
+	count   int
+	objects int // bytes that they take when they are made of the records
 }
+
+// smallLook is what the objects of a run may take without being counted, in bytes: some 25 Pods. Whoever
+// looks at a run has all of them made, and not many runs are looked at at a time.
+const smallLook = 64 << 10
+
+// look is what a look at the run counts, in bytes.
+func (r *runRecords) look() int { return max(0, r.objects-smallLook) }
 
 // link adds a record to its run. s.mu is held.
 func (s *store) link(k kind, r *record) {
@@ -23,7 +31,15 @@ func (s *store) link(k kind, r *record) {
 	}
 	run.first[k] = r
 	run.count++
+	s.resize(&run, r.objectSize())
 	s.runs[r.key] = run
+}
+
+// resize counts that the objects of a run take more, or less. s.mu is held.
+func (s *store) resize(run *runRecords, by int) {
+	before := run.look()
+	run.objects += by
+	s.grow(run.look() - before)
 }
 
 // sizeOf is how many objects of a run there are, with those that are remembered.
@@ -49,6 +65,7 @@ func (s *store) unlink(k kind, r *record) {
 	}
 	r.next, r.previous = nil, nil
 	run.count--
+	s.resize(&run, -r.objectSize())
 	if run.count == 0 {
 		delete(s.runs, r.key)
 		return

@@ -55,7 +55,7 @@ func openSession(ctx context.Context, e *entry) (*session, error) {
 		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1), reviewing: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	t, err := newTransport(s.ctx, e.identity, e.pool.options, &e.sockets)
+	t, err := newTransport(s.ctx, e.identity, e.pool.options, &e.sockets, e.pacing)
 	if err == nil {
 		s.transport, t.wire.prove, t.wire.redialled = t, s.prove, &e.redialled
 		s.version, err = s.readVersion(s.ctx) // dials, and so proves

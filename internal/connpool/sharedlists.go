@@ -72,9 +72,6 @@ func (c *streamLine) readPods(s *Streams, which podWatchKey) ([]*corev1.Pod, err
 	ctx, cancel := context.WithTimeout(c.ctx, s.options.RequestTimeout)
 	defer cancel()
 	request := c.askForPods(which.namespace, ofRun(s.options, which.key, metav1.ListOptions{}))
-	pods, err := readAllPods(ctx, request, c.budgets(s))
+	pods, err := readAllPods(ctx, request, c.budget)
 	return pods, c.clean(err)
 }
-
-// budgets are those that Pods of the connection count in.
-func (c *streamLine) budgets(s *Streams) budgets { return budgets{c.budget, s.budget} }

@@ -13,22 +13,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-const (
-	// readPace and readBurst are how many bytes are read from the sockets of a session in a second,
-	// and at once; writePace and writeBurst how often is written. What HTTP/2 does by itself is
-	// bounded by nothing else: a target can have each ping answered.
-	readPace   = 64 << 20
-	readBurst  = 128 << 20
-	writePace  = 10_000
-	writeBurst = 20_000
-)
-
 // sockets are the open TCP connections of one session.
 type sockets struct {
 	dialer net.Dialer
 	count  *atomic.Int64 // of the entry: the sessions before and after count there too
-	reads  *rate.Limiter
-	writes *rate.Limiter
+	pacing *pacing
 	done   chan struct{} // closed by close
 
 	mu     sync.Mutex
@@ -46,13 +35,13 @@ type socket struct {
 // Read implements net.Conn.
 func (s *socket) Read(into []byte) (int, error) {
 	n, err := s.Conn.Read(into)
-	s.owner.pause(s.owner.reads, n)
+	s.owner.pause(s.owner.pacing.reads, max(n, readCost))
 	return n, err
 }
 
 // Write implements net.Conn.
 func (s *socket) Write(data []byte) (int, error) {
-	s.owner.pause(s.owner.writes, 1)
+	s.owner.pause(s.owner.pacing.writes, 1)
 	return s.Conn.Write(data)
 }
 
@@ -79,12 +68,11 @@ func (s *socket) Close() error {
 	return s.Conn.Close()
 }
 
-func newSockets(o Options, count *atomic.Int64) *sockets {
+func newSockets(o Options, count *atomic.Int64, pacing *pacing) *sockets {
 	return &sockets{
 		dialer: net.Dialer{Timeout: o.DialTimeout, KeepAlive: o.PingInterval, ControlContext: refuseMetadata},
 		count:  count,
-		reads:  rate.NewLimiter(readPace, readBurst),
-		writes: rate.NewLimiter(writePace, writeBurst),
+		pacing: pacing,
 		done:   make(chan struct{}),
 		open:   map[*socket]struct{}{},
 	}

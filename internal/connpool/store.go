@@ -2,12 +2,12 @@ package connpool
 
 import (
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -57,11 +57,20 @@ type store struct {
 	// early are the keys in gone whose Job was not seen yet, and since when: the two watches
 	// have no common order, so a Pod may come and go before its Job is told of.
 	early map[string]time.Time
-	// cut are the keys of which not all Pods are in gone that had ended.
-	cut map[string]struct{}
+	// lost are the hashes of keys whose Pods were dropped from early, and when; lostOthers is when
+	// keys were dropped from lost.
+	lost       map[uint64]time.Time
+	lostOthers time.Time
+	seed       maphash.Seed
+	// podsMissing are the keys of which not all Pods are in gone that had ended.
+	podsMissing map[string]struct{}
 	// goneJobs are Jobs, by key, as they were when they went, until they are forgotten:
 	// what deletes finished Jobs may be faster than those who ask how they ended.
 	goneJobs map[string]goneJob
+	// goneOrder are these and some that were forgotten, the first that went first.
+	goneOrder []goneKey
+
+	sizeOfGoneJobs, sizeOfGonePods goneSize
 }
 
 // record is an object. Once it is in the store only next and previous change, which mu guards.
@@ -69,26 +78,21 @@ type record struct {
 	name   string // namespace/name
 	key    string // of the run; empty if it has none
 	packed string // the rest
-	parts  int    // bytes that it takes once it is unpacked, beside its texts
+	parts  int    // bytes that the object takes that is made of it, beside its texts
 	pod    podFacts
 	// Of the same kind and run.
 	next, previous *record
 }
 
-const (
-	// recordSize is about what a record takes beside its texts, in bytes: itself, and its share of
-	// the maps.
-	recordSize = 260
-	// unpackedShare is how much smaller than the objects that are made of it a record may count.
-	// All objects of a connection may be made at once.
-	unpackedShare = 4
-)
+// recordSize is about what a record takes beside its texts, in bytes: itself, and its share of the
+// maps.
+const recordSize = 260
 
-// size is what a record counts, in bytes: about what it takes, or a part of what the object takes
-// that is made of it, if that is more.
-func (r *record) size() int {
-	return max(recordSize+len(r.name)+len(r.packed), (r.parts+len(r.packed))/unpackedShare)
-}
+// size is about what a record takes, in bytes.
+func (r *record) size() int { return recordSize + len(r.name) + len(r.packed) }
+
+// objectSize is about what the object takes that is made of it.
+func (r *record) objectSize() int { return r.parts + len(r.packed) }
 
 // GetObjectKind implements runtime.Object: lists of records go through a reflector.
 func (*record) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
@@ -99,11 +103,14 @@ func (r *record) DeepCopyObject() runtime.Object { return r }
 func newStore(o Options, b *budget) *store {
 	s := &store{
 		labels: newLabelling(o), budget: b, runs: map[string]runRecords{},
-		gone: map[string][]*record{}, early: map[string]time.Time{}, cut: map[string]struct{}{}, goneJobs: map[string]goneJob{},
+		gone: map[string][]*record{}, early: map[string]time.Time{}, podsMissing: map[string]struct{}{}, goneJobs: map[string]goneJob{},
+		lost: map[uint64]time.Time{}, seed: maphash.MakeSeed(),
+		sizeOfGoneJobs: goneSize{all: &b.goneJobs}, sizeOfGonePods: goneSize{all: &b.gonePods},
 	}
 	for k := range s.objects {
 		s.objects[k] = map[string]*record{}
 	}
+	b.stores.Add(1)
 	return s
 }
 
@@ -182,30 +189,30 @@ func (s *store) jobs() iter.Seq[*batchv1.Job] {
 	}
 }
 
-// podsOf are the Pods of a run in a namespace.
-func (s *store) podsOf(key, namespace string) []*corev1.Pod {
+// podsOf are the Pods of a run in a namespace, those in made as they are there.
+func (s *store) podsOf(key, namespace string, made madePods) []*corev1.Pod {
 	var records []*record
 	s.mu.RLock()
 	for r := s.runs[key].first[kindPod]; r != nil; r = r.next {
 		records = append(records, r)
 	}
 	s.mu.RUnlock()
-	return s.readPods(records, namespace)
+	return s.readPods(records, namespace, made)
 }
 
 // gonePodsOf are those that had ended, or were deleted before they had a node, and are gone.
-func (s *store) gonePodsOf(key, namespace string) []*corev1.Pod {
+func (s *store) gonePodsOf(key, namespace string, made madePods) []*corev1.Pod {
 	s.mu.RLock()
 	records := slices.Clone(s.gone[key])
 	s.mu.RUnlock()
-	return s.readPods(records, namespace)
+	return s.readPods(records, namespace, made)
 }
 
-func (s *store) readPods(records []*record, namespace string) []*corev1.Pod {
+func (s *store) readPods(records []*record, namespace string, made madePods) []*corev1.Pod {
 	found := make([]*corev1.Pod, 0, len(records))
 	for _, r := range records {
 		if in, _, _ := strings.Cut(r.name, "/"); in == namespace {
-			found = append(found, s.readPod(r))
+			found = append(found, made.pod(s, r))
 		}
 	}
 	return found
@@ -227,10 +234,11 @@ func (s *store) grow(size int) {
 	s.budget.add(int64(size))
 }
 
-// growGone counts those of what went, in its share. s.mu is held.
-func (s *store) growGone(share *atomic.Int64, size int) {
+// growGone counts those of what went. s.mu is held.
+func (s *store) growGone(of *goneSize, size int) {
 	if !s.closed {
-		share.Add(int64(size))
+		of.own += int64(size)
+		of.all.Add(int64(size))
 	}
 	s.grow(size)
 }
@@ -239,6 +247,10 @@ func (s *store) growGone(share *atomic.Int64, size int) {
 func (s *store) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.budget.stores.Add(-1)
 	for key := range s.goneJobs {
 		s.forgetGoneJob(key)
 	}
@@ -287,19 +299,19 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 		r.name = before.name // the string that the map holds
 		s.unlink(k, before)
 		s.grow(-before.size())
-		if k == kindJob && before.key != r.key {
-			s.forgetPods(before.key)
+		if k == kindJob && before.key != r.key && !s.hasJob(before.key) {
+			s.loseEarly(before.key)
 		}
 	}
 	if gone, ok := s.goneJobs[r.key]; ok && k == kindJob && s.readJob(gone.record).UID == s.readJob(r).UID {
 		s.forgetGoneJob(r.key) // it is there again
 	}
+	if k == kindJob && !s.hasJob(r.key) {
+		s.noteJob(r.key)
+	}
 	s.objects[k][r.name] = r
 	s.grow(r.size())
 	s.link(k, r)
-	if k == kindJob {
-		delete(s.early, r.key)
-	}
 	return keysOf(r, before)
 }
 
@@ -323,13 +335,10 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 	switch {
 	case k == kindJob:
 		s.rememberJob(r, watched)
-		if before != nil && before.key != r.key {
-			s.forgetPods(before.key)
+		if before != nil && before.key != r.key && !s.hasJob(before.key) {
+			s.loseEarly(before.key)
 		}
 	case (r.pod.ended || r.pod.unscheduled) && r.key != "":
-		if !s.hasJob(r.key) {
-			s.rememberEarly(r.key)
-		}
 		s.rememberPod(r)
 	}
 	return keysOf(r, before)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,7 +45,12 @@ func newStoreRig(t *testing.T) *storeRig {
 
 // testInformers are informers without a session.
 func testInformers(o Options) *informers {
-	return &informers{options: o, store: newStore(o, newBudget(o, nil)), news: newRunNews(context.Background(), o.OnChange)}
+	return &informers{options: o, store: newStore(o, loneBudget(o)), news: newRunNews(context.Background(), o.OnChange, rate.NewLimiter(rate.Inf, 1))}
+}
+
+// loneBudget is that of a connection without others.
+func loneBudget(o Options) *budget {
+	return newBudget(o, newPoolBudget(o), func() int64 { return 0 }, func(error) {})
 }
 
 func (r *storeRig) expectTold(keys ...string) {
@@ -86,16 +92,16 @@ func TestStoreHoldsWhatItWasGiven(t *testing.T) {
 	r.Expect(r.pods.Add(elsewhere)).To(Succeed())
 	r.expectTold("a", "a", "a", "b", "a")
 	r.Expect(r.store.job("ns", "one").Labels).To(HaveKeyWithValue("our.example/run", "a"))
-	r.Expect(namesOfPods(r.store.podsOf("a", "ns"))).To(ConsistOf("p", "q"))
-	r.Expect(namesOfPods(r.store.podsOf("a", "other"))).To(ConsistOf("p"))
-	r.Expect(r.store.podsOf("", "ns")).To(BeEmpty())
+	r.Expect(namesOfPods(r.store.podsOf("a", "ns", madePods{}))).To(ConsistOf("p", "q"))
+	r.Expect(namesOfPods(r.store.podsOf("a", "other", madePods{}))).To(ConsistOf("p"))
+	r.Expect(r.store.podsOf("", "ns", madePods{})).To(BeEmpty())
 	r.Expect(r.store.count(kindPod)).To(Equal(4))
 
 	r.Expect(r.pods.Delete(podOf("a", "q", corev1.PodRunning))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("b", "r", corev1.PodRunning))).To(Succeed())
 	r.Expect(r.jobs.Delete(jobOf("a", "one"))).To(Succeed())
 	r.expectTold("a", "b", "a")
-	r.Expect(namesOfPods(r.store.podsOf("a", "ns"))).To(ConsistOf("p"))
+	r.Expect(namesOfPods(r.store.podsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
 	r.Expect(slices.Collect(r.store.jobs())).To(BeEmpty())
 	r.Expect(r.store.runs).To(HaveLen(1), "a run without objects is kept")
 }
@@ -123,8 +129,8 @@ func TestStoreTellsBothRunsOfAChangeOfTheKey(t *testing.T) {
 	r.told = nil
 	r.Expect(r.pods.Update(podOf("b", "p", corev1.PodRunning))).To(Succeed())
 	r.expectTold("a", "b")
-	r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
-	r.Expect(r.store.podsOf("b", "ns")).To(HaveLen(1))
+	r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
+	r.Expect(r.store.podsOf("b", "ns", madePods{})).To(HaveLen(1))
 	r.Expect(r.pods.Delete(podOf("c", "p", corev1.PodRunning))).To(Succeed())
 	r.expectTold("b", "c")
 }
@@ -159,7 +165,7 @@ func TestTheFirstListTellsNothing(t *testing.T) {
 
 func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r := newStoreRig(t)
-	gone := func(key string) []string { return namesOfPods(r.store.gonePodsOf(key, "ns")) }
+	gone := func(key string) []string { return namesOfPods(r.store.gonePodsOf(key, "ns", madePods{})) }
 	forget := func(pod *corev1.Pod) {
 		r.Expect(r.pods.Add(podOf(pod.Labels["our.example/run"], pod.Name, corev1.PodRunning))).To(Succeed())
 		r.Expect(r.pods.Delete(pod)).To(Succeed()) // the last word of a watch is the newest
@@ -180,7 +186,7 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r.Expect(r.jobs.Delete(jobOf("no-job", "no-job"))).To(Succeed())
 	r.store.forget("no-job")
 	r.Expect(gone("no-job")).To(BeEmpty())
-	r.Expect(r.store.gonePodsOf("a", "other")).To(BeEmpty())
+	r.Expect(r.store.gonePodsOf("a", "other", madePods{})).To(BeEmpty())
 
 	r.Expect(r.jobs.Delete(jobOf("a", "a"))).To(Succeed())
 	forget(podOf("a", "after-its-Job", corev1.PodFailed))
@@ -207,7 +213,7 @@ func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
 		pod.Finalizers = nil
 		r.Expect(r.pods.Delete(pod.DeepCopy())).To(Succeed())
 	}
-	gone := r.store.gonePodsOf("a", "ns")
+	gone := r.store.gonePodsOf("a", "ns", madePods{})
 	r.Expect(namesOfPods(gone)).To(ConsistOf("unscheduled"))
 	r.Expect(gone[0].Finalizers).To(ConsistOf(batchv1.JobTrackingFinalizer))
 
@@ -217,11 +223,11 @@ func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
 		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Unix(1000, 0)}, new(int64)
 		r.Expect(r.pods.Delete(pod)).To(Succeed())
 	}
-	r.Expect(r.store.gonePodsOf("a", "ns")).To(HaveLen(maxGonePods))
+	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(maxGonePods))
 	ran := podOf("a", "ran", corev1.PodFailed)
 	ran.Status.Message = "last words"
 	r.Expect(r.pods.Delete(ran)).To(Succeed())
-	r.Expect(r.store.gonePodsOf("a", "ns")[maxGonePods].Status.Message).To(Equal("last words"))
+	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})[maxGonePods].Status.Message).To(Equal("last words"))
 }
 
 func TestJobsAreMadeOneByOne(t *testing.T) {
@@ -246,10 +252,10 @@ func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
 	r.Expect(r.pods.Add(podOf("a", "p", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.pods.Add(podOf("a", "q", corev1.PodRunning))).To(Succeed())
 	r.Expect(r.pods.Replace(nil, "2")).To(Succeed())
-	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns"))).To(ConsistOf("p"))
-	r.Expect(r.store.podsOf("a", "ns")).To(BeEmpty())
+	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
+	r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
 	r.Expect(r.jobs.Replace(nil, "2")).To(Succeed())
-	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns"))).To(ConsistOf("p"))
+	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
 	r.store.forget("a")
 	r.Expect(r.store.gone).To(BeEmpty())
 }
@@ -281,7 +287,7 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 		}}}
 		r.Expect(r.pods.Delete(pod)).To(Succeed())
 	}
-	for i, pod := range r.store.gonePodsOf("a", "ns") {
+	for i, pod := range r.store.gonePodsOf("a", "ns", madePods{}) {
 		end := pod.Status.ContainerStatuses[0].State.Terminated
 		r.Expect(end.ExitCode).To(BeEquivalentTo(3))
 		words := "last words"
@@ -291,8 +297,8 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 		r.Expect(end.Message).To(Equal(words))
 		r.Expect(pod.Status.ContainerStatuses[0].LastTerminationState.Terminated.ExitCode).To(BeEquivalentTo(4), "a restart may have decided")
 	}
-	r.Expect(r.store.gonePodsOf("a", "ns")).To(HaveLen(maxGonePods))
-	r.Expect(r.store.gonePodsOf("a", "ns")[0].Name).To(Equal("0"))
+	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(maxGonePods))
+	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})[0].Name).To(Equal("0"))
 }
 
 // runningPair are a Job that runs and its Pod, as API servers send them.
@@ -351,7 +357,7 @@ func BenchmarkStoreUpdate(b *testing.B) {
 }
 
 func BenchmarkStoreRead(b *testing.B) {
-	s := newStore(packOptions, newBudget(packOptions, nil))
+	s := newStore(packOptions, loneBudget(packOptions))
 	job, _ := runningPair(1)
 	r, _ := s.record(job)
 	s.put(kindJob, r)
@@ -359,4 +365,50 @@ func BenchmarkStoreRead(b *testing.B) {
 	for range b.N {
 		_ = s.job("etl", job.Name)
 	}
+}
+
+func TestARunCountsWhatALookAtItTakes(t *testing.T) {
+	r := newStoreRig(t)
+	records := 0
+	add := func(n int) {
+		pod := podOf("a", fmt.Sprint(n), corev1.PodFailed)
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}}}
+		r.Expect(r.pods.Add(pod)).To(Succeed())
+		records += r.store.objects[kindPod]["ns/"+fmt.Sprint(n)].size()
+	}
+	for n := range 20 {
+		add(n)
+	}
+	r.Expect(r.store.budget.held.Load()).To(BeEquivalentTo(records), "a small one counts its records only")
+	for n := 20; n < 1000; n++ {
+		add(n)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	pods := r.store.podsOf("a", "ns", madePods{})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	look := int(r.store.budget.held.Load()) - records
+	taken := int(after.HeapAlloc) - int(before.HeapAlloc)
+	r.Expect(look+smallLook).To(BeNumerically("~", taken, taken/2), "of %d Pods", len(pods))
+	runtime.KeepAlive(pods)
+	for n := range 1000 {
+		r.Expect(r.pods.Delete(podOf("a", fmt.Sprint(n), corev1.PodRunning))).To(Succeed())
+	}
+	r.store.close()
+	r.Expect(r.store.budget.held.Load()).To(BeZero())
+}
+
+func TestWhatIsTooMuchIsNotToldOf(t *testing.T) {
+	r := newStoreRig(t)
+	var err error
+	failed := 0
+	r.failed = func(error) { failed++ }
+	for n := 0; failed == 0; n++ {
+		r.told = nil
+		err = r.pods.Add(podOf(fmt.Sprint(n), fmt.Sprint(n), corev1.PodRunning))
+	}
+	r.Expect(err).To(Satisfy(ExceedsLimit))
+	r.Expect(r.told).To(BeEmpty())
 }

@@ -35,7 +35,7 @@ type Streams struct {
 	ctx     context.Context
 	options Options
 	idle    time.Duration
-	budget  *budget // of the Pods that are read and watched
+	budget  *poolBudget // of the Pods that are read and watched
 
 	mu   sync.Mutex
 	open map[streamKey]*streamLine
@@ -62,7 +62,7 @@ type streamLine struct {
 func NewStreams(ctx context.Context, options Options) *Streams {
 	options = options.WithDefaults()
 	options.streamBuffer = streamBuffer
-	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, budget: newStreamBudget(streamMemory), open: map[streamKey]*streamLine{}}
+	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, budget: newStreamPool(streamMemory), open: map[streamKey]*streamLine{}}
 	context.AfterFunc(ctx, s.closeAll)
 	return s
 }
@@ -96,9 +96,9 @@ func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	made := &streamLine{
-		ctx: ctx, cancel: cancel, budget: newStreamBudget(lineMemory), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
+		ctx: ctx, cancel: cancel, budget: newStreamBudget(lineMemory, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
-	t, err := newTransport(ctx, identity, s.options, &made.sockets)
+	t, err := newTransport(ctx, identity, s.options, &made.sockets, newPacing())
 	if err != nil {
 		cancel()
 		return nil, err

@@ -29,7 +29,7 @@ type transport struct {
 // ctx is done. client-go's shared transports would not do: they are found by TLS
 // settings alone, never close a connection, and outlive the credential that opened
 // them.
-func newTransport(ctx context.Context, identity Identity, o Options, count *atomic.Int64) (*transport, error) {
+func newTransport(ctx context.Context, identity Identity, o Options, count *atomic.Int64, pacing *pacing) (*transport, error) {
 	server, err := url.Parse(identity.Server)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
@@ -39,7 +39,7 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 	if err != nil {
 		return nil, fmt.Errorf("TLS settings: %w", err)
 	}
-	t := &transport{sockets: newSockets(o, count), token: identity.Token}
+	t := &transport{sockets: newSockets(o, count, pacing), token: identity.Token}
 	t.wire = newWire(ctx, &http.Transport{
 		DialContext:         t.sockets.dial,
 		TLSClientConfig:     tlsConfig,
@@ -54,7 +54,7 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 			MaxReceiveBufferPerStream: o.streamBuffer, MaxReceiveBufferPerConnection: o.connectionBuffer,
 		},
 	}, server)
-	wrapped, err := rest.HTTPWrappersForConfig(restConfig, newAnswers(t.wire))
+	wrapped, err := rest.HTTPWrappersForConfig(restConfig, answers{t.wire, pacing})
 	if err != nil {
 		return nil, fmt.Errorf("authentication settings: %w", err)
 	}

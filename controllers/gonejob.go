@@ -1,0 +1,154 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
+)
+
+// This file says how a run ends whose Job is proven gone.
+
+// lost ends a run whose Job is proven gone, unless it is to be moved: that is done only with
+// one that is known not to have completed.
+func (r *run) lost(ctx context.Context) (time.Duration, error) {
+	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
+	if r.movesAfterLoss() && r.neverStarted() {
+		found, err := r.lookForPods(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if !found.tooMany && (found.complete || r.memory.goneSettled) && len(found.listed)+len(found.ended) == 0 {
+			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
+				"and %s was seen to be deleted before it had started.", r.cluster, name))
+			return 0, nil
+		}
+	}
+	deleted, after, err := r.wasDeleted(ctx)
+	switch {
+	case err != nil || after > 0:
+		return after, err
+	case deleted && r.cancelled():
+		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.leftPods())
+	case deleted:
+		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again."+r.leftPods())
+	default:
+		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
+		if r.cancelled() {
+			message += " (It was to be cancelled.)"
+		}
+		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message+r.leftPods())
+	}
+	return 0, nil
+}
+
+// leftPods says which Pods go on without their Job: whoever deleted that asked for them to be
+// orphaned.
+func (s *snapshot) leftPods() string {
+	var names []string
+	for _, pod := range s.pods {
+		if len(pod.OwnerReferences) == 0 && pod.DeletionTimestamp.IsZero() && !hasEnded(pod) {
+			names = append(names, pod.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return fmt.Sprintf(" Pods that it left go on (%d, such as %s); they are deleted with the PooledJob.", len(names), names[0])
+}
+
+// podsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
+const podsPause = 2 * time.Second
+
+// wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
+// be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
+// itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
+// too, may complete, and may be deleted then.) after is when it can be told, if it cannot now.
+func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
+	uid, gone, since := r.observedUID(), r.memory.gone, r.now.Sub(r.memory.goneAt)
+	switch {
+	case uid != "" && r.memory.deletionSeen == uid:
+		return true, 0, nil
+	case gone == nil || gone.UID != uid || jobstatus.Decided(gone):
+		return false, 0, nil // it was about to end, and may have
+	case !gone.DeletionTimestamp.IsZero():
+		return true, 0, nil
+	case !r.memory.goneWatched || r.memory.gonePodsMissing || r.memory.goneForgotten || since >= informerGrace:
+		return false, 0, nil
+	case since < podsPause:
+		return false, podsPause - since, nil
+	}
+	found, err := r.lookForPods(ctx)
+	switch {
+	case err != nil:
+		return false, 0, err
+	case !found.complete:
+		return false, 0, nil // how it ended is not known
+	case !found.tooMany && !r.showsPodThatIsGone(gone, found.listed):
+		pods := slices.Concat(found.listed, r.pods, found.ended, r.endedPods, r.memory.gonePods)
+		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
+	case since < podsPause+behindGrace:
+		return false, time.Second, nil
+	default:
+		return false, 0, nil
+	}
+}
+
+// podsOfGone are the Pods that there are of a Job that is gone.
+type podsOfGone struct {
+	listed  []*corev1.Pod // by the target
+	tooMany bool          // to list
+	ended   []*corev1.Pod // that the view has seen to go
+	// complete says that ended has all.
+	complete bool
+}
+
+// lookForPods asks the target for the Pods of the Job that is gone, and after that the view for those
+// that have gone: one may come into view and go while the target is asked.
+func (r *run) lookForPods(ctx context.Context) (found podsOfGone, err error) {
+	listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
+	found.tooMany = errors.Is(err, connpool.ErrTooManyPods)
+	if err != nil && !found.tooMany {
+		return found, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
+	}
+	found.listed = ofJob(listed, r.intent.JobName)
+	found.ended = ofJob(r.lease.EndedPods(r.intent.Namespace), r.intent.JobName)
+	gone := r.lease.GoneJob(r.intent.Namespace, r.intent.JobName)
+	found.complete = gone != nil && !gone.PodsMissing
+	return found, nil
+}
+
+// withoutRepeats returns the first of the Pods with each UID.
+func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
+	seen := map[types.UID]bool{}
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		repeated := seen[pod.UID]
+		seen[pod.UID] = true
+		return repeated
+	})
+}
+
+// neverStarted tells whether the Job that is gone was seen not to have started when its deletion
+// began: after that the Job controller makes no Pods. (It makes them before it writes that it
+// did; so they are asked for, too. It takes the start time back when a Job is suspended.)
+func (s *snapshot) neverStarted() bool {
+	gone := s.memory.gone
+	if gone == nil || !s.memory.goneWatched || s.memory.gonePodsMissing || (s.memory.goneForgotten && !s.memory.goneSettled) {
+		return false
+	}
+	if gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
+		return false
+	}
+	status := &gone.Status
+	return status.StartTime == nil && status.Active == 0 && status.Succeeded == 0 && status.Failed == 0 &&
+		s.job.Status.StartTime == nil && !jobstatus.Started(&s.job.Status) && len(s.memory.gonePods) == 0 && len(s.pods) == 0 && len(s.endedPods) == 0
+}

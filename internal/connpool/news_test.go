@@ -1,0 +1,93 @@
+package connpool
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/onsi/gomega"
+)
+
+// newsRig is what runNews has told, by key.
+type newsRig struct {
+	*WithT
+	*runNews
+	mu   sync.Mutex
+	told map[string]int
+}
+
+func newNewsRig(t *testing.T) *newsRig {
+	r := &newsRig{WithT: NewWithT(t), told: map[string]int{}}
+	r.runNews = newRunNews(t.Context(), func(key string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.told[key]++
+	}, newPacing().looks)
+	return r
+}
+
+func (r *newsRig) times(key string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told[key]
+}
+
+// after lets time pass.
+func after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func TestARunWithManyObjectsIsToldOfOncePerPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newNewsRig(t)
+		r.tell("a", fewObjects)
+		r.tell("a", 1)
+		r.Expect(r.times("a")).To(Equal(2))
+		r.tell("a", 100)
+		r.Expect(r.times("a")).To(Equal(3), "it was not told of for a while")
+		for range 10 {
+			r.tell("a", 100)
+		}
+		r.Expect(r.times("a")).To(Equal(3))
+		after(100 * pausePerObject)
+		r.Expect(r.times("a")).To(Equal(4))
+		r.tell("a", 100)
+		r.Expect(r.times("a")).To(Equal(4))
+		after(100 * pausePerObject)
+		r.Expect(r.times("a")).To(Equal(5))
+		after(100 * pausePerObject)
+		r.Expect(r.times("a")).To(Equal(5), "there was nothing new")
+		r.Expect(r.waiting).To(BeEmpty())
+
+		r.tell("a", 1_000_000)
+		r.Expect(r.times("a")).To(Equal(6))
+		r.tell("a", 1_000_000)
+		after(manyPause)
+		r.Expect(r.times("a")).To(Equal(7))
+		after(manyPause)
+	})
+}
+
+func TestTheRunsOfAConnectionAreToldOfAtAPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, told := newNewsRig(t), 0
+		runs := lookBurst + 100*runtime.GOMAXPROCS(0)*lookPace
+		for n := range runs {
+			r.tell(fmt.Sprint(n), 1)
+			r.tell(fmt.Sprint(n), 1)
+		}
+		for n := range runs {
+			told += r.times(fmt.Sprint(n))
+		}
+		r.Expect(told).To(Equal(lookBurst))
+		after(manyPause)
+		for n := range runs {
+			r.Expect(r.times(fmt.Sprint(n))).To(BeNumerically(">", 0), "nothing is lost")
+		}
+		r.Expect(r.waiting).To(BeEmpty())
+	})
+}

@@ -1,0 +1,59 @@
+package connpool
+
+import (
+	"runtime"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// pace is how much is read of the lists and watches of one connection in a second, in the
+	// long run, in bytes, and paceBurst at once: the first lists of some 5,000 Jobs and Pods.
+	pace      = 16 << 20
+	paceBurst = 64 << 20
+	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
+	// is the work with them that takes time.
+	requestCost = 16 << 10
+	eventCost   = 1 << 10
+	// decodedFraction is which part of what an event takes once it is decoded it counts, if that is
+	// more: a quarter.
+	decodedFraction = 4
+
+	// eventPace is how many events of the watches of one connection are read in a second for each CPU of
+	// this process, in the long run, and eventBurst at once, beside those that stand for a list. They
+	// take about a twentieth of the CPU. A Job with its Pod has about ten.
+	eventPace  = 500
+	eventBurst = 10_000
+	// lookPace is how often somebody is told in a second, for each CPU, of runs of one connection that
+	// have changed, in the long run, and lookBurst how often at once.
+	lookPace  = 500
+	lookBurst = 20_000
+
+	// readPace and readBurst are how many bytes are read from the sockets of a connection in a second,
+	// and at once, of which each read counts readCost at least; writePace and writeBurst how often is
+	// written. What HTTP/2 and TLS do by themselves is bounded by nothing else: a target can have each
+	// ping answered, and send records of one byte.
+	readPace   = 64 << 20
+	readBurst  = 128 << 20
+	readCost   = 8 << 10
+	writePace  = 10_000
+	writeBurst = 20_000
+)
+
+// pacing is how fast what a target tells is taken in, so that one that has always something to tell
+// takes no time from others. Sessions that follow each other have it together.
+type pacing struct {
+	answers, events, looks *rate.Limiter
+	reads, writes          *rate.Limiter
+}
+
+func newPacing() *pacing {
+	cpus := rate.Limit(runtime.GOMAXPROCS(0))
+	return &pacing{
+		answers: rate.NewLimiter(pace, paceBurst),
+		events:  rate.NewLimiter(eventPace*cpus, eventBurst),
+		looks:   rate.NewLimiter(lookPace*cpus, lookBurst),
+		reads:   rate.NewLimiter(readPace, readBurst),
+		writes:  rate.NewLimiter(writePace, writeBurst),
+	}
+}
