@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pooledjob/pooledjob/test/hostile"
 )
@@ -35,57 +36,88 @@ func hostileTargets(ctx context.Context, b *bench) error {
 		if err := w.startManager(ctx); err != nil {
 			return err
 		}
-		var quiet, attacked []float64
+		var quiet, attacked attackTimes
 		for range b.repetitions {
-			alone, _, err := w.oneByOne(ctx, w.targets[0], idleSamples)
-			if err != nil {
+			if err := quiet.measure(ctx, w); err != nil {
 				return err
 			}
-			beside, err := w.underAttack(ctx)
-			if err != nil {
+			if err := w.underAttack(ctx, &attacked); err != nil {
 				return err
 			}
-			quiet, attacked = append(quiet, alone...), append(attacked, beside...)
 			b.progress("dispatched after p50 %.1f ms, p99 %.1f ms; under attack p50 %.1f ms, p99 %.1f ms",
-				median(alone), quantile(alone, 0.99), median(beside), quantile(beside, 0.99))
+				median(quiet.dispatches), quantile(quiet.dispatches, 0.99), median(attacked.dispatches), quantile(attacked.dispatches, 0.99))
 		}
 		for name, q := range map[string]float64{"p50": 0.5, "p99": 0.99} {
-			without, with := quantile(quiet, q), quantile(attacked, q)
+			without, with := quantile(quiet.dispatches, q), quantile(attacked.dispatches, q)
 			b.results.add(hostileName, dispatch+", "+name, "no attack", "ms", without)
 			b.results.add(hostileName, dispatch+", "+name, "attack", "ms", with)
 			b.results.add(hostileName, dispatch+", "+name, variantManager, "times the same without", with/without).atMost(2)
 		}
+		b.results.add(hostileName, "CPU time of the manager", "no attack", "% of a core", quiet.cpu...)
+		b.results.add(hostileName, "CPU time of the manager", "attack", "% of a core", attacked.cpu...).atLeast(2 * median(quiet.cpu)) // else there was none
 		return nil
 	})
 }
 
-// underAttack is how long jobs take while all floods are on.
-func (w *world) underAttack(ctx context.Context) (dispatches []float64, err error) {
+// attackTimes are what a measurement with or without an attack has found.
+type attackTimes struct {
+	dispatches []float64 // ms
+	cpu        []float64 // of the manager, % of a core
+}
+
+// measure runs jobs one by one.
+func (t *attackTimes) measure(ctx context.Context, w *world) error {
+	const cpuSeconds = "process_cpu_seconds_total"
+	before, err := w.managerFigures(ctx)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	dispatches, _, err := w.oneByOne(ctx, w.targets[0], idleSamples)
+	if err != nil {
+		return err
+	}
+	after, err := w.managerFigures(ctx)
+	t.dispatches = append(t.dispatches, dispatches...)
+	t.cpu = append(t.cpu, 100*(after[cpuSeconds]-before[cpuSeconds])/time.Since(begin).Seconds())
+	return err
+}
+
+// underAttack measures while all floods are on, from the first job to the last.
+func (w *world) underAttack(ctx context.Context, found *attackTimes) (err error) {
 	attackers, kubeconfigs, err := w.startAttackers(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, attackers.stop()) }()
-	for i, kubeconfig := range kubeconfigs {
-		name := fmt.Sprintf("hostile-%d", i)
-		if err := w.hub.post(ctx, secrets, kubeconfigSecret(name, kubeconfig)); err != nil {
-			return nil, err
-		}
-		if err := w.hub.post(ctx, connections, clusterConnection(name, name)); err != nil {
-			return nil, err
-		}
-	}
+	ready := len(w.targets) + len(kubeconfigs)
+	names := newNames(len(kubeconfigs))
 	defer func() {
-		for i := range kubeconfigs {
-			name := fmt.Sprintf("hostile-%d", i)
+		for _, name := range names {
 			err = errors.Join(err, w.hub.delete(ctx, connections+"/"+name), w.hub.delete(ctx, secrets+"/"+name))
 		}
 	}()
-	if err := w.awaitReady(ctx, len(w.targets)+len(kubeconfigs)); err != nil {
-		return nil, err
+	for i, name := range names {
+		if err := w.hub.post(ctx, secrets, kubeconfigSecret(name, kubeconfigs[i])); err != nil {
+			return err
+		}
+		if err := w.hub.post(ctx, connections, clusterConnection(name, name)); err != nil {
+			return err
+		}
 	}
-	dispatches, _, err = w.oneByOne(ctx, w.targets[0], idleSamples)
-	return dispatches, err
+	if err := w.awaitReady(ctx, ready); err != nil {
+		return err
+	}
+	if err := found.measure(ctx, w); err != nil {
+		return err
+	}
+	figures, err := w.managerFigures(ctx)
+	for name, times := range figures {
+		if strings.HasPrefix(name, "pooledjob_connection_limits_exceeded_total{") && times > 0 {
+			err = errors.Join(err, fmt.Errorf("an attack has ended by itself: %s is %g", name, times))
+		}
+	}
+	return errors.Join(err, w.awaitReady(ctx, ready))
 }
 
 // attackers are a process of this program that serves hostile targets.

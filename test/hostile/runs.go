@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -184,6 +185,48 @@ func listPods(w io.Writer, job *batchv1.Job, number, annotation int) {
 	_, _ = w.Write(list.Bytes())
 }
 
+// changePods has the watch of Pods tell of so many of the first run, and then that one of them changes
+// again and again.
+func (r *runs) changePods(t *target, number int) {
+	t.on(podsPath, func(w http.ResponseWriter, request *http.Request) {
+		if request.URL.Query().Get("watch") == "" {
+			answerObject(&corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "2"}})(w, request)
+			return
+		}
+		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+		if request.URL.Query().Get("sendInitialEvents") == "true" {
+			_, _ = w.Write(bookmark(&corev1.Pod{}, true))
+		}
+		_ = http.NewResponseController(w).Flush()
+		job := r.first(request.Context())
+		for i := 0; job != nil; i++ {
+			pod := podOf(job, i%number, 0)
+			if i >= number {
+				pod = podOf(job, 0, 0)
+			}
+			pod.Status.Reason = fmt.Sprint(i)
+			if _, err := w.Write(frame(watch.Modified, pod)); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// first is the Job of the first run, once there is one; nil when ctx is done.
+func (r *runs) first(ctx context.Context) *batchv1.Job {
+	for {
+		jobs, changed := r.since(0)
+		if len(jobs) > 0 {
+			return jobs[0]
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 func podOf(job *batchv1.Job, i, annotation int) *corev1.Pod {
 	name, yes := job.Name+"-"+strconv.Itoa(i), true
 	pod := &corev1.Pod{
@@ -231,6 +274,9 @@ func runAttacks() []attack {
 	ended := func(change func(*target, *runs)) func(*target) {
 		return func(t *target) { change(t, takeRuns(t, completed)) }
 	}
+	changing := func(number int) func(*target) {
+		return func(t *target) { takeRuns(t, running).changePods(t, number) }
+	}
 	status := func(causes int) *metav1.Status {
 		refusal := &metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
@@ -242,7 +288,7 @@ func runAttacks() []attack {
 		return refusal
 	}
 	return []attack{
-		{"creations that are answered without end", created(answerStart("batch/v1", "Job", 1<<40, "\x1a\x00")), works},
+		{"creations that are answered without end", created(answerStart("batch/v1", "Job", 1<<40, "\x1a\x00")), v1alpha1.ReasonLimitExceeded},
 		{"creations that are answered with another Job", created(answerObject(job("another"))), works},
 		{"creations that are never answered", created(wait), works},
 		{"refusals without end", created(answerEndless(http.StatusForbidden, "text/plain", "", "no ")), works},
@@ -255,6 +301,8 @@ func runAttacks() []attack {
 			endless(w, string(field(4, nil)))
 		}), works},
 		{"Pods without end at the end", ended(func(t *target, r *runs) { r.showPods(t, endlessPods, 0) }), works},
+		{"3,000 Pods that change all the time", changing(3_000), works},
+		{"30,000 Pods that change all the time", changing(30_000), v1alpha1.ReasonLimitExceeded},
 		{"20,000 Pods at the end", ended(func(t *target, r *runs) { r.showPods(t, 20_000, 0) }), works},
 		{"empty Pods without end at the end", ended(func(t *target, _ *runs) {
 			t.on(runPodsPath, answerStart("v1", "PodList", 1<<40, string(field(2, nil))))

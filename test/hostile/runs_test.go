@@ -39,6 +39,7 @@ var _ = Describe("A target that attacks by what it says of runs", func() {
 			connection := attackBy(ctx, &a)
 			names := place(ctx, connection.Name, 10, smallTemplate)
 			workFor(ctx, hold)
+			comesTo(ctx, connection, a.want)
 			for _, name := range names[:5] {
 				send(ctx, http.MethodPatch, "/"+name, `{"spec":{"cancel":true}}`)
 			}
