@@ -103,12 +103,6 @@ func (p *paced) Read(into []byte) (int, error) {
 // charge counts an event that takes so many bytes once it is decoded. What is read next says if the
 // time was up.
 func (p *paced) charge(size int) {
-	_ = p.pacing.events.Wait(p.ctx)
-	p.chargeFirst(size)
-}
-
-// chargeFirst is charge for one of the first events of a watch, which stand for a list.
-func (p *paced) chargeFirst(size int) {
 	_ = p.pacing.answers.WaitN(p.ctx, max(eventCost, size/decodedFraction))
 }
 
@@ -236,9 +230,9 @@ func readWatch(ctx context.Context, request *rest.Request, events *events) (watc
 	}
 	events.answer, events.watch = answer, events.schema.Watch(answer)
 	if events.told == nil {
-		events.told = func(watch.EventType, int) {}
+		events.told = func(int) {}
 		if p, ok := answer.(*paced); ok {
-			events.told = func(_ watch.EventType, size int) { p.charge(size) }
+			events.told = p.charge
 		}
 	}
 	return watch.NewStreamWatcher(events, apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")), nil
@@ -250,7 +244,7 @@ type events struct {
 	decode func(prune.Kept) (runtime.Object, error)
 	// told is called after each event, with about how many bytes it takes once it is decoded; nil if
 	// nobody need know.
-	told   func(kind watch.EventType, size int)
+	told   func(size int)
 	failed func(error) // is told why the watch cannot be read further
 
 	answer io.Closer
@@ -266,7 +260,7 @@ func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 		}
 		return "", nil, err
 	}
-	e.told(event.Type, event.Kept.Size)
+	e.told(event.Kept.Size)
 	if event.Status != nil {
 		return event.Type, event.Status, nil
 	}

@@ -2,7 +2,9 @@ package connpool
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,25 +24,25 @@ const poolFactor = 4
 
 // budget is what some objects may take in memory together.
 type budget struct {
-	most int64        // beside what the runs account for
-	runs func() int64 // how many there are
-	what string       // the objects are for
-	unit string       // of most
-	pool *poolBudget  // of which this is a part
-	// evict gives the objects up, for that reason. It is called when the parts of the pool hold too
-	// much together, and this one the most. It is nil if the next object is refused instead.
-	evict   func(why error)
-	evicted atomic.Bool // since then
+	most    int64        // beside what the runs account for
+	runs    func() int64 // how many there are
+	what    string       // the objects are for
+	unit    string       // of most
+	pool    *poolBudget  // of which this is a part
+	evicted atomic.Bool  // until all that held objects has let go; what comes before is refused
 	// held is what the objects take; of it pending is what lists have brought that are still coming.
 	held, pending atomic.Int64
 	// goneJobs and gonePods are what those take that went, also of held, in so many stores.
 	goneJobs, gonePods, stores atomic.Int64
+
+	mu      sync.Mutex
+	holders map[any]func(why error) // give up what they hold
 }
 
 // newBudget is that of a connection, for all its views together.
-func newBudget(o Options, pool *poolBudget, runs func() int64, evict func(why error)) *budget {
+func newBudget(o Options, pool *poolBudget, runs func() int64) *budget {
 	b := &budget{
-		most: int64(o.WithDefaults().MaxMemory), runs: runs, pool: pool, evict: evict,
+		most: int64(o.WithDefaults().MaxMemory), runs: runs, pool: pool, holders: map[any]func(error){},
 		what: "what the Jobs and Pods of this connection take",
 		unit: "bytes (--target-max-memory-bytes, and 4 KiB for each PooledJob of the connection)",
 	}
@@ -67,8 +69,35 @@ func (b *budget) addPending(size int64) {
 	b.pool.pending.Add(size)
 }
 
-// admit lets a budget that was evicted be used again.
-func (b *budget) admit() { b.evicted.Store(false) }
+// hold is called by who will hold objects until letGo. giveUp is called, for that reason, when the parts
+// of the pool hold too much together, and this one the most.
+func (b *budget) hold(holder any, giveUp func(why error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holders[holder] = giveUp
+}
+
+func (b *budget) letGo(holder any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.holders, holder)
+	if len(b.holders) == 0 {
+		b.evicted.Store(false)
+	}
+}
+
+// evict has all who hold objects give them up.
+func (b *budget) evict(why error) {
+	b.mu.Lock()
+	var all []func(error)
+	if len(b.holders) > 0 && b.evicted.CompareAndSwap(false, true) {
+		all = slices.Collect(maps.Values(b.holders))
+	}
+	b.mu.Unlock()
+	for _, giveUp := range all {
+		giveUp(why)
+	}
+}
 
 // check is the error of a budget that is exceeded, or that is to give up what it holds because its
 // pool is.
@@ -98,14 +127,22 @@ type poolBudget struct {
 	what, unit    string
 	held, pending atomic.Int64 // of all parts, with what their runs account for
 
-	mu    sync.Mutex
-	parts map[*budget]struct{}
+	// interval is the shortest time between two looks at all parts.
+	interval time.Duration
+
+	mu       sync.Mutex
+	parts    map[*budget]struct{}
+	lookedAt time.Time
+	first    *budget // the one that held the most then, if all held too much
 }
+
+// partsInterval is how often all connections are looked at.
+const partsInterval = 50 * time.Millisecond
 
 // newPoolBudget is that of all connections of a pool.
 func newPoolBudget(o Options) *poolBudget {
 	return &poolBudget{
-		most: poolFactor * int64(o.WithDefaults().MaxMemory), parts: map[*budget]struct{}{},
+		most: poolFactor * int64(o.WithDefaults().MaxMemory), parts: map[*budget]struct{}{}, interval: partsInterval,
 		what: "what the Jobs and Pods of all connections take, of which this one has the most,",
 		unit: fmt.Sprintf("bytes (%d times --target-max-memory-bytes, beside 4 KiB for each PooledJob)", poolFactor),
 	}
@@ -132,21 +169,37 @@ func (p *poolBudget) check(b *budget) error {
 		return nil
 	}
 	err := &prune.LimitError{What: p.what, Limit: p.most, Unit: p.unit}
-	largest := p.largest()
-	switch {
-	case b.evicted.Load() || largest == b:
+	first, _ := p.look()
+	if first == b || b.evicted.Load() {
 		return err
-	case largest != nil && largest.evict != nil && largest.evicted.CompareAndSwap(false, true):
-		go largest.evict(err)
+	}
+	if first != nil {
+		first.evict(err)
 	}
 	return nil
 }
 
-// largest is the part that holds the most beside what its runs account for, if the parts hold too much
-// together; else nil. What is evicted will soon be given back, and does not count.
-func (p *poolBudget) largest() (largest *budget) {
+// checkPart is check where nobody can be evicted: whoever has more than an equal part is refused.
+func (p *poolBudget) checkPart(b *budget) error {
+	if !exceeds(p.held.Load(), p.pending.Load(), p.most) {
+		return nil
+	}
+	if first, parts := p.look(); first == nil || b.held.Load() <= p.most/int64(max(parts, 1)) {
+		return nil
+	}
+	return &prune.LimitError{What: p.what, Limit: p.most, Unit: p.unit}
+}
+
+// look is the part that holds the most beside what its runs account for, if the parts hold too much
+// together, else nil, and how many parts there are. What is evicted will soon be given back, and does
+// not count.
+func (p *poolBudget) look() (first *budget, parts int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.interval > 0 && time.Since(p.lookedAt) < p.interval && (p.first == nil || !p.first.evicted.Load()) {
+		return p.first, len(p.parts)
+	}
+	p.lookedAt, p.first = time.Now(), nil
 	var all, pending, most int64
 	for b := range p.parts {
 		excess := b.held.Load() - b.accounted()
@@ -155,13 +208,13 @@ func (p *poolBudget) largest() (largest *budget) {
 		}
 		all, pending = all+excess, pending+min(b.pending.Load(), excess)
 		if excess > most {
-			largest, most = b, excess
+			p.first, most = b, excess
 		}
 	}
 	if !exceeds(all, pending, p.most) {
-		return nil
+		p.first = nil
 	}
-	return largest
+	return p.first, len(p.parts)
 }
 
 const (
@@ -175,7 +228,7 @@ const forLogs, bytesOfLogs = "what the Pods take of runs whose logs are read", "
 
 // newStreamPool is the budget of all Pods of those who read logs.
 func newStreamPool(most int64) *poolBudget {
-	return &poolBudget{most: most, what: forLogs, unit: bytesOfLogs, parts: map[*budget]struct{}{}}
+	return &poolBudget{most: most, what: forLogs, unit: bytesOfLogs, parts: map[*budget]struct{}{}, interval: partsInterval}
 }
 
 // newStreamBudget is that of one connection.
@@ -194,14 +247,14 @@ const maxAdmitted = 64 << 10
 func (b *budget) take(pod *corev1.Pod, size, together int) error {
 	b.add(int64(size))
 	runtime.AddCleanup(pod, func(size int64) { b.add(-size) }, int64(size))
-	if b.check() == nil {
+	if b.checkOwn() == nil && b.pool.checkPart(b) == nil {
 		return nil
 	}
 	collect()
-	if together > maxAdmitted {
-		return b.check()
+	if err := b.checkOwn(); err != nil && together > maxAdmitted {
+		return err
 	}
-	return b.pool.check(b)
+	return b.pool.checkPart(b)
 }
 
 // collectPause is how often garbage is collected at most to find out what is still held, and

@@ -149,8 +149,8 @@ type Options struct {
 	ReviewInterval time.Duration
 	// MaxMemory bounds what is held of the Jobs and Pods of a connection, in bytes, beside 4 KiB
 	// for each of its runs, finished ones too. A Job with its Pod counts about 800 bytes, and each Pod of
-	// a run that has more than some 25 about 3 KiB. Default 16 MiB: some 20,000 Jobs without a run, or
-	// 5,000 Pods of one run. All connections together may hold four times that, beside what their runs
+	// the run that has most of them about 3 KiB. Default 16 MiB: some 20,000 Jobs without a run, or 5,000
+	// Pods of one run. All connections together may hold four times that, beside what their runs
 	// account for; beyond it the one is given up that has the most.
 	MaxMemory int
 	// Runs is how many runs use a connection or, if its name is empty, all. It must not block; nil is

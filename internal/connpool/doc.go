@@ -69,14 +69,13 @@
 //	                                   again while a list comes
 //	Jobs and Pods of all connections   four times MaxMemory, beside what their runs account for; beyond
 //	                                   it the connection that holds the most is given up (budget.go)
-//	a run that somebody looks at       counts there with the objects that are made of it, beyond
-//	                                   64 KiB (runrecords.go)
-//	Jobs and Pods that went            an eighth of a connection's each (gone.go)
+//	looks at runs                      the largest counts there as well, in steps of 64 KiB
+//	                                   (runrecords.go)
+//	Jobs and Pods that went            about an eighth of a connection's each (gone.go)
 //	a list of the Pods of a run        2 MiB beside those that are in view; of lists above 64 KiB
 //	                                   two of a connection are read at a time, and 16 of all (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
-//	how fast lists and watches come    16 MiB a second after the first 64 MiB, and 500 events a
-//	                                   second for each CPU after the first 10,000 (pacing.go)
+//	how fast lists and watches come    16 MiB a second after the first 64 MiB (pacing.go)
 //	how often runs are looked at       500 times a second for each CPU after the first 20,000 of a
 //	                                   connection, none later than after 10 s; a run of more than 25
 //	                                   objects once in 2 ms for each of them, or in 10 s (news.go)

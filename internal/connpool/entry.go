@@ -273,10 +273,3 @@ func (e *entry) countRuns() (sum int64) {
 	}
 	return sum
 }
-
-// evictViews ends the views that show something, for that reason.
-func (e *entry) evictViews(why error) {
-	for _, current := range e.pool.currentViews(e) {
-		current.failed(why)
-	}
-}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // errSilent is how the answer to a watch ends that has told nothing for too long.
@@ -24,7 +22,6 @@ var errSilent = errors.New("the watch has told nothing for too long")
 type guard struct {
 	cancel  func()        // ends the request
 	renewal time.Duration // how long it may tell nothing
-	first   bool          // the events stand for a list, up to a bookmark
 	// heard is when it last told something, Unix nanoseconds; to open one is added while
 	// the watch is.
 	heard, open *atomic.Int64
@@ -63,17 +60,10 @@ func (g *guard) Read(p []byte) (int, error) {
 }
 
 // told records that an event has come. Bytes alone are no event: one may never come to its end.
-func (g *guard) told(kind watch.EventType, size int) {
+func (g *guard) told(size int) {
 	g.heard.Store(time.Now().UnixNano())
 	g.silence.Reset(g.renewal)
-	if kind == watch.Bookmark {
-		g.first = false
-	}
-	p, ok := g.body.(*paced)
-	switch {
-	case ok && g.first:
-		p.chargeFirst(size)
-	case ok:
+	if p, ok := g.body.(*paced); ok {
 		p.charge(size)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // guardedAnswer is the answer to a watch under guard. A test in a bubble of synctest
@@ -67,7 +66,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 func (a *guardedAnswer) read() (read *bytes.Buffer, ended chan error) {
 	read, ended = &bytes.Buffer{}, make(chan error, 1)
 	told := func(p []byte) (int, error) {
-		a.guard.told(watch.Added, 0)
+		a.guard.told(0)
 		return read.Write(p)
 	}
 	go func() {

@@ -37,7 +37,6 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	i := &informers{
 		options: v.session.options, schemas: v.session.schemas, ctx: ctx, store: newStore(v.session.options, v.session.entry.budget), watches: &v.session.entry.watches,
 	}
-	i.store.budget.admit()
 	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.pacing.looks)
 	i.failed = func(err error) {
 		v.session.unauthorized(err)
@@ -47,6 +46,7 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 		}
 	}
 	transport := v.session.transport
+	i.store.budget.hold(i, i.failed)
 	i.jobs = i.informer(kindJob, func() *rest.Request {
 		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
 	})
@@ -65,6 +65,7 @@ func (i *informers) run() {
 	i.jobs.pending.close()
 	i.pods.pending.close()
 	i.store.close()
+	i.store.budget.letGo(i)
 }
 
 // whyNotSynced is what is known of why the first list takes long.
@@ -157,10 +158,7 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	g := &guard{
-		cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches,
-		first: o.SendInitialEvents != nil && *o.SendInitialEvents,
-	}
+	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.clear()
 	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),

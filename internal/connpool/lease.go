@@ -2,12 +2,12 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -277,28 +277,31 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 // shows them soon, so that the next list is a short one.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
-		request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
-			VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
-		list := l.newPodList(namespace)
-		defer list.done()
-		_, err := readList(ctx, request, l.session.schemas[kindPod], func(kept prune.Kept) error { return list.add(ctx, kept) })
+		pods, err := l.listPods(ctx, namespace, false)
+		if !errors.Is(err, errLongList) {
+			return pods, err
+		}
+		entry := l.session.entry
+		done, err := awaitTurn(ctx, entry.longLists, entry.pool.longLists)
 		if err != nil {
 			return nil, err
 		}
-		return list.pods(l.made), nil
+		defer done()
+		return l.listPods(ctx, namespace, true)
 	})
 }
 
-func (l *Lease) newPodList(namespace string) *podList {
-	entry := l.session.entry
-	list := &podList{
-		keyLabel: l.session.options.KeyLabel, key: l.key, namespace: namespace, shown: map[*record]struct{}{},
-		places: []*semaphore.Weighted{entry.longLists, entry.pool.longLists},
-	}
+func (l *Lease) listPods(ctx context.Context, namespace string, long bool) ([]*corev1.Pod, error) {
+	request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
+		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
+	list := &podList{keyLabel: l.session.options.KeyLabel, key: l.key, namespace: namespace, shown: map[*record]struct{}{}, long: long}
 	if view, err := l.view(namespace); err == nil {
 		list.view = view.store
 	}
-	return list
+	if _, err := readList(ctx, request, l.session.schemas[kindPod], list.add); err != nil {
+		return nil, err
+	}
+	return list.pods(l.made), nil
 }
 
 // maxEvents is how many Events of one object are read: API servers keep those of the last hour,

@@ -19,11 +19,6 @@ const (
 	// more: a quarter.
 	decodedFraction = 4
 
-	// eventPace is how many events of the watches of one connection are read in a second for each CPU of
-	// this process, in the long run, and eventBurst at once, beside those that stand for a list. They
-	// take about a twentieth of the CPU. A Job with its Pod has about ten.
-	eventPace  = 500
-	eventBurst = 10_000
 	// lookPace is how often somebody is told in a second, for each CPU, of runs of one connection that
 	// have changed, in the long run, and lookBurst how often at once.
 	lookPace  = 500
@@ -43,15 +38,13 @@ const (
 // pacing is how fast what a target tells is taken in, so that one that has always something to tell
 // takes no time from others. Sessions that follow each other have it together.
 type pacing struct {
-	answers, events, looks *rate.Limiter
-	reads, writes          *rate.Limiter
+	answers, looks, reads, writes *rate.Limiter
 }
 
 func newPacing() *pacing {
 	cpus := rate.Limit(runtime.GOMAXPROCS(0))
 	return &pacing{
 		answers: rate.NewLimiter(pace, paceBurst),
-		events:  rate.NewLimiter(eventPace*cpus, eventBurst),
 		looks:   rate.NewLimiter(lookPace*cpus, lookBurst),
 		reads:   rate.NewLimiter(readPace, readBurst),
 		writes:  rate.NewLimiter(writePace, writeBurst),

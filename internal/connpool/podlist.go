@@ -20,8 +20,8 @@ const (
 	// maxUnseen is how much memory one list may take, in bytes: some 600 Pods that the view does not
 	// show so, or 20,000 that it does.
 	maxUnseen = 2 << 20
-	// shortList is what a list may take without waiting for others. Of longer ones only so many are
-	// read at a time, of one connection and of all.
+	// shortList is what a list may take without waiting for others. Of longer ones, which are asked for
+	// again then, only so many are read at a time, of one connection and of all.
 	shortList             = 64 << 10
 	longListsOfConnection = 2
 	longListsOfAll        = 16
@@ -42,8 +42,7 @@ var (
 type podList struct {
 	view                     *store // nil if there is none
 	keyLabel, key, namespace string
-	places                   []*semaphore.Weighted // that a long list takes one of each of
-	taken                    int                   // how many of them
+	long                     bool // it may become a long one
 
 	shown  map[*record]struct{} // of the view, as they are in the list
 	unseen []*corev1.Pod        // the others
@@ -51,20 +50,20 @@ type podList struct {
 }
 
 // add looks at one Pod of the list. Whatever is not of the run takes time, and is left out.
-func (l *podList) add(ctx context.Context, kept prune.Kept) error {
+func (l *podList) add(kept prune.Kept) error {
 	pod := &corev1.Pod{}
 	if err := pod.Unmarshal(kept.Message); err != nil {
 		return err
 	}
 	if pod.Namespace != l.namespace || pod.Labels[l.keyLabel] != l.key || checkUID(pod.UID) != nil {
-		return l.takeRoom(ctx, itemCost)
+		return l.takeRoom(itemCost)
 	}
 	if r := l.shows(pod); r != nil {
 		l.shown[r] = struct{}{}
-		return l.takeRoom(ctx, itemCost)
+		return l.takeRoom(itemCost)
 	}
 	l.unseen = append(l.unseen, pod)
-	return l.takeRoom(ctx, itemCost+kept.Size)
+	return l.takeRoom(itemCost + kept.Size)
 }
 
 // shows is the record of a Pod that the view shows as it is, else nil. It cuts the Pod down to what
@@ -84,26 +83,36 @@ func (l *podList) shows(pod *corev1.Pod) *record {
 	return nil
 }
 
-// takeRoom counts bytes. A list that becomes a long one waits for its turn.
-func (l *podList) takeRoom(ctx context.Context, size int) error {
-	if l.size += size; l.size > maxUnseen {
+// errLongList is the error of a list that has become a long one.
+var errLongList = errors.New("the list is a long one")
+
+func (l *podList) takeRoom(size int) error {
+	l.size += size
+	switch {
+	case l.size > maxUnseen:
 		return errTooManyUnseen
-	}
-	for l.size > shortList && l.taken < len(l.places) {
-		if err := l.places[l.taken].Acquire(ctx, 1); err != nil {
-			return fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
-		}
-		l.taken++
+	case l.size > shortList && !l.long:
+		return errLongList
 	}
 	return nil
 }
 
-// done gives back the places that the list has taken.
-func (l *podList) done() {
-	for _, place := range l.places[:l.taken] {
+// awaitTurn takes a place for a long list. Nothing may be read meanwhile: an answer that nobody reads
+// would hold up all others over its TCP connection.
+func awaitTurn(ctx context.Context, places ...*semaphore.Weighted) (done func(), err error) {
+	for i, place := range places {
+		if err := place.Acquire(ctx, 1); err != nil {
+			giveBack(places[:i])
+			return nil, fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
+		}
+	}
+	return func() { giveBack(places) }, nil
+}
+
+func giveBack(places []*semaphore.Weighted) {
+	for _, place := range places {
 		place.Release(1)
 	}
-	l.taken = 0
 }
 
 // pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its

@@ -15,8 +15,8 @@ import (
 )
 
 // newPodList is a list of the Pods of run a beside what a view shows.
-func newPodList(view *store, places ...*semaphore.Weighted) *podList {
-	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, places: places}
+func newPodList(view *store) *podList {
+	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, long: true}
 }
 
 // listed is what is kept of a Pod in a list that takes so much memory.
@@ -36,9 +36,9 @@ func TestAListBringsWhatTheViewDoesNotShow(t *testing.T) {
 	before := r.store.podsOf("a", "ns", made)
 	list := newPodList(r.store)
 	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodSucceeded, "goes": corev1.PodFailed, "new": corev1.PodPending} {
-		r.Expect(list.add(t.Context(), listed(r, podOf("a", name, phase), 1))).To(Succeed())
+		r.Expect(list.add(listed(r, podOf("a", name, phase), 1))).To(Succeed())
 	}
-	r.Expect(list.add(t.Context(), listed(r, podOf("b", "of-another-run", corev1.PodFailed), 1))).To(Succeed())
+	r.Expect(list.add(listed(r, podOf("b", "of-another-run", corev1.PodFailed), 1))).To(Succeed())
 	r.Expect(namesOfPods(list.unseen)).To(ConsistOf("behind", "new"))
 	r.Expect(r.pods.Delete(podOf("a", "goes", corev1.PodFailed))).To(Succeed())
 	all := list.pods(made)
@@ -60,7 +60,7 @@ func TestAListOfWhatTheViewShowsTakesLittle(t *testing.T) {
 	for n := range 100 {
 		pod := podOf("a", fmt.Sprint(n), corev1.PodRunning)
 		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
-		r.Expect(list.add(t.Context(), listed(r, pod, maxUnseen))).To(Succeed())
+		r.Expect(list.add(listed(r, pod, maxUnseen))).To(Succeed())
 	}
 	r.Expect(list.size).To(Equal(100 * itemCost))
 	r.Expect(list.pods(madePods{})).To(HaveLen(100))
@@ -75,38 +75,49 @@ func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
 		list, kept := newPodList(r.store), listed(r, pod, 1)
 		var err error
 		for n := 0; err == nil && n <= maxUnseen/itemCost; n++ {
-			err = list.add(t.Context(), kept)
+			err = list.add(kept)
 		}
 		r.Expect(err).To(MatchError(ErrTooManyPods), name)
 	}
 }
 
-func TestFewLongListsAreReadAtOnce(t *testing.T) {
+func TestOnlyAListThatHasItsTurnMayBeLong(t *testing.T) {
 	g, n := NewWithT(t), 0
-	ofConnection, ofAll := semaphore.NewWeighted(1), semaphore.NewWeighted(2)
-	ctx, cancel := context.WithCancel(t.Context())
 	add := func(list *podList, size int) error {
 		n++
-		return list.add(ctx, listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-itemCost))
+		return list.add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-itemCost))
 	}
-	long, late := newPodList(nil, ofConnection, ofAll), newPodList(nil, ofConnection, ofAll)
+	short, long := newPodList(nil), newPodList(nil)
+	short.long = false
+	g.Expect(add(short, shortList)).To(Succeed())
+	g.Expect(add(short, itemCost)).To(MatchError(errLongList))
 	g.Expect(add(long, maxUnseen)).To(Succeed())
 	g.Expect(add(long, itemCost)).To(MatchError(ErrTooManyPods))
-	g.Expect(add(late, shortList)).To(Succeed(), "a short one is read always")
-	other := newPodList(nil, semaphore.NewWeighted(1), ofAll)
-	g.Expect(add(other, maxUnseen)).To(Succeed(), "another connection has places of its own")
-	turn := make(chan error)
-	go func() { turn <- add(late, itemCost) }()
+}
+
+func TestFewLongListsAreReadAtOnce(t *testing.T) {
+	g := NewWithT(t)
+	one, other, all := semaphore.NewWeighted(1), semaphore.NewWeighted(1), semaphore.NewWeighted(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	first, err := awaitTurn(ctx, one, all)
+	g.Expect(err).NotTo(HaveOccurred())
+	ofOther, err := awaitTurn(ctx, other, all)
+	g.Expect(err).NotTo(HaveOccurred(), "another connection has places of its own")
+	turn := make(chan func())
+	go func() {
+		second, _ := awaitTurn(ctx, one, all)
+		turn <- second
+	}()
 	g.Consistently(turn).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
-	long.done()
-	g.Eventually(turn).Should(Receive(BeNil()))
-	third := newPodList(nil, semaphore.NewWeighted(1), ofAll)
+	first()
+	var second func()
+	g.Eventually(turn).Should(Receive(&second))
 	cancel()
-	g.Expect(add(third, maxUnseen)).To(MatchError(context.Canceled), "it is not said that there are too many")
-	for _, list := range []*podList{long, late, other, third} {
-		list.done()
-	}
-	g.Expect(ofConnection.TryAcquire(1) && ofAll.TryAcquire(2)).To(BeTrue())
+	_, err = awaitTurn(ctx, semaphore.NewWeighted(1), all)
+	g.Expect(err).To(And(MatchError(context.Canceled), Not(MatchError(ErrTooManyPods))))
+	second()
+	ofOther()
+	g.Expect(one.TryAcquire(1) && other.TryAcquire(1) && all.TryAcquire(2)).To(BeTrue())
 }
 
 func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
@@ -131,28 +142,34 @@ func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
 	runtime.KeepAlive(other)
 }
 
-func TestOnlyTheConnectionWithMostPodsIsRefusedToReaders(t *testing.T) {
-	g, all := NewWithT(t), newStreamPool(4<<20)
-	hostile, honest := newStreamBudget(4<<20, all), newStreamBudget(4<<20, all)
+func TestThePodsOfReadersOfManyConnectionsAreBounded(t *testing.T) {
+	const most = 4 << 20
+	g, all := NewWithT(t), newStreamPool(most)
+	all.interval = 0
 	var held []*corev1.Pod
-	take := func(line *budget, size, together int) error {
+	take := func(line *budget, size int) error {
 		held = append(held, &corev1.Pod{})
-		return line.take(held[len(held)-1], size, together)
+		return line.take(held[len(held)-1], size, size)
 	}
-	g.Expect(take(hostile, 3<<20, 3<<20)).To(Succeed())
-	g.Expect(take(honest, 2<<20, 2<<20)).To(Succeed())
-	g.Expect(take(hostile, 1, 1)).To(Satisfy(ExceedsLimit), "also for a run of a few Pods")
+	hostile, honest := newStreamBudget(most, all), newStreamBudget(most, all)
+	g.Expect(take(hostile, most*3/4)).To(Succeed())
+	g.Expect(take(honest, most/2)).To(Succeed(), "it has no more than an equal part")
+	g.Expect(take(hostile, 1)).To(Satisfy(ExceedsLimit), "also for a run of a few Pods")
+	g.Expect(take(honest, 1)).To(Satisfy(ExceedsLimit))
+	for range 10 {
+		g.Expect(take(newStreamBudget(most, all), most/2)).To(Satisfy(ExceedsLimit))
+	}
 	runtime.KeepAlive(held)
 }
 
 // newPart is the budget of a connection with so many runs.
-func newPart(o Options, pool *poolBudget, runs *int64, evicted chan<- error) *budget {
-	return newBudget(o, pool, func() int64 { return *runs }, func(why error) { evicted <- why })
+func newPart(o Options, pool *poolBudget, runs *int64) *budget {
+	return newBudget(o, pool, func() int64 { return *runs })
 }
 
 func TestABudgetGrowsWithTheRuns(t *testing.T) {
 	g, runs, options := NewWithT(t), int64(0), Options{MaxMemory: minMemory}
-	b := newPart(options, newPoolBudget(options), &runs, nil)
+	b := newPart(options, newPoolBudget(options), &runs)
 	b.add(minMemory + 2*memoryPerRun)
 	g.Expect(b.check()).To(Satisfy(ExceedsLimit))
 	runs = 2
@@ -161,29 +178,35 @@ func TestABudgetGrowsWithTheRuns(t *testing.T) {
 
 func TestAllConnectionsTogetherAreBounded(t *testing.T) {
 	const most = 2 * minMemory
-	options, evicted := Options{MaxMemory: most}, make(chan error, 10)
+	options := Options{MaxMemory: most}
 	g, all, none, runs := NewWithT(t), newPoolBudget(options), int64(0), int64(1000)
+	all.interval = 0
+	given := make(map[int]error)
 	hostile := make([]*budget, poolFactor+1)
 	for i := range hostile {
-		hostile[i] = newPart(options, all, &none, evicted)
+		hostile[i] = newPart(options, all, &none)
+		hostile[i].hold(i, func(why error) { given[i] = why })
 		hostile[i].add(most * 4 / 5)
 		g.Expect(hostile[i].check()).To(Succeed())
 	}
 	hostile[1].add(1)
-	honest := newPart(options, all, &runs, evicted)
+	honest := newPart(options, all, &runs)
 	honest.add(runs * memoryPerRun)
 	g.Expect(honest.check()).To(Succeed(), "what its runs account for takes nothing from others")
+	g.Expect(given).To(BeEmpty())
 	honest.add(most / 5)
 	g.Expect(honest.check()).To(Succeed(), "another has more, although it says nothing")
-	g.Eventually(evicted).Should(Receive(Satisfy(ExceedsLimit)))
-	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "it is the one")
+	g.Expect(given).To(And(HaveLen(1), HaveKeyWithValue(1, Satisfy(ExceedsLimit))))
+	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "what it still brings is refused")
 	g.Expect(hostile[0].check()).To(Succeed(), "one is enough")
 	hostile[1].add(-hostile[1].held.Load())
-	hostile[1].admit()
+	hostile[1].letGo(1)
 	g.Expect(hostile[1].check()).To(Succeed())
 	hostile[1].add(most)
 	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "it has the most again")
 	g.Expect(honest.check()).To(Succeed())
 	all.leave(hostile[1])
-	g.Expect(all.largest()).To(BeNil())
+	first, parts := all.look()
+	g.Expect(first).To(BeNil())
+	g.Expect(parts).To(Equal(poolFactor + 1))
 }

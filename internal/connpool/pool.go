@@ -203,7 +203,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
 			longLists: semaphore.NewWeighted(longListsOfConnection), pacing: newPacing(),
 		}
-		e.budget = newBudget(p.options, p.budget, e.countRuns, e.evictViews)
+		e.budget = newBudget(p.options, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
 		p.running.Go(e.run)

@@ -8,11 +8,31 @@ type runRecords struct {
 }
 
 // smallLook is what the objects of a run may take without being counted, in bytes: some 25 Pods. Whoever
-// looks at a run has all of them made, and not many runs are looked at at a time.
+// looks at a run has all of them made.
 const smallLook = 64 << 10
 
-// look is what a look at the run counts, in bytes.
-func (r *runRecords) look() int { return max(0, r.objects-smallLook) }
+// looks are the runs of a store by what a look at each takes, in steps of smallLook. The largest counts:
+// not many are looked at at a time, and never one twice.
+type looks struct {
+	runs []int // how many runs take so many steps
+	top  int
+}
+
+// size is what the largest look takes, in bytes.
+func (l *looks) size() int { return l.top * smallLook }
+
+// move counts a run for another step.
+func (l *looks) move(from, to int) {
+	for len(l.runs) <= to {
+		l.runs = append(l.runs, 0)
+	}
+	l.runs[to]++
+	l.runs[from]--
+	l.top = max(l.top, to)
+	for l.top > 0 && l.runs[l.top] == 0 {
+		l.top--
+	}
+}
 
 // link adds a record to its run. s.mu is held.
 func (s *store) link(k kind, r *record) {
@@ -35,11 +55,17 @@ func (s *store) link(k kind, r *record) {
 	s.runs[r.key] = run
 }
 
-// resize counts that the objects of a run take more, or less. s.mu is held.
+// resize counts that a look at a run takes more, or less. s.mu is held.
 func (s *store) resize(run *runRecords, by int) {
-	before := run.look()
+	from := run.objects / smallLook
 	run.objects += by
-	s.grow(run.look() - before)
+	to := run.objects / smallLook
+	if from == to {
+		return
+	}
+	before := s.looks.size()
+	s.looks.move(from, to)
+	s.grow(s.looks.size() - before)
 }
 
 // sizeOf is how many objects of a run there are, with those that are remembered.

@@ -71,6 +71,8 @@ type store struct {
 	goneOrder []goneKey
 
 	sizeOfGoneJobs, sizeOfGonePods goneSize
+
+	looks looks
 }
 
 // record is an object. Once it is in the store only next and previous change, which mu guards.

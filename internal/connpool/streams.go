@@ -101,6 +101,7 @@ func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, er
 	t, err := newTransport(ctx, identity, s.options, &made.sockets, newPacing())
 	if err != nil {
 		cancel()
+		s.budget.leave(made.budget)
 		return nil, err
 	}
 	t.wire.redialled = &made.redialled
@@ -153,6 +154,7 @@ func (s *Streams) closeIdle() {
 
 func (c *streamLine) close() {
 	c.cancel()
+	c.budget.pool.leave(c.budget)
 	c.transport.sockets.close()
 }
 
