@@ -21,6 +21,7 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 		r.confirmCluster(connection)
 		config := configOf(connection, source.Identity)
 		if pause := r.identities.change(connection.Name, config.Identity, r.Now()); pause > 0 {
+			r.Connections.Keep(connection.Name, config)
 			writer.again = pause
 		} else {
 			r.Connections.Connect(connection.Name, config)
