@@ -492,7 +492,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		a.here(func() { finishDeletion(ctx, remote) })
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
 		Eventually(func() time.Duration { return time.Duration(last.Load() - first.Load()) }).Should(BeNumerically(">", podsPause),
-			"what the watch of Pods has told by then is known")
+			"the watch of Pods must have had time to catch up")
 		a.breakLine()
 		a.expectAway(ctx)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady))

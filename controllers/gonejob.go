@@ -137,7 +137,7 @@ func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
 	})
 }
 
-// neverStarted tells whether the Job that is gone was seen not to have started when its deletion
+// neverStarted reports whether the Job that is gone was seen not to have started when its deletion
 // began: after that the Job controller makes no Pods. (It makes them before it writes that it
 // did; so they are asked for, too. It takes the start time back when a Job is suspended.)
 func (s *snapshot) neverStarted() bool {

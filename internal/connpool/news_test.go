@@ -11,7 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// newsRig is what runNews has told, by key.
+// newsRig counts how often a runNews calls back for each key.
 type newsRig struct {
 	*WithT
 	*runNews

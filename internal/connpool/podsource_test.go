@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// sourceRig is a podSource and what it has told.
+// sourceRig is a podSource whose callbacks are recorded.
 type sourceRig struct {
 	*podSource
 	failures []error
