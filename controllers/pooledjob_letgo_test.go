@@ -99,7 +99,7 @@ var _ = Describe("deletionPolicy Orphan", func() {
 		before.Labels = leftLabels(job)
 		Expect(whatMatters(remoteOf(ctx, job))).To(Equal(whatMatters(before)))
 		left := pod.DeepCopy()
-		Expect(exists(target, left)(ctx)).To(BeTrue())
+		Expect(target.Get(ctx, client.ObjectKeyFromObject(left), left)).To(Succeed())
 		Expect(left).To(Equal(pod), "the Pod is as it was")
 		Expect(t.writes()).To(HaveEach(And(HavePrefix("PATCH "+remote.Name), ContainSubstring(string(remote.UID)))))
 		Eventually(orphansOf(w.name)).Should(BeNumerically(">=", 0))
@@ -185,7 +185,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 	left := func(ctx context.Context, before *batchv1.Job) {
 		GinkgoHelper()
 		now := before.DeepCopy()
-		Expect(exists(target, now)(ctx)).To(BeTrue())
+		Expect(target.Get(ctx, client.ObjectKeyFromObject(now), now)).To(Succeed())
 		Expect(whatMatters(now)).To(Equal(whatMatters(before)))
 		takeAway(ctx, now)
 	}

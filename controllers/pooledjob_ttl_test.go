@@ -199,7 +199,7 @@ var _ = Describe("A PooledJob that is created again under the same name", func()
 		endPod(ctx, start(ctx, its), 3, "the second")
 		endJob(ctx, its, batchv1.JobFailed)
 		eventually(ctx, second).Should(And(havePhase(v1alpha1.PooledJobFailed), HaveField("Status.Result.ExitCode", HaveValue(BeEquivalentTo(3)))))
-		Expect(exists(target, remote)(ctx)).To(BeTrue())
+		Expect(target.Get(ctx, client.ObjectKeyFromObject(remote), remote)).To(Succeed())
 		Expect(remote.DeletionTimestamp).To(BeNil(), "nobody's Job is left alone")
 	})
 

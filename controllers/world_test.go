@@ -120,10 +120,12 @@ func latest(job *v1alpha1.PooledJob) func(Gomega, context.Context) *v1alpha1.Poo
 	}
 }
 
-// exists tells whether an object is still there.
+// exists reports whether an object is still there. It leaves obj as it is: the handler of a gateway may
+// read it at the same time.
 func exists(c client.Client, obj client.Object) func(context.Context) (bool, error) {
+	key, found := client.ObjectKeyFromObject(obj), obj.DeepCopyObject().(client.Object)
 	return func(ctx context.Context) (bool, error) {
-		err := c.Get(ctx, client.ObjectKeyFromObject(obj), obj)
+		err := c.Get(ctx, key, found)
 		return err == nil, client.IgnoreNotFound(err)
 	}
 }
