@@ -28,6 +28,10 @@ var floods = []string{"a Job that changes again and again", "Jobs that come and 
 // is measured.
 const attackerCPU = 50
 
+// hostileSamples is how many jobs are measured in a repetition with an attack, and without: of fewer the
+// p99 says little.
+const hostileSamples = 4 * idleSamples
+
 // hostileTargets measures what targets that flood the manager do to the jobs of another tenant on
 // another target, one at a time: how long each takes from the hub to the target, beside the same
 // without the attack. (In production the attackers would have machines of their own.)
@@ -41,7 +45,7 @@ func hostileTargets(ctx context.Context, b *bench) error {
 			if err := quiet.measure(ctx, w); err != nil {
 				return err
 			}
-			if err := w.underAttack(ctx, &attacked); err != nil {
+			if err := b.underAttack(ctx, w, &attacked); err != nil {
 				return err
 			}
 			b.progress("dispatched after p50 %.1f ms, p99 %.1f ms; under attack p50 %.1f ms, p99 %.1f ms",
@@ -73,7 +77,7 @@ func (t *attackTimes) measure(ctx context.Context, w *world) error {
 		return err
 	}
 	begin := time.Now()
-	dispatches, _, err := w.oneByOne(ctx, w.targets[0], idleSamples)
+	dispatches, _, err := w.oneByOne(ctx, w.targets[0], hostileSamples)
 	if err != nil {
 		return err
 	}
@@ -83,8 +87,11 @@ func (t *attackTimes) measure(ctx context.Context, w *world) error {
 	return err
 }
 
+// profilesUnderAttack are taken after the last job of a repetition.
+var profilesUnderAttack = []profile{{"profile?seconds=5", "hostile-cpu.pprof"}, {"trace?seconds=1", "hostile.trace"}}
+
 // underAttack measures while all floods are on, from the first job to the last.
-func (w *world) underAttack(ctx context.Context, found *attackTimes) (err error) {
+func (b *bench) underAttack(ctx context.Context, w *world, found *attackTimes) (err error) {
 	attackers, kubeconfigs, err := w.startAttackers(ctx)
 	if err != nil {
 		return err
@@ -117,7 +124,7 @@ func (w *world) underAttack(ctx context.Context, found *attackTimes) (err error)
 			err = errors.Join(err, fmt.Errorf("an attack has ended by itself: %s is %g", name, times))
 		}
 	}
-	return errors.Join(err, w.awaitReady(ctx, ready))
+	return errors.Join(err, w.awaitReady(ctx, ready), b.keepProfiles(ctx, w, profilesUnderAttack))
 }
 
 // attackers are a process of this program that serves hostile targets.
@@ -174,7 +181,7 @@ func (a *attackers) stop() error {
 // slow puts a process into a CPU cgroup of its own, and returns that; it is empty where that is
 // not allowed.
 func slow(pid int) (group string) {
-	const period = 100_000 // microseconds
+	const period = 10_000 // microseconds: in a longer one they would take a whole core and more for part of it
 	quota := strconv.Itoa(period * attackerCPU / 100)
 	group, limits := fmt.Sprintf("/sys/fs/cgroup/pooledjob-bench-%d", pid), map[string]string{"cpu.max": quota + " " + strconv.Itoa(period)}
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {

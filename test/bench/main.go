@@ -75,7 +75,7 @@ func main() {
 		controllers = flag.String("controllers", "simulated", "Who runs the Jobs of the scenario throughput: simulated, or real for the targets' own Job controller and scheduler, with kwok as kubelet.")
 		manager     = flag.String("manager", "", "Program of the manager to measure; without it bin/manager.")
 		attacked    = flag.String("attack", "", "Serve hostile targets of the hub of that ID; for the scenario hostile.")
-		profiles    = flag.String("profiles", "", "Folder for profiles and execution traces of the manager, of the scenarios throughput, latency and population.")
+		profiles    = flag.String("profiles", "", "Folder for profiles and execution traces of the manager, of the scenarios throughput, latency, population and hostile.")
 	)
 	flag.Parse()
 	if *attacked != "" {
