@@ -28,10 +28,6 @@ var floods = []string{"a Job that changes again and again", "Jobs that come and 
 // is measured.
 const attackerCPU = 50
 
-// hostileSamples is how many jobs are measured in a repetition with an attack, and without: of fewer the
-// p99 says little.
-const hostileSamples = 4 * idleSamples
-
 // hostileTargets measures what targets that flood the manager do to the jobs of another tenant on
 // another target, one at a time: how long each takes from the hub to the target, beside the same
 // without the attack. (In production the attackers would have machines of their own.)
@@ -77,7 +73,7 @@ func (t *attackTimes) measure(ctx context.Context, w *world) error {
 		return err
 	}
 	begin := time.Now()
-	dispatches, _, err := w.oneByOne(ctx, w.targets[0], hostileSamples)
+	dispatches, _, err := w.oneByOne(ctx, w.targets[0], tailSamples)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,11 @@ const (
 	statusLag = "ended on the target to ended on the hub"
 )
 
-// idleSamples is how many jobs are measured in a repetition, and warmUp how many before.
+// idleSamples is how many jobs are measured in a repetition, and warmUp how many before. Where the p99 of
+// one repetition counts they are tailSamples: of fewer it says little.
 const (
 	idleSamples = 40
+	tailSamples = 4 * idleSamples
 	warmUp      = 5
 )
 

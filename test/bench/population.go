@@ -39,7 +39,7 @@ var finishing = []int{100, 25}
 // connections, the restart of the manager, and how long the news of an end takes.
 func population(ctx context.Context, b *bench) error {
 	return b.inWorld(ctx, plan{targets: 1}, func(ctx context.Context, w *world) error {
-		idle, err := w.idle(ctx, 4*idleSamples)
+		idle, err := w.idle(ctx, tailSamples)
 		if err != nil {
 			return err
 		}
