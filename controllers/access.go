@@ -18,7 +18,7 @@ type access struct {
 	problem error
 }
 
-// permits tells whether access rules open a namespace of the target to a namespace
+// permits reports whether access rules open a namespace of the target to a namespace
 // of the hub. Without a rule nothing is open. The error names the first rule that
 // cannot be understood, and matters only when no other permits.
 func permits(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[string]string, target string) (bool, error) {

@@ -30,7 +30,7 @@ func claimOf(hubID string, run *v1alpha1.PooledJob) claim {
 	return c
 }
 
-// covers tells whether it is that Job, on the cluster of that UID, whatever its labels say.
+// covers reports whether it is that Job, on the cluster of that UID, whatever its labels say.
 func (c claim) covers(job *batchv1.Job, clusterUID string) bool {
 	if c.uid == string(job.UID) {
 		return true
@@ -66,7 +66,7 @@ func (c *claims) listedAfter(moment time.Time, maxAge time.Duration, now func() 
 	if c.began.After(moment) && now().Sub(c.ended) <= maxAge {
 		return c.byName, nil
 	}
-	c.drop() // first: two lists take room for two
+	c.drop() // free the old list first, and never hold both
 	began := now()
 	found, err := list()
 	if err != nil {

@@ -110,7 +110,7 @@ func (w *connectionWriter) observeTarget(status connpool.Status) {
 	}
 }
 
-// saysEnough tells whether the conditions may stay as they are while the connection
+// saysEnough reports whether the conditions may stay as they are while the connection
 // is being made: after a restart of the manager, or when it was idle, most are true.
 func (w *connectionWriter) saysEnough() bool {
 	ready := meta.FindStatusCondition(w.connection.Status.Conditions, v1alpha1.ConditionReady)
@@ -362,7 +362,7 @@ type warnings struct {
 	told map[string]map[string]time.Time
 }
 
-// first tells whether this is the first Event of that reason and expiry, if any.
+// first reports whether this is the first Event of that reason and expiry, if any.
 func (w *warnings) first(name, reason string, expiry *metav1.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

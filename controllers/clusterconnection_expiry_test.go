@@ -74,7 +74,7 @@ var _ = Describe("A credential that expires", func() {
 		}
 	})
 
-	It("is the client certificate, too", func(ctx context.Context) {
+	It("stops dispatch once the client certificate has expired", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		Expect(w.connection(Default, ctx).Status.CredentialsExpireAt).To(HaveField("Time", BeTemporally("~", time.Now().Add(7*24*time.Hour), time.Hour)))
 		expires := w.connection(Default, ctx).Status.CredentialsExpireAt.Time

@@ -20,7 +20,7 @@ type countTimes struct {
 	last map[string]time.Time
 }
 
-// due tells whether name may be counted now; if not, how long from now it may.
+// due reports whether name may be counted now; if not, how long from now it may.
 func (c *countTimes) due(name string, now time.Time) (wait time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,7 +65,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 	return 0, nil
 }
 
-// jobCountChanged tells whether an update moves a PooledJob from one count to
+// jobCountChanged reports whether an update moves a PooledJob from one count to
 // another, or out of its connection's way.
 func (r *ClusterConnectionReconciler) jobCountChanged(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*v1alpha1.PooledJob)

@@ -240,7 +240,7 @@ type renewalMemory struct {
 	// that went well, so that tokens which seem to be old from their first second, or
 	// somebody who puts the old one back, do not make a loop.
 	rest time.Time
-	// waking tells that the connection was opened to renew the token.
+	// waking is true if the connection was opened to renew the token.
 	waking bool
 }
 
@@ -266,7 +266,7 @@ type renewals struct {
 	underWay int
 }
 
-// begin tells whether one more may begin now; if so, it must end.
+// begin reports whether one more may begin now; if so, it must end.
 func (r *renewals) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -320,7 +320,7 @@ func (r *renewals) forget(name string) {
 	delete(r.byName, name)
 }
 
-// isWaking tells whether a connection was opened to renew its token.
+// isWaking reports whether a connection was opened to renew its token.
 func (r *renewals) isWaking(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -25,7 +25,7 @@ import (
 // too small.
 const clockMargin = time.Minute
 
-// mayHaveSent tells whether an earlier request may have created the Job: one whose answer was
+// mayHaveSent reports whether an earlier request may have created the Job: one whose answer was
 // lost, or one of another process.
 func (s *snapshot) mayHaveSent() bool {
 	return !s.memory.current || !s.memory.unknownSince.IsZero() || s.memory.existed
@@ -54,7 +54,7 @@ func (r *run) tryFirst(ctx context.Context, wanted *connpool.NewJob) (ask bool, 
 	return false, after, err
 }
 
-// mayHaveCompleted tells whether a run that is to end for a reason of its own may have had a Job
+// mayHaveCompleted reports whether a run that is to end for a reason of its own may have had a Job
 // that completed and was deleted since, and why. Where the target is not to be asked, or
 // answers something else, the reason stands.
 func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool, why string, err error) {
@@ -95,7 +95,7 @@ func deletesAfter(seconds int32) string {
 	return fmt.Sprintf("the cluster deletes finished Jobs after %d seconds", seconds)
 }
 
-// outlives tells whether a Job with that ttlSecondsAfterFinished, created by any request of the
+// outlives reports whether a Job with that ttlSecondsAfterFinished, created by any request of the
 // run, would still be there.
 func (s *snapshot) outlives(ttl *int32) bool {
 	age := s.now.Sub(s.memory.boundAt)
@@ -105,7 +105,7 @@ func (s *snapshot) outlives(ttl *int32) bool {
 	return ttl == nil || time.Duration(*ttl)*time.Second > age
 }
 
-// isDryRunUnsupported tells whether a webhook has refused a request because it was a dry run.
+// isDryRunUnsupported reports whether a webhook has refused a request because it was a dry run.
 func isDryRunUnsupported(err error) bool {
 	return apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "does not support dry run")
 }

@@ -48,7 +48,7 @@ func (s *snapshot) failoverAfter() time.Duration {
 	return time.Duration(s.job.Spec.Failover.AfterSeconds) * time.Second
 }
 
-// mayHaveJob tells whether the cluster may have the run's Job, or get it by a request
+// mayHaveJob reports whether the cluster may have the run's Job, or get it by a request
 // that is under way. A process knows that it cannot only of what it bound itself.
 func (s *snapshot) mayHaveJob() bool {
 	return s.mayHaveSent() || s.wasObserved()
@@ -67,7 +67,7 @@ func (s *snapshot) awaySince() time.Time {
 	return ready.LastTransitionTime.Time
 }
 
-// movesAfterLoss tells whether a run whose Job is proven gone from its cluster is
+// movesAfterLoss reports whether a run whose Job is proven gone from its cluster is
 // moved rather than lost: it was to be moved already while the cluster was away.
 func (s *snapshot) movesAfterLoss() bool {
 	synced := meta.FindStatusCondition(s.job.Status.Conditions, v1alpha1.ConditionSynced)

@@ -44,7 +44,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobRunning), beOn(a.world, 0)))
 		return job, remote
 	}
-	// untouched tells that a Job of the site is as it was.
+	// untouched is true if a Job of the site is as it was.
 	untouched := func(ctx context.Context, on *site, remote *batchv1.Job) {
 		GinkgoHelper()
 		is := &batchv1.Job{}

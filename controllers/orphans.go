@@ -97,7 +97,7 @@ type sweeps struct {
 	deletedAt map[string]time.Time
 }
 
-// mayDelete tells whether the last deletion on a cluster is long enough ago; if so, this
+// mayDelete reports whether the last deletion on a cluster is long enough ago; if so, this
 // is the last one from now on.
 func (s *sweeps) mayDelete(clusterUID string, now time.Time, interval time.Duration) bool {
 	s.mu.Lock()
@@ -250,7 +250,7 @@ func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Se
 	return suspects, inView, nil
 }
 
-// standsBehind tells whether a PooledJob stands behind a Job.
+// standsBehind reports whether a PooledJob stands behind a Job.
 func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clusterUID string) bool {
 	return run.Status.JobRef.UID == string(job.UID) || claimOf(hubID, run).covers(job, clusterUID)
 }

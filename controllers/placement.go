@@ -28,7 +28,7 @@ type candidate struct {
 	clusterUID string
 	// unusable says why it cannot be used now; empty when it can.
 	unusable string
-	// closed tells that its access rules do not permit the run: it is not named.
+	// closed is true if its access rules do not permit the run: it is not named.
 	closed bool
 }
 
@@ -86,7 +86,7 @@ func whyUnusable(connection *v1alpha1.ClusterConnection, fenced map[string]bool,
 	}
 }
 
-// isFenced tells whether a person has stated that nothing runs on the cluster of that
+// isFenced reports whether a person has stated that nothing runs on the cluster of that
 // UID any more, on whichever of its ClusterConnections.
 func isFenced(ctx context.Context, hub client.Reader, clusterUID string) (bool, error) {
 	if clusterUID == "" {

@@ -42,7 +42,7 @@ type run struct {
 	wokenAt time.Time
 	// lookAgain is when what was found is to be looked at again; 0 on a change.
 	lookAgain time.Duration
-	// released tells that the finalizer is off: the PooledJob may be gone.
+	// released is true if the finalizer is off: the PooledJob may be gone.
 	released bool
 }
 
@@ -104,14 +104,14 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 type targetError struct {
 	doing string
 	err   error
-	// changes tells that the request was to change something, not to find out.
+	// changes is true if the request was to change something, not to find out.
 	changes bool
 }
 
 func (e *targetError) Error() string { return e.doing + ": " + e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
-// wasNotSent tells whether a request to the target failed before it was sent; explain says when
+// wasNotSent reports whether a request to the target failed before it was sent; explain says when
 // to try again.
 func wasNotSent(err error) bool {
 	return errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent)

@@ -116,7 +116,7 @@ func decide(s *snapshot) action {
 	}
 }
 
-// wasObserved tells whether the remote Job is known to have existed.
+// wasObserved reports whether the remote Job is known to have existed.
 func (s *snapshot) wasObserved() bool {
 	return s.observedUID() != ""
 }
@@ -132,13 +132,13 @@ func (s *snapshot) observedUID() types.UID {
 	return s.memory.jobUID
 }
 
-// isSameJob tells whether the Job in view is the one that was observed before, if
+// isSameJob reports whether the Job in view is the one that was observed before, if
 // one was.
 func isSameJob(s *snapshot) bool { return isKnown(s, s.remote) }
 
 func (s *snapshot) provesJob(pod *corev1.Pod) bool { return provesJob(s.intent.JobName, pod) }
 
-// endedBeforeItWent tells whether the Job is gone and its own verdict was seen before.
+// endedBeforeItWent reports whether the Job is gone and its own verdict was seen before.
 func (s *snapshot) endedBeforeItWent() bool {
 	gone := s.memory.gone
 	return gone != nil && isKnown(s, gone) && jobstatus.Verdict(gone) != nil
@@ -158,7 +158,7 @@ func holdName(s *snapshot) action {
 	}
 }
 
-// cancelled tells whether the run is to be stopped.
+// cancelled reports whether the run is to be stopped.
 func (s *snapshot) cancelled() bool { return s.job.Spec.Cancel != nil && *s.job.Spec.Cancel }
 
 // decideObserved: the Job is in view.
@@ -185,7 +185,7 @@ func decideObserved(s *snapshot) action {
 	}
 }
 
-// isSuspended tells whether a Job is, or is about to be, suspended.
+// isSuspended reports whether a Job is, or is about to be, suspended.
 func isSuspended(remote *batchv1.Job) bool {
 	return remote.Spec.Suspend != nil && *remote.Spec.Suspend
 }
@@ -240,7 +240,7 @@ func allBeingDeleted(pods []*corev1.Pod) bool {
 	return !slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp.IsZero() })
 }
 
-// hasCondition tells whether something was said already that must not stay as it is.
+// hasCondition reports whether something was said already that must not stay as it is.
 func hasCondition(job *v1alpha1.PooledJob, kind string) bool {
 	return meta.FindStatusCondition(job.Status.Conditions, kind) != nil
 }

@@ -20,7 +20,7 @@ import (
 type memory struct {
 	uid     types.UID
 	attempt int32
-	// current tells that this process has the creation of the Job to itself: it
+	// current is true if this process has the creation of the Job to itself: it
 	// wrote the intent, or took over by a write of its own since. checkedAt is when
 	// it last made sure that nobody has taken over from it.
 	current   bool
@@ -37,11 +37,11 @@ type memory struct {
 	written     *v1alpha1.PooledJob
 	writtenOver []string
 	// createdAt is when the target answered that the Job exists, and jobUID
-	// what Job; seen tells that the informer has shown it since.
+	// what Job; seen is true if the informer has shown it since.
 	createdAt time.Time
 	jobUID    types.UID
 	seen      bool
-	// existed tells that the target said that a Job of the run's name exists, which is in no
+	// existed is true if the target said that a Job of the run's name exists, which is in no
 	// view since.
 	existed bool
 	// boundAt is when this process bound the run; zero if another one did. No request to
@@ -80,8 +80,8 @@ type memory struct {
 	goneForgotten bool
 	// deletionSeen is the Job that was seen to be deleted before it had ended.
 	deletionSeen types.UID
-	// ttlAskedAt is when the target was last asked to keep the finished Job, ttlKept tells that
-	// it said it would, and ttlRefused that it will not.
+	// ttlAskedAt is when the target was last asked to keep the finished Job, ttlKept is true if
+	// it said it would, and ttlRefused if it said that it will not.
 	ttlAskedAt time.Time
 	ttlKept    bool
 	ttlRefused bool

@@ -32,7 +32,7 @@ type snapshot struct {
 	candidates  []candidate
 	badSelector error
 
-	// intent is where the remote Job is, or would be. bound tells that it was
+	// intent is where the remote Job is, or would be. bound is true if it was
 	// recorded on the PooledJob, and stripped that it is not there as it was.
 	intent   jobspec.Intent
 	bound    bool
@@ -43,12 +43,12 @@ type snapshot struct {
 	// access is what its access rules say.
 	access access
 	// notReady says why there is no lease, and notReadyReason in one word; both are
-	// empty when there is one. connecting tells that this is because the contact is
+	// empty when there is one. connecting is true if this is because the contact is
 	// still under way.
 	notReady       string
 	notReadyReason string
 	connecting     bool
-	// fenced tells that this is because a person has stated that nothing runs on
+	// fenced is true if this is because a person has stated that nothing runs on
 	// the cluster any more.
 	fenced bool
 	// expiredAt is when the credential ended that the connection uses; zero if it
@@ -183,13 +183,13 @@ func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 	}
 }
 
-// isKnown tells whether a Job is the one that was observed, if one was.
+// isKnown reports whether a Job is the one that was observed, if one was.
 func isKnown(s *snapshot, job *batchv1.Job) bool {
 	known := s.observedUID()
 	return known == "" || known == job.UID
 }
 
-// provesJob tells whether there was a Job of that name, by one of its Pods. (Labels prove
+// provesJob reports whether there was a Job of that name, by one of its Pods. (Labels prove
 // nothing: whoever makes Pods can copy them.)
 func provesJob(name string, pod *corev1.Pod) bool {
 	if len(pod.OwnerReferences) == 0 { // the Job was deleted, and let its Pods stay

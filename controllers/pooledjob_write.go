@@ -132,7 +132,7 @@ func (r *run) countEnd() {
 	}
 }
 
-// tellsMore tells whether a status says something new that somebody waits for, as
+// tellsMore reports whether a status says something new that somebody waits for, as
 // against other counters or the end of a trouble.
 func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
 	return before.JobRef.UID != after.JobRef.UID || !equality.Semantic.DeepEqual(before.Conditions, after.Conditions) ||

@@ -24,9 +24,9 @@ const (
 type refusal struct {
 	// reason is that of the condition, message the target's own words.
 	reason, message string
-	// final tells that the same request will never succeed.
+	// final is true if the same request will never succeed.
 	final bool
-	// unknown tells that the Job may have been created all the same.
+	// unknown is true if the Job may have been created all the same.
 	unknown bool
 }
 
@@ -91,7 +91,7 @@ func forbiddenReason(err error) string {
 	}
 }
 
-// isAPIServerNotFound tells whether err is a 404 of a Kubernetes API server, not
+// isAPIServerNotFound reports whether err is a 404 of a Kubernetes API server, not
 // one that the client made up from a proxy's page.
 func isAPIServerNotFound(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)

@@ -34,7 +34,7 @@ type standstill struct {
 	// seen; zero while nothing does.
 	subject types.UID
 	since   time.Time
-	// looked tells that the run was looked at before, and is not one that was taken over.
+	// looked is true if the run was looked at before, and is not one that was taken over.
 	looked bool
 	// reads counts how often the Events were read since, lastRead is when that was, and turn
 	// when the next may be.
@@ -91,7 +91,7 @@ func (r *run) subjectOf(standing []*corev1.Pod) *corev1.Pod {
 	return standing[0]
 }
 
-// isFound tells whether a result is what was found out about a Pod that stands still, or about a
+// isFound reports whether a result is what was found out about a Pod that stands still, or about a
 // Job that has none.
 func isFound(result v1alpha1.Result, pod *corev1.Pod) bool {
 	name := ""
@@ -143,7 +143,7 @@ func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.P
 	r.lookAgain = earliest(r.lookAgain, standstillPauses[min(known.reads, len(standstillPauses)-1)])
 }
 
-// isScheduled tells whether a Pod has a node, as far as the view keeps that.
+// isScheduled reports whether a Pod has a node, as far as the view keeps that.
 func isScheduled(pod *corev1.Pod) bool {
 	return len(pod.Status.ContainerStatuses) > 0 || slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue

@@ -213,7 +213,7 @@ func (a *attendant) over() bool {
 	return job != nil && finished(job)
 }
 
-// neverRan tells whether the run ended without a Job, so that nobody misses a log.
+// neverRan reports whether the run ended without a Job, so that nobody misses a log.
 func (a *attendant) neverRan() bool {
 	return a.over() && a.last.Load().Status.JobRef.UID == ""
 }

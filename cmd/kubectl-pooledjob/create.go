@@ -130,7 +130,7 @@ func asStored(ctx context.Context, hub *cluster, existing, wanted *v1alpha1.Pool
 	return stored, err
 }
 
-// mayRejoin tells whether an existing run is the one that is wanted; if not, what to do.
+// mayRejoin reports whether an existing run is the one that is wanted; if not, what to do.
 func mayRejoin(existing, wanted *v1alpha1.PooledJob, takeResult bool) error {
 	name, namespace := existing.Name, existing.Namespace
 	difference, err := specDifference(existing, wanted)

@@ -62,7 +62,7 @@ func explainStatus(err error, status metav1.Status) error {
 	return err
 }
 
-// isNotFoundOf tells whether one of our objects does not exist. The log API has 404s of
+// isNotFoundOf reports whether one of our objects does not exist. The log API has 404s of
 // its own, about Pods and containers of runs that do exist; they speak for themselves.
 func isNotFoundOf(err error, status metav1.Status, kind string) bool {
 	return apierrors.IsNotFound(err) && status.Details != nil &&

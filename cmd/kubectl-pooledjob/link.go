@@ -144,7 +144,7 @@ func (l *link) labels() map[string]string {
 	return map[string]string{labelManagedBy: fieldOwner, v1alpha1.LabelHub: l.hubID, labelConnection: l.name}
 }
 
-// made tells whether connect made an object, for this connection of this hub.
+// made reports whether connect made an object, for this connection of this hub.
 func (l *link) made(obj client.Object) bool {
 	for key, value := range l.labels() {
 		if obj.GetLabels()[key] != value {

@@ -69,7 +69,7 @@ func (o *tableOptions) add(p *plugin, cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave the first line out.")
 }
 
-// asTable tells whether a table is wanted, and not the objects.
+// asTable reports whether a table is wanted, and not the objects.
 func (o *tableOptions) asTable() (wide, ok bool) {
 	wide = *o.output.OutputFormat == "wide"
 	return wide, wide || (!o.output.OutputFlagSpecified() && *o.output.TemplatePrinterFlags.TemplateArgument == "")

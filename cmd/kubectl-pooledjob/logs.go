@@ -87,7 +87,7 @@ func (p *plugin) followLog(ctx context.Context, hub *cluster, key client.ObjectK
 	return f.follow(ctx, p.Out)
 }
 
-// ended tells whether a run has: one that is not there any more has, too.
+// ended reports whether a run has: one that is not there any more has, too.
 func ended(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID) bool {
 	job := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, job); err != nil {

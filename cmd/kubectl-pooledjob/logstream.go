@@ -106,7 +106,7 @@ const (
 type follower struct {
 	open    logSource
 	options logOptions
-	// ended tells whether the run has: a stream that ends before did not end well.
+	// ended reports whether the run has: a stream that ends before did not end well.
 	ended func(context.Context) bool
 	// patient has the first stream asked for again, too, until the run has ended.
 	patient bool

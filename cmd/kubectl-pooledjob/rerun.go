@@ -103,7 +103,7 @@ func freeName(ctx context.Context, hub *cluster, old *v1alpha1.PooledJob) (strin
 	return "", fmt.Errorf("all names up to %s-%d are taken: give --name", base, from+999)
 }
 
-// isRerun tells whether a run is one of that other run, and its name does not just
+// isRerun reports whether a run is one of that other run, and its name does not just
 // happen to end with a number.
 func isRerun(ctx context.Context, hub *cluster, job *v1alpha1.PooledJob, of string) bool {
 	first := &v1alpha1.PooledJob{}

@@ -125,7 +125,7 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 		return err
 	}
 	if job.Name == "" && !options.detach && !options.dryRun.on() {
-		return errors.New("the file has no metadata.name, and what cannot be found again cannot be followed safely: give a NAME, or --detach")
+		return errors.New("the file has no metadata.name; pass NAME, or --detach to create the PooledJob without following it")
 	}
 	return p.start(ctx, hub, job, &options.startOptions)
 }

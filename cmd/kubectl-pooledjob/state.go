@@ -11,7 +11,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// finished tells whether a run has its final result.
+// finished reports whether a run has its final result.
 func finished(job *v1alpha1.PooledJob) bool {
 	return job.Status.Phase == v1alpha1.PooledJobSucceeded || job.Status.Phase == v1alpha1.PooledJobFailed
 }

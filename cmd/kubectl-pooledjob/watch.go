@@ -34,7 +34,7 @@ func pause(ctx context.Context, backoff *wait.Backoff) error {
 	}
 }
 
-// mayPass tells whether an error of a request may go away by itself.
+// mayPass reports whether an error of a request may go away by itself.
 func mayPass(err error) bool {
 	var status apierrors.APIStatus
 	var deleted errDeleted

@@ -44,7 +44,7 @@ func (id Identity) hash() string {
 	return "sha256:" + hex.EncodeToString(digest.Sum(nil))
 }
 
-// Equal tells whether two identities are the same, byte by byte.
+// Equal reports whether two identities are the same, byte by byte.
 func (id Identity) Equal(other Identity) bool { return id.hash() == other.hash() }
 
 // String names the server only.
@@ -90,7 +90,7 @@ type Options struct {
 	// those that Selector asks to be equal, and of a Pod the name of its Job.
 	KeyLabel string
 	// OnState is called after the status of a connection changed, and after it
-	// was disconnected; onlyWords tells that its states are as before, and only
+	// was disconnected; onlyWords is true if its states are as before, and only
 	// the words for them changed. It must not block.
 	OnState func(connection string, onlyWords bool)
 	// OnChange is called after a watched object with the given value of
@@ -237,7 +237,7 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// sleep waits for d or until ctx is done; it tells whether the time has passed.
+// sleep waits for d or until ctx is done; it reports whether the time has passed.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

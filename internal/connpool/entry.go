@@ -209,7 +209,7 @@ func (e *entry) scopes() map[string]bool {
 	return wanted
 }
 
-// needed tells whether anybody needs a session. Pool.mu is held.
+// needed reports whether anybody needs a session. Pool.mu is held.
 func (e *entry) needed() bool {
 	for h := range e.holds {
 		if h.needed() {

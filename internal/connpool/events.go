@@ -69,7 +69,7 @@ func (p *Pool) logStatus(name string, status Status) {
 	}
 }
 
-// needed tells whether anybody needs a session of e.
+// needed reports whether anybody needs a session of e.
 func (p *Pool) needed(e *entry) (needed bool) {
 	p.update(func() {
 		if needed = e.needed(); !needed {
@@ -97,7 +97,7 @@ func (p *Pool) ready(e *entry, s *session) {
 	})
 }
 
-// welcome tells whether anybody who holds e expects that cluster, or any.
+// welcome reports whether anybody who holds e expects that cluster, or any.
 func (p *Pool) welcome(e *entry, uid string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

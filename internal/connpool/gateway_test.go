@@ -52,10 +52,10 @@ type visit struct {
 	ended              bool
 }
 
-// watching tells whether the request is a watch.
+// watching reports whether the request is a watch.
 func (v visit) watching() bool { return v.query.Get("watch") != "" }
 
-// listing tells whether the request is for a whole list, be it by a watch.
+// listing reports whether the request is for a whole list, be it by a watch.
 func (v visit) listing() bool {
 	if strings.HasSuffix(v.path, "/jobs") || strings.HasSuffix(v.path, "/pods") {
 		return v.method == http.MethodGet && (!v.watching() || v.query.Get("sendInitialEvents") == "true")

@@ -36,7 +36,7 @@ const (
 type goneJob struct {
 	record *record
 	at     time.Time
-	// watched tells that its end was told by an event, which shows the last that was known
+	// watched is true if its end was told by an event, which shows the last that was known
 	// of it; else it was missing from a list, and may have changed before it went.
 	watched bool
 }
@@ -276,7 +276,7 @@ func (s *store) withoutWords(r *record) *record {
 	return short
 }
 
-// hasJob tells whether a run has a Job, or one that is remembered. s.mu is held.
+// hasJob reports whether a run has a Job, or one that is remembered. s.mu is held.
 func (s *store) hasJob(key string) bool {
 	_, remembered := s.goneJobs[key]
 	return remembered || s.runs[key].first[kindJob] != nil

@@ -107,11 +107,11 @@ type GoneJob struct {
 	*batchv1.Job
 	// At is when that was noticed.
 	At time.Time
-	// Watched tells that an event told of it, and nothing can have happened to the Job
+	// Watched is true if an event told of it, and nothing can have happened to the Job
 	// between the state that it has here and its going; else it was missing from a list.
 	// (An object that lost the labels of the selector goes by the same event.)
 	Watched bool
-	// PodsMissing tells that more Pods of it had ended than EndedPods has.
+	// PodsMissing is true if more Pods of it had ended than EndedPods has.
 	PodsMissing bool
 }
 

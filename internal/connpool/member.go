@@ -28,7 +28,7 @@ type hold struct {
 	before map[string]int64
 }
 
-// isGood tells whether a hold in that state serves, if only some namespaces, or will in
+// isGood reports whether a hold in that state serves, if only some namespaces, or will in
 // a moment as it did before. Pool.mu is held.
 func (h *hold) isGood(state State) bool {
 	target, _ := h.targetState()
@@ -59,13 +59,13 @@ type news struct {
 	views            string
 }
 
-// onlyWords tells whether nothing but the words for the same states changed.
+// onlyWords reports whether nothing but the words for the same states changed.
 func (n news) onlyWords(before news) bool {
 	before.err, before.nextErr = n.err, n.nextErr
 	return n == before
 }
 
-// needed tells whether the entry must be connected for this hold.
+// needed reports whether the entry must be connected for this hold.
 func (h *hold) needed() bool { return !h.member.idle || h.member.next == h }
 
 // state is the state of a hold: that of the target, or of the first view that is not
@@ -124,7 +124,7 @@ func (h *hold) targetState() (State, error) {
 	return Ready, nil
 }
 
-// isBetter tells whether the next identity of a member can take the place of the
+// isBetter reports whether the next identity of a member can take the place of the
 // current: its target is Ready, and of the namespaces that can be seen with the
 // current none is lost.
 func (m *member) isBetter() bool {

@@ -89,7 +89,7 @@ func patchJob(ctx context.Context, job *batchv1.Job, patch string) {
 	ExpectWithOffset(1, err).NotTo(HaveOccurred())
 }
 
-// inView tells whether the connection's view holds the Job now.
+// inView reports whether the connection's view holds the Job now.
 func (r *rig) inView(name string, job *batchv1.Job) func() (bool, error) {
 	return func() (bool, error) {
 		lease, err := r.pool.Lease(name, "")

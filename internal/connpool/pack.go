@@ -341,7 +341,7 @@ func (p *packer) meta(m *metav1.ObjectMeta) {
 	}
 }
 
-// hasCommon tells whether an object has the labels that were asked for, as it must.
+// hasCommon reports whether an object has the labels that were asked for, as it must.
 func (l *labelling) hasCommon(labels map[string]string) bool {
 	for name, value := range l.common {
 		if has, ok := labels[name]; !ok || has != value {

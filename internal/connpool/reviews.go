@@ -54,7 +54,7 @@ func (e *deniedError) Error() string {
 
 func (e *deniedError) Unwrap() error { return e.denial }
 
-// isSame tells whether an error says nothing new after the one before. Of two denials
+// isSame reports whether an error says nothing new after the one before. Of two denials
 // it depends on chance which the target met first, and whether it could be asked for
 // the others: only other missing rights are new. Who is expected where another
 // cluster answers differs among those who share a connection.

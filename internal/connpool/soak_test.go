@@ -108,7 +108,7 @@ func (s *soak) note(format string, values ...any) {
 	AddReportEntry("soak", text, ReportEntryVisibilityFailureOrVerbose)
 }
 
-// goesOn tells whether there is another cycle.
+// goesOn reports whether there is another cycle.
 func (s *soak) goesOn(began time.Time, cycles int) bool {
 	if d := soakDuration(); d > 0 {
 		return time.Since(began) < d

@@ -178,7 +178,7 @@ func stateAfter(err error) State {
 	}
 }
 
-// isForbidden tells whether an API server denied a right; a proxy's page with the
+// isForbidden reports whether an API server denied a right; a proxy's page with the
 // same code says nothing about rights.
 func isForbidden(err error) bool {
 	return apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)

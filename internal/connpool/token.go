@@ -12,7 +12,7 @@ import (
 // request, and API servers give ones of about one KiB.
 const maxToken = 32 << 10
 
-// Uses tells whether the lease's session presents that identity.
+// Uses reports whether the lease's session presents that identity.
 func (l *Lease) Uses(id Identity) bool { return l.session.entry.hash == id.hash() }
 
 // RequestToken asks the target for a token of a ServiceAccount. The token that comes is

@@ -127,7 +127,7 @@ func (v *view) watch(result func(State, error, *informers)) error {
 	return context.Cause(ctx)
 }
 
-// judge tells whether the watches of a view that was up to date still are.
+// judge reports whether the watches of a view that was up to date still are.
 func (v *view) judge(now time.Time) (State, error) {
 	silence := now.Sub(time.Unix(0, v.current.lastWords()))
 	if silence > v.session.options.WatchStaleness {

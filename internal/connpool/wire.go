@@ -45,8 +45,8 @@ type line struct {
 }
 
 const (
-	// maxDials is how many connections one request may have made for it: one, and
-	// some for those who were faster.
+	// maxDials is how many connections one request may have made for it: more than one,
+	// because other waiters may fill the new connection first.
 	maxDials = 3
 	// dialPause is the shortest time between two dials. A server that ends each
 	// connection after one answer would else be dialled without a pause.
@@ -95,7 +95,7 @@ func (w *wire) send(request *http.Request) (*http.Response, error) {
 	return conn.RoundTrip(request)
 }
 
-// notProcessed tells whether the server certainly did nothing about a request: it had
+// notProcessed reports whether the server certainly did nothing about a request: it had
 // begun to end the connection. net/http has no other name for these two errors, and
 // repeats such requests itself when it chooses the connection.
 func notProcessed(err error) bool {
@@ -104,7 +104,7 @@ func notProcessed(err error) bool {
 		strings.HasSuffix(text, "http2: Transport received Server's graceful shutdown GOAWAY")
 }
 
-// isLostRead tells whether a request that changes nothing was lost with its
+// isLostRead reports whether a request that changes nothing was lost with its
 // connection: it may be sent again, once.
 func isLostRead(request *http.Request, err error) bool {
 	return request.Method == http.MethodGet && !errors.Is(err, ErrNotSent) &&
@@ -230,12 +230,12 @@ func (w *wire) sortOut(grace time.Duration) (useless []*line) {
 	return useless
 }
 
-// isGood tells whether a connection is neither ended nor about to be.
+// isGood reports whether a connection is neither ended nor about to be.
 func (l *line) isGood() bool {
 	return l.conn.Err() == nil && (l.conn.Available() > 0 || l.conn.InFlight() >= l.room)
 }
 
-// isEnding tells whether a server has wanted to end a connection for as long as
+// isEnding reports whether a server has wanted to end a connection for as long as
 // grace: there is no room although not all of it is used.
 func (l *line) isEnding(grace time.Duration) bool {
 	if l.isGood() {

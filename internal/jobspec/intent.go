@@ -82,7 +82,7 @@ func IntentOf(job *v1alpha1.PooledJob, hubID string) (intent Intent, ok bool, er
 	return intent, true, nil
 }
 
-// BoundBy is the intent by which a run is bound, and intact tells whether the
+// BoundBy is the intent by which a run is bound, and intact reports whether the
 // PooledJob says so, by finalizer and annotation. Both are open to its author, and
 // kubectl replace takes them off, so the status wins, which is not; before it was
 // written, what the process remembers does. The result is not bound if none tells.

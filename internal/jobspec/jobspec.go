@@ -37,7 +37,7 @@ func Labels(hubID string, job *v1alpha1.PooledJob) map[string]string {
 	}
 }
 
-// Owns tells whether a remote object with these labels belongs to the PooledJob.
+// Owns reports whether a remote object with these labels belongs to the PooledJob.
 func Owns(hubID string, job *v1alpha1.PooledJob, labels map[string]string) bool {
 	return labels[v1alpha1.LabelHub] == hubID && labels[v1alpha1.LabelUID] == string(job.UID)
 }

@@ -48,12 +48,12 @@ func CancelPatch(uid types.UID) []byte {
 	return patch(uid, nil, map[string]any{"activeDeadlineSeconds": 0})
 }
 
-// Cancelled tells whether CancelPatch has arrived.
+// Cancelled reports whether CancelPatch has arrived.
 func Cancelled(remote *batchv1.Job) bool {
 	return remote.Spec.ActiveDeadlineSeconds != nil && *remote.Spec.ActiveDeadlineSeconds == 0
 }
 
-// SuspendWanted tells whether spec.suspend asks for something else than it last did,
+// SuspendWanted reports whether spec.suspend asks for something else than it last did,
 // and for what.
 func SuspendWanted(job *v1alpha1.PooledJob, remote *batchv1.Job) (suspend, ask bool) {
 	suspend = job.Spec.Suspend != nil && *job.Spec.Suspend
@@ -86,7 +86,7 @@ func encode(document map[string]any) []byte {
 // and a longer one would stay as long in the target's delaying queue.
 const KeptSeconds = 30 * 24 * 60 * 60
 
-// ExpiresSoon tells whether the target is to delete a Job, after it has finished, sooner than
+// ExpiresSoon reports whether the target is to delete a Job, after it has finished, sooner than
 // KeptSeconds.
 func ExpiresSoon(remote *batchv1.Job) bool {
 	ttl := remote.Spec.TTLSecondsAfterFinished

@@ -22,7 +22,7 @@ type Writer struct {
 	warned      string
 	trouble     v1alpha1.Result
 	unfulfilled obstacle
-	// observed tells that the Job was looked at, unsent what Unsent said.
+	// observed is true if the Job was looked at, unsent what Unsent said.
 	observed, unsent bool
 	suspending       bool // what Suspending said
 }
@@ -46,18 +46,18 @@ func (w *Writer) Explain(trouble v1alpha1.Result) {
 	w.trouble = trouble
 }
 
-// Finished tells whether a status is terminal.
+// Finished reports whether a status is terminal.
 func Finished(status *v1alpha1.PooledJobStatus) bool {
 	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionComplete) ||
 		meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionFailed)
 }
 
-// Dispatched tells whether the remote Job was seen to exist.
+// Dispatched reports whether the remote Job was seen to exist.
 func Dispatched(status *v1alpha1.PooledJobStatus) bool {
 	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionDispatched)
 }
 
-// Started tells whether a Pod of the present attempt was seen to have started.
+// Started reports whether a Pod of the present attempt was seen to have started.
 func Started(status *v1alpha1.PooledJobStatus) bool {
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDispatched)
 	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonStarted

@@ -14,7 +14,7 @@ type ending struct {
 	*corev1.ContainerStateTerminated
 }
 
-// isEnd tells whether a terminated state is that of a container that ran: for one that never
+// isEnd reports whether a terminated state is that of a container that ran: for one that never
 // did, or that it lost sight of, the kubelet makes one up.
 func isEnd(t *corev1.ContainerStateTerminated) bool { return t != nil && !t.StartedAt.IsZero() }
 
@@ -56,7 +56,7 @@ func firstFailed(ends []ending) (first ending, ok bool) {
 	return first, ok
 }
 
-// isEarlier tells whether an ending is before another. One whose time was lost is before none.
+// isEarlier reports whether an ending is before another. One whose time was lost is before none.
 func isEarlier(a, b ending) bool {
 	return !a.FinishedAt.IsZero() && (b.FinishedAt.IsZero() || a.FinishedAt.Before(&b.FinishedAt))
 }
@@ -118,7 +118,7 @@ func ordered(pod *corev1.Pod) []corev1.ContainerStatus {
 	return statuses
 }
 
-// isSidecar tells whether a container is an init container that runs beside the main ones.
+// isSidecar reports whether a container is an init container that runs beside the main ones.
 func isSidecar(pod *corev1.Pod, name string) bool {
 	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
 		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways

@@ -48,7 +48,7 @@ func (j *judged) stopped() []v1alpha1.Result {
 	return results
 }
 
-// isWaiting tells whether a result is why a Pod did not run.
+// isWaiting reports whether a result is why a Pod did not run.
 func isWaiting(result v1alpha1.Result) bool {
 	return result.ExitCode == nil && result.Reason != "" && result.Reason != v1alpha1.ResultContainerEnded
 }

@@ -12,10 +12,10 @@ import (
 // failure is a Pod that the Job controller has counted as failed.
 type failure struct {
 	pod *corev1.Pod
-	// at is the second in which it was counted, and known tells that this is known.
+	// at is the second in which it was counted, and known is true if this is known.
 	at    int64
 	known bool
-	// killed tells that the Job controller deleted the Pod when it had decided: it deletes only
+	// killed is true if the Job controller deleted the Pod when it had decided: it deletes only
 	// Pods that it has not counted, so such a Pod comes after the one that decided.
 	killed bool
 }
@@ -24,7 +24,7 @@ type failure struct {
 type decision struct {
 	// second is when, and verdict when the Job failed: after all its Pods have stopped.
 	second, verdict int64
-	// apart tells that the Job says both; one that has no condition FailureTarget does not.
+	// apart is true if the Job says both; one that has no condition FailureTarget does not.
 	apart bool
 }
 

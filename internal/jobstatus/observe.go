@@ -135,7 +135,7 @@ func (w *Writer) failDeleted() {
 	w.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of the Job on the cluster began before it had finished. It is not run again.")
 }
 
-// wasCancelled tells whether a Job failed because the run was cancelled: then its
+// wasCancelled reports whether a Job failed because the run was cancelled: then its
 // deadline was set to 0, and is what it failed by.
 func (w *Writer) wasCancelled(remote *batchv1.Job, verdict *batchv1.JobCondition) bool {
 	deadline := remote.Spec.ActiveDeadlineSeconds
@@ -154,7 +154,7 @@ func Verdict(remote *batchv1.Job) *batchv1.JobCondition {
 	return nil
 }
 
-// EndedByDeletion tells whether a Job has a verdict that is a consequence of its deletion: its
+// EndedByDeletion reports whether a Job has a verdict that is a consequence of its deletion: its
 // Pods were killed, which the Job controller counts as failures. (Times of one second do not tell; then the verdict stands.)
 func EndedByDeletion(remote *batchv1.Job) bool {
 	verdict := Verdict(remote)
@@ -179,7 +179,7 @@ func decidedAt(remote *batchv1.Job, verdict *batchv1.JobCondition) metav1.Time {
 // decisions are the conditions by which a Job controller says that it has decided.
 var decisions = []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget}
 
-// Decided tells whether the Job controller has decided how a Job ends: it has a verdict, or will
+// Decided reports whether the Job controller has decided how a Job ends: it has a verdict, or will
 // have it when its Pods have stopped.
 func Decided(remote *batchv1.Job) bool {
 	return slices.ContainsFunc(remote.Status.Conditions, func(c batchv1.JobCondition) bool {
@@ -187,7 +187,7 @@ func Decided(remote *batchv1.Job) bool {
 	})
 }
 
-// ResultKnown tells whether the result of a Job that has ended can be told from these Pods:
+// ResultKnown reports whether the result of a Job that has ended can be told from these Pods:
 // all that the Job has counted as failed are there, and have ended. When it cannot, the Pods
 // may be late rather than gone: ask the target before Observe.
 func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
@@ -205,7 +205,7 @@ func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {
 	return j.result().Reason != v1alpha1.ResultPodGone
 }
 
-// started tells whether a container of the Job has run, by the Pods or by the Job's own
+// started reports whether a container of the Job has run, by the Pods or by the Job's own
 // counters. That Pods have failed is no proof: the kubelet fails some that never ran.
 func started(remote *batchv1.Job, pods []*corev1.Pod) bool {
 	return remote.Status.Succeeded > 0 || (remote.Status.Ready != nil && *remote.Status.Ready > 0) || slices.ContainsFunc(pods, hasStarted)

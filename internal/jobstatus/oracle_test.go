@@ -292,7 +292,7 @@ func (h *history) wanted() (code int32, ok bool) {
 	return code, ok
 }
 
-// excused tells whether what the manager is told cannot tell: a Pod is lost, or another one
+// excused reports whether what the manager is told cannot tell: a Pod is lost, or another one
 // failed in the decider's second.
 func (h *history) excused() bool {
 	if h.decider == nil {
@@ -316,7 +316,7 @@ func (h *history) excused() bool {
 	return false
 }
 
-// unlucky tells whether something happened, in the very second in which the Job controller
+// unlucky reports whether something happened, in the very second in which the Job controller
 // decided, that the package's documentation makes an exception of: somebody deleted a Pod, or
 // the Pod that decided went and another one failed.
 func (h *history) unlucky() bool {

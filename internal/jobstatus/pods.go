@@ -58,7 +58,7 @@ func isTracked(pod *corev1.Pod) bool {
 	return slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
 }
 
-// isCounted tells whether the Job controller counts the end of a Pod. One that has ended and
+// isCounted reports whether the Job controller counts the end of a Pod. One that has ended and
 // that nobody deletes was counted, and has lost the finalizer by that.
 func isCounted(pod *corev1.Pod) bool {
 	return isTracked(pod) || pod.DeletionTimestamp == nil
@@ -77,7 +77,7 @@ func leftUnscheduled(pod *corev1.Pod) bool {
 		})
 }
 
-// hasStarted tells whether a container of a Pod has run.
+// hasStarted reports whether a container of a Pod has run.
 func hasStarted(pod *corev1.Pod) bool {
 	if pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodSucceeded {
 		return true
@@ -159,7 +159,7 @@ func deletionAsked(pod *corev1.Pod) (at time.Time, ok bool) {
 	return pod.DeletionTimestamp.Add(-grace), true
 }
 
-// wasStopped tells whether a Pod ended because it was deleted, as far as whole seconds tell.
+// wasStopped reports whether a Pod ended because it was deleted, as far as whole seconds tell.
 func wasStopped(pod *corev1.Pod) bool {
 	asked, ok := deletionAsked(pod)
 	return ok && !asked.After(endTime(pod))
@@ -199,7 +199,7 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// waitsForEnds tells whether a Pod that is being deleted counts as failed only when it has
+// waitsForEnds reports whether a Pod that is being deleted counts as failed only when it has
 // ended. With a podFailurePolicy it always does.
 func waitsForEnds(remote *batchv1.Job) bool {
 	policy := remote.Spec.PodReplacementPolicy

@@ -75,7 +75,7 @@ func matchConditions(pod *corev1.Pod, patterns []batchv1.PodFailurePolicyOnPodCo
 	return nil
 }
 
-// isIgnored tells whether the Job's podFailurePolicy has the failure of a Pod not count.
+// isIgnored reports whether the Job's podFailurePolicy has the failure of a Pod not count.
 func isIgnored(remote *batchv1.Job, pod *corev1.Pod) bool {
 	m, ok := matchPolicy(remote, pod)
 	return ok && m.action == batchv1.PodFailurePolicyActionIgnore

@@ -137,7 +137,7 @@ type walk struct {
 	*rand.Rand
 	job *v1alpha1.PooledJob
 	now time.Time
-	// moved tells that the last step moved the run.
+	// moved is true if the last step moved the run.
 	moved bool
 }
 

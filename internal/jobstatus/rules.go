@@ -333,7 +333,7 @@ func failedByLimit(j *judged) (v1alpha1.Result, bool) {
 	return j.oneTooMany(failures, len(failures)-1), true
 }
 
-// agree tells whether results have the same exit code, or none.
+// agree reports whether results have the same exit code, or none.
 func agree(results []v1alpha1.Result) bool {
 	for _, result := range results {
 		if codeOf(result) != codeOf(results[0]) {

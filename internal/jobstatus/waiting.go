@@ -85,7 +85,7 @@ func partlyEnded(pods []*corev1.Pod, restarts bool) v1alpha1.Result {
 	return v1alpha1.Result{}
 }
 
-// Standstill tells whether a Job waits and neither it nor its Pods say what for: it has no Pod
+// Standstill reports whether a Job waits and neither it nor its Pods say what for: it has no Pod
 // that lives, or some of which no container has started and none names a reason. These are
 // standing, by name. That is so for a moment in the life of every run.
 func Standstill(remote *batchv1.Job, pods []*corev1.Pod) (still bool, standing []*corev1.Pod) {
@@ -121,7 +121,7 @@ func LastEnd(remote *batchv1.Job, pods []*corev1.Pod) (last time.Time) {
 	return last
 }
 
-// explains tells whether what is known of why a run stands still is about what stands still.
+// explains reports whether what is known of why a run stands still is about what stands still.
 func explains(trouble v1alpha1.Result, still bool, standing []*corev1.Pod) bool {
 	if !still || trouble.Reason == "" {
 		return false
@@ -136,7 +136,7 @@ func explains(trouble v1alpha1.Result, still bool, standing []*corev1.Pod) bool 
 // nothing goes wrong.
 var passing = map[string]bool{"": true, "ContainerCreating": true, "PodInitializing": true}
 
-// sameTrouble tells whether two reasons are steps of one: the kubelet goes to and fro
+// sameTrouble reports whether two reasons are steps of one: the kubelet goes to and fro
 // between the failure to pull an image and the wait before it tries again.
 func sameTrouble(a, b string) bool {
 	pull := func(reason string) bool { return reason == "ErrImagePull" || reason == "ImagePullBackOff" }

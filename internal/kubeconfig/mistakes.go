@@ -62,7 +62,7 @@ func twice(field string, data []byte, wrong error) error {
 	return wrong
 }
 
-// isBase64 tells whether data are the base64 encoding of PEM, or of something that looks like a
+// isBase64 reports whether data are the base64 encoding of PEM, or of something that looks like a
 // kubeconfig.
 func isBase64(data []byte) bool {
 	text := strings.Join(strings.Fields(string(data)), "")

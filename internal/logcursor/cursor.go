@@ -74,7 +74,7 @@ func (c *Cursor) Resume() {
 	c.skipping, c.seen, c.dropped = !c.last.IsZero(), 0, 0
 }
 
-// Reached tells whether this go has come to the last line that was passed on in those
+// Reached reports whether this go has come to the last line that was passed on in those
 // before. An answer that ends without it is not the log's end.
 func (c *Cursor) Reached() bool { return !c.skipping }
 

@@ -28,7 +28,7 @@ type Run struct {
 	// Namespace is that of the Job, and JobUID is the Job's; empty while it is not known
 	// to exist.
 	Namespace, JobUID string
-	// Ended tells that the run has its result, and Stopped that it was stopped for that: the
+	// Ended is true if the run has its result, and Stopped if it was stopped for that: the
 	// Job controller then deletes its Pods.
 	Ended, Stopped bool
 	// Speaker is the Pod that the result is from; empty if there is none.
@@ -37,7 +37,7 @@ type Run struct {
 	State string
 }
 
-// sameJob tells whether two readings of a run are about the same Job.
+// sameJob reports whether two readings of a run are about the same Job.
 func (r Run) sameJob(other Run) bool {
 	return r.UID == other.UID && r.JobUID == other.JobUID && r.Connection == other.Connection && r.ClusterUID == other.ClusterUID
 }

@@ -304,13 +304,13 @@ func (f *podsFollower) begin(ctx context.Context, now state) (waiting int) {
 	return waiting
 }
 
-// mayHaveLog tells whether there is something to read of a Pod, or to say.
+// mayHaveLog reports whether there is something to read of a Pod, or to say.
 func (f *podsFollower) mayHaveLog(pod *corev1.Pod) bool {
 	container, err := containerOf(pod, f.query.container)
 	return err != nil || hasLog(statusOf(pod, container))
 }
 
-// isComplete tells whether no further Pod can come that is to be read.
+// isComplete reports whether no further Pod can come that is to be read.
 func (f *podsFollower) isComplete(now state) bool {
 	return now.ended || (f.query.pod != "" && len(f.begun) > 0)
 }

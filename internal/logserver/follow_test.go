@@ -438,7 +438,7 @@ func TestAFollowedLogIsWholeWhateverHappens(t *testing.T) {
 	}
 }
 
-// isPublished tells whether the Pod's status says that its container has ended.
+// isPublished reports whether the Pod's status says that its container has ended.
 func isPublished(p *fakePod) bool {
 	return slices.ContainsFunc(p.object.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.State.Terminated != nil && int(s.RestartCount) == len(p.instances)-1

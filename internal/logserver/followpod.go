@@ -300,7 +300,7 @@ func (f *podFollower) failed(err error) error {
 // excuses are what kubelets answer instead of a log that is not there, as if it were one.
 var excuses = [][]byte{[]byte("unable to retrieve container logs for "), []byte("failed to try resolving symlinks in path ")}
 
-// isExcuse tells whether a log begins with one. A log itself would begin with a time.
+// isExcuse reports whether a log begins with one. A log itself would begin with a time.
 func isExcuse(log []byte) bool {
 	return slices.ContainsFunc(excuses, func(excuse []byte) bool { return bytes.HasPrefix(log, excuse) })
 }

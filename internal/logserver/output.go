@@ -42,7 +42,7 @@ func (o *output) begin() error {
 	return o.header()
 }
 
-// hasBegun tells whether the header was sent.
+// hasBegun reports whether the header was sent.
 func (o *output) hasBegun() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -80,12 +80,12 @@ func statusOf(pod *corev1.Pod, container string) corev1.ContainerStatus {
 	return corev1.ContainerStatus{}
 }
 
-// hasLog tells whether a container runs, or did.
+// hasLog reports whether a container runs, or did.
 func hasLog(status corev1.ContainerStatus) bool {
 	return status.State.Running != nil || status.State.Terminated != nil || status.RestartCount > 0
 }
 
-// endedSince tells whether a Pod is over and one of its containers ended after a time.
+// endedSince reports whether a Pod is over and one of its containers ended after a time.
 func endedSince(pod *corev1.Pod, since time.Time) bool {
 	return isOver(pod) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.State.Terminated != nil && !s.State.Terminated.FinishedAt.Time.Before(since)

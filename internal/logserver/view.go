@@ -146,7 +146,7 @@ type patience struct {
 	since time.Time
 }
 
-// failed tells whether patience has run out.
+// failed reports whether patience has run out.
 func (p *patience) failed() bool {
 	if p.since.IsZero() {
 		p.since = time.Now()

@@ -47,7 +47,7 @@ type pruner struct {
 	out  []byte
 	room Bounds // how many bytes more the object may take
 	size int    // bytes that the object takes
-	// starved tells that a text was cut because there was no room for it.
+	// starved is true if a text was cut because there was no room for it.
 	starved bool
 }
 

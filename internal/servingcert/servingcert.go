@@ -87,7 +87,7 @@ func (f Files) authority(now time.Time) (*authority, error) {
 	return made, nil
 }
 
-// serves tells whether the certificate will do.
+// serves reports whether the certificate will do.
 func (f Files) serves(names []string, by *x509.Certificate, now time.Time) bool {
 	certificates := parseCertificates(f.Certificate)
 	key, err := parseKey(f.Key)

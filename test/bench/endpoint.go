@@ -79,7 +79,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.code, e.message) }
 
-// isCode tells whether an error is an answer with that code.
+// isCode reports whether an error is an answer with that code.
 func isCode(err error, code int) bool {
 	var status *statusError
 	return errors.As(err, &status) && status.code == code

@@ -263,7 +263,7 @@ func curvePlot(c *Curve) plot {
 	return p
 }
 
-// wide tells whether the positive values span more than two decades.
+// wide reports whether the positive values span more than two decades.
 func wide(values []float64) bool {
 	lowest, highest := math.Inf(1), 0.0
 	for _, v := range values {

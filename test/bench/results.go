@@ -40,7 +40,7 @@ type Figure struct {
 	Variant  string    `json:"variant"`
 	Unit     string    `json:"unit"`
 	Values   []float64 `json:"values"`
-	// Goal is in words; Met tells whether the median reaches it. Both are absent from
+	// Goal is in words; Met reports whether the median reaches it. Both are absent from
 	// figures that are there to compare others with.
 	Goal string `json:"goal,omitempty"`
 	Met  *bool  `json:"met,omitempty"`

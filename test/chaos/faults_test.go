@@ -26,9 +26,9 @@ import (
 type fault struct {
 	name   string
 	strike func(context.Context, *storm)
-	// long tells that it is for the long form only.
+	// long is true if it is for the long form only.
 	long bool
-	// early tells that some runs may end only 75 seconds later, when a request to create
+	// early is true if some runs may end only 75 seconds later, when a request to create
 	// their Job cannot take effect any more. It comes first in the short form.
 	early bool
 	scope scope

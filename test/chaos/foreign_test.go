@@ -75,7 +75,7 @@ func (f *foreign) touched(ctx context.Context) []string {
 	return wrong
 }
 
-// has tells whether an object of that name was planted.
+// has reports whether an object of that name was planted.
 func (f *foreign) has(name string) bool {
 	for obj := range f.versions {
 		if obj.GetName() == name {

@@ -97,7 +97,7 @@ func checkKept(ctx context.Context, run *planned) []string {
 	return append(wrong, checkStillRuns(ctx, run.target, job)...)
 }
 
-// checkStillRuns tells whether a Job's one Pod was disturbed.
+// checkStillRuns reports whether a Job's one Pod was disturbed.
 func checkStillRuns(ctx context.Context, t *target, job *batchv1.Job) []string {
 	var pods corev1.PodList
 	if err := t.client.List(ctx, &pods, client.InNamespace(job.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name}); err != nil {

@@ -37,7 +37,7 @@ type trail struct {
 	reached bool
 	// underWay is how many calls have no answer yet.
 	underWay int
-	// restarted tells whether the manager could be started again after it was killed.
+	// restarted reports whether the manager could be started again after it was killed.
 	restarted chan error
 }
 
@@ -57,7 +57,7 @@ func (t *trail) lay(run *planned, clusters ...*cluster) {
 	}
 }
 
-// belongs tells whether a call is one of a run's life: no watch, no probe, nothing of the
+// belongs reports whether a call is one of a run's life: no watch, no probe, nothing of the
 // leader election, of ClusterConnections or of the manager's start.
 func belongs(call *faultproxy.Call, run *planned) bool {
 	switch {

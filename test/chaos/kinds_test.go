@@ -29,18 +29,18 @@ type kind struct {
 	shape func(*v1alpha1.PooledJobSpec, *rand.Rand)
 	// end is how such a run ends when nobody disturbs its Job or Pods.
 	end expected
-	// noJob tells that there may be no Job.
+	// noJob is true if there may be no Job.
 	noJob bool
 	// meanwhile is what the suite does to the run itself, if anything. It returns when
 	// that is done or ctx is.
 	meanwhile func(context.Context, *planned) error
-	// expires tells that the PooledJob goes by itself.
+	// expires is true if the PooledJob goes by itself.
 	expires bool
-	// moves tells that the run may be moved to another cluster.
+	// moves is true if the run may be moved to another cluster.
 	moves bool
-	// slow tells that the run takes more than a few seconds.
+	// slow is true if the run takes more than a few seconds.
 	slow bool
-	// keepsJob tells that the Job stays when the PooledJob is deleted, without the hub's
+	// keepsJob is true if the Job stays when the PooledJob is deleted, without the hub's
 	// label. The suite removes it in the end.
 	keepsJob bool
 }
@@ -92,7 +92,7 @@ func (p *planned) isDisturbed() bool {
 	return p.disturbed
 }
 
-// deleted tells whether the suite has deleted the PooledJob.
+// deleted reports whether the suite has deleted the PooledJob.
 func (p *planned) deleted() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

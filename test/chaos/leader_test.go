@@ -18,7 +18,7 @@ const takeover = 30 * time.Second
 
 var leads = regexp.MustCompile(`(?m)^leader_election_master_status\{.*\} 1$`)
 
-// isLeader tells whether a manager says that it leads.
+// isLeader reports whether a manager says that it leads.
 func isLeader(ctx context.Context, m *localenv.Manager) bool {
 	metrics, err := m.Metrics(ctx)
 	return err == nil && leads.MatchString(metrics)

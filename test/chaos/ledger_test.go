@@ -227,7 +227,7 @@ func (l *ledger) checkRun(ctx context.Context, run *planned) []string {
 	return wrong
 }
 
-// oneByOne tells whether the Jobs of a run that was moved were never there at once, but for
+// oneByOne reports whether the Jobs of a run that was moved were never there at once, but for
 // one that a person has given up.
 func oneByOne(run *planned) bool {
 	var jobs []remoteJob

@@ -68,7 +68,7 @@ func readSettings() {
 	fmt.Fprintf(GinkgoWriter, "CHAOS_SEED=%d CHAOS_JOBS=%d CHAOS_DURATION=%s\n", settings.seed, settings.jobs, settings.duration)
 }
 
-// long tells whether the long form runs.
+// long reports whether the long form runs.
 func long() bool { return settings.duration > 0 }
 
 // managerFlags are those of every manager of the suite.

@@ -37,7 +37,7 @@ func (s *spans) beginWith(more func(time.Duration) time.Duration) (over func()) 
 	})
 }
 
-// overlap tells whether any of it was between two times.
+// overlap reports whether any of it was between two times.
 func (s *spans) overlap(from, to time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func trouble(targets ...*target) (over func()) {
 	}
 }
 
-// troubled tells whether a trouble of the manager, or of one of some targets, was between
+// troubled reports whether a trouble of the manager, or of one of some targets, was between
 // two times.
 func troubled(from, to time.Time, targets ...*target) bool {
 	for _, t := range targets {

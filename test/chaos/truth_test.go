@@ -33,7 +33,7 @@ type remoteJob struct {
 	// condition, reason and at are those of its verdict; empty without one.
 	condition, reason string
 	at                time.Time
-	// decided tells that its end was decided, and perhaps not declared yet.
+	// decided is true if its end was decided, and perhaps not declared yet.
 	decided bool
 	// made is the Job's creation, by the target's clock in whole seconds.
 	made   time.Time
@@ -53,7 +53,7 @@ func (j *remoteJob) String() string {
 	return text
 }
 
-// completed tells whether the Job had completed by then; the times of both are in whole seconds.
+// completed reports whether the Job had completed by then; the times of both are in whole seconds.
 func (j *remoteJob) completed(by time.Time) bool {
 	return j.condition == string(batchv1.JobComplete) && !j.at.After(by)
 }
@@ -65,7 +65,7 @@ type remotePod struct {
 	job      string // the name of its Job
 	// startedAt is when a container of it was first seen to have started.
 	startedAt time.Time
-	// byItself tells that a container of it ended before anybody had asked for the Pod's deletion.
+	// byItself is true if a container of it ended before anybody had asked for the Pod's deletion.
 	byItself bool
 }
 

@@ -89,7 +89,7 @@ func latest[T client.Object](obj T) func(Gomega, context.Context) T {
 	}
 }
 
-// gone tells whether an object of the hub is no longer there.
+// gone reports whether an object of the hub is no longer there.
 func gone(obj client.Object) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (bool, error) {
 		err := hub.Get(ctx, client.ObjectKeyFromObject(obj), obj)

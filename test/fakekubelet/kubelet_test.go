@@ -122,7 +122,7 @@ func TestReaderThatDoesNotRead(t *testing.T) {
 	g.Expect(taken()).To(BeNumerically("<", 20<<20), "of 200 MiB")
 }
 
-// changes tells whether a figure changes within a tenth of a second.
+// changes reports whether a figure changes within a tenth of a second.
 func changes(figure func() int64, before int64) bool {
 	timer := time.NewTimer(100 * time.Millisecond)
 	defer timer.Stop()

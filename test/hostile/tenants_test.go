@@ -28,7 +28,7 @@ type tenancy struct {
 	name  string
 	count int
 	job   func(i int) string
-	// refused tells that the API server takes none of them.
+	// refused is true if the API server takes none of them.
 	refused bool
 	// keep is what goes on after they were created.
 	keep func(context.Context, []string)

@@ -49,7 +49,7 @@ type ObjectReference struct {
 	UID         types.UID `json:"uid"`
 }
 
-// DryRun tells whether a request was to change nothing.
+// DryRun reports whether a request was to change nothing.
 func (e AuditEvent) DryRun() bool {
 	uri, err := url.Parse(e.RequestURI)
 	return err == nil && uri.Query().Get("dryRun") != ""

@@ -66,13 +66,13 @@ func (n *realNode) images(ctx context.Context) ([]image, error) {
 	return images, nil
 }
 
-// HasBusybox tells whether real nodes have BusyboxImage from the start.
+// HasBusybox reports whether real nodes have BusyboxImage from the start.
 func HasBusybox() bool {
 	busybox := findProgram("busybox")
 	return busybox != "" && isStatic(busybox)
 }
 
-// isStatic tells whether a program needs no other file to run.
+// isStatic reports whether a program needs no other file to run.
 func isStatic(program string) bool {
 	file, err := elf.Open(program)
 	if err != nil {

@@ -51,7 +51,7 @@ type Options struct {
 	// ManagerProgram is the manager's file; without it that of `make build`.
 	ManagerProgram string
 	// RealNodes gives each target a node that runs Pods as they are, in place of two
-	// simulated ones; localcluster.RealNodeProblem tells whether that can be had.
+	// simulated ones; localcluster.RealNodeProblem reports whether that can be had.
 	RealNodes bool
 	// Simulated has the targets only store objects: the caller plays their controllers.
 	Simulated bool

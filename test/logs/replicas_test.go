@@ -162,7 +162,7 @@ var _ = Describe("A manager", func() {
 	})
 })
 
-// leads tells whether a manager says that it leads.
+// leads reports whether a manager says that it leads.
 func leads(ctx context.Context, m *localenv.Manager) bool {
 	page, err := m.Metrics(ctx)
 	Expect(err).NotTo(HaveOccurred())
