@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
@@ -36,7 +37,7 @@ func (c *candidate) usable() bool { return c.unusable == "" && !c.closed }
 
 // gatherCandidates looks for the connections that spec.clusterSelector selects.
 func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
-	selector, err := metav1.LabelSelectorAsSelector(labelSelector(s.job.Spec.ClusterSelector))
+	selector, err := metav1.LabelSelectorAsSelector(access.Selector(s.job.Spec.ClusterSelector))
 	if err != nil {
 		s.badSelector = err
 		return nil // nothing matches; only a new run can mend it
@@ -60,7 +61,7 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 		}
 		s.candidates = append(s.candidates, candidate{
 			name: connection.Name, clusterUID: connection.Status.ClusterUID,
-			unusable: whyUnusable(connection, fenced, jobspec.TargetNamespace(s.job)), closed: !ok || !accessOf(connection, s.job, hubLabels).permitted,
+			unusable: whyUnusable(connection, fenced, jobspec.TargetNamespace(s.job)), closed: !ok || !accessOf(connection, s.job, hubLabels).Permitted,
 		})
 	}
 	return nil

@@ -273,7 +273,7 @@ func decideDispatch(s *snapshot) action {
 		}
 		return action{verb: refuse, reason: v1alpha1.ReasonCancelled, message: message}
 	}
-	if s.connection != nil && !s.access.permitted {
+	if s.connection != nil && !s.access.Permitted {
 		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
 	}
 	if left, ok := s.dispatchTimeLeft(); ok && left <= 0 {
@@ -309,8 +309,8 @@ func decideDispatch(s *snapshot) action {
 func whyNotPermitted(s *snapshot) string {
 	why := fmt.Sprintf("ClusterConnection %q does not let hub namespace %q use namespace %q of its cluster. A rule in its spec.access would.",
 		s.connection.Name, s.job.Namespace, s.intent.Namespace)
-	if s.access.problem != nil {
-		why += fmt.Sprintf(" (One of its rules cannot be used: %v.)", s.access.problem)
+	if s.access.Problem != nil {
+		why += fmt.Sprintf(" (One of its rules cannot be used: %v.)", s.access.Problem)
 	}
 	return why
 }

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -25,7 +26,7 @@ func given(changes ...func(*snapshot)) *snapshot {
 		Spec:       v1alpha1.PooledJobSpec{ClusterName: "prod"},
 	}
 	s := &snapshot{
-		now: decisionTime, job: job, cluster: "prod", access: access{permitted: true},
+		now: decisionTime, job: job, cluster: "prod", access: access.Decision{Permitted: true},
 		connection: &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod"}},
 		intent:     jobspec.NewIntent(job, "hub", "prod", "cluster"),
 	}
@@ -88,9 +89,9 @@ func clusterless(s *snapshot) {
 }
 func expired(s *snapshot) { s.expiredAt = decisionTime }
 func noConnection(s *snapshot) {
-	s.connection, s.access.permitted, s.notReady = nil, false, "no connection"
+	s.connection, s.access.Permitted, s.notReady = nil, false, "no connection"
 }
-func denied(s *snapshot)      { s.access.permitted = false }
+func denied(s *snapshot)      { s.access.Permitted = false }
 func deleted(s *snapshot)     { s.job.DeletionTimestamp = &metav1.Time{Time: decisionTime} }
 func orphaned(s *snapshot)    { s.job.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
 func minuteLater(s *snapshot) { s.now = s.now.Add(time.Minute) }
@@ -129,7 +130,7 @@ func selecting(s *snapshot) {
 }
 func unplaced(s *snapshot) {
 	selecting(s)
-	s.cluster, s.connection, s.access, s.bound, s.notReady = "", nil, access{}, false, "no cluster was chosen yet"
+	s.cluster, s.connection, s.access, s.bound, s.notReady = "", nil, access.Decision{}, false, "no cluster was chosen yet"
 	s.candidates = []candidate{
 		{name: "b", unusable: v1alpha1.ReasonUnreachable}, {name: "a", unusable: "is fenced"}, {name: "secret", closed: true},
 	}
@@ -359,7 +360,7 @@ func violation(s *snapshot, got action) string {
 			return "placed"
 		}
 	case bind, create:
-		if s.wasObserved() || isDeleted || hasEnded || s.cancelled() || !s.access.permitted || s.notReady != "" || !s.expiredAt.IsZero() {
+		if s.wasObserved() || isDeleted || hasEnded || s.cancelled() || !s.access.Permitted || s.notReady != "" || !s.expiredAt.IsZero() {
 			return "created"
 		}
 	case deleteRemote:
@@ -405,7 +406,7 @@ func violation(s *snapshot, got action) string {
 			return "restored"
 		}
 	case accept:
-		if !s.access.permitted || s.cluster == "" {
+		if !s.access.Permitted || s.cluster == "" {
 			return "accepted"
 		}
 	case settle, wait: // always safe

@@ -255,5 +255,5 @@ func (r *run) permittedLive(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("reading the access rules: %w", err)
 	}
 	live, err := r.checkAccess(ctx, r.Live, connection, r.job)
-	return live.permitted, err
+	return live.Permitted, err
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
@@ -41,7 +42,7 @@ type snapshot struct {
 	// connection is the ClusterConnection; nil when it does not exist.
 	connection *v1alpha1.ClusterConnection
 	// access is what its access rules say.
-	access access
+	access access.Decision
 	// notReady says why there is no lease, and notReadyReason in one word; both are
 	// empty when there is one. connecting is true if this is because the contact is
 	// still under way.
@@ -84,7 +85,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 	if err := r.gatherConnection(ctx, s); err != nil {
 		return nil, nil, err
 	}
-	if s.connection != nil && !s.access.permitted && !s.bound && !s.wasObserved() && job.DeletionTimestamp.IsZero() {
+	if s.connection != nil && !s.access.Permitted && !s.bound && !s.wasObserved() && job.DeletionTimestamp.IsZero() {
 		// It is refused, and must not wake a connection that is idle.
 		s.notReady = "not asked for"
 		return s, nil, nil
@@ -211,17 +212,16 @@ func ofJob(pods []*corev1.Pod, name string) []*corev1.Pod {
 
 // checkAccess applies the access rules to the labels of the PooledJob's
 // namespace, which it reads through reader.
-func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (access, error) {
+func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (access.Decision, error) {
 	labels, ok, err := namespaceLabels(ctx, reader, job.Namespace)
 	if !ok || err != nil {
-		return access{}, err // gone or not seen yet: refused only after a live read
+		return access.Decision{}, err // gone or not seen yet: refused only after a live read
 	}
 	return accessOf(connection, job, labels), nil
 }
 
-func accessOf(connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob, hubLabels map[string]string) access {
-	permitted, err := permits(connection.Spec.Access, job.Namespace, hubLabels, jobspec.TargetNamespace(job))
-	return access{permitted: permitted, problem: err}
+func accessOf(connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob, hubLabels map[string]string) access.Decision {
+	return access.Decide(connection.Spec.Access, job.Namespace, hubLabels, jobspec.TargetNamespace(job))
 }
 
 // namespaceLabels are those of a namespace of the hub; ok is false when it is not there.

@@ -1,4 +1,4 @@
-package controllers
+package access
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-func TestPermits(t *testing.T) {
+func TestDecide(t *testing.T) {
 	yes, no := true, false
 	same := v1alpha1.TargetNamespaces{Same: &yes}
 	names := func(names ...string) v1alpha1.TargetNamespaces { return v1alpha1.TargetNamespaces{Names: names} }
@@ -55,21 +55,21 @@ func TestPermits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			permitted, err := permits(test.rules, "team-a", map[string]string{"team": "a", "env": "test"}, test.target)
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(permitted).To(Equal(test.permitted))
+			decision := Decide(test.rules, "team-a", map[string]string{"team": "a", "env": "test"}, test.target)
+			g.Expect(decision.Problem).NotTo(HaveOccurred())
+			g.Expect(decision.Permitted).To(Equal(test.permitted))
 		})
 	}
 }
 
-func TestPermitsNamesTheRuleThatIsWrong(t *testing.T) {
+func TestDecideNamesTheRuleThatIsWrong(t *testing.T) {
 	g := NewWithT(t)
 	yes := true
 	wrong := &v1alpha1.LabelSelector{MatchExpressions: []v1alpha1.LabelSelectorRequirement{{Key: "env", Operator: "Resembles"}}}
-	permitted, err := permits([]v1alpha1.AccessRule{
+	decision := Decide([]v1alpha1.AccessRule{
 		{HubNamespaces: &v1alpha1.LabelSelector{MatchLabels: map[string]string{"team": "b"}}, TargetNamespaces: v1alpha1.TargetNamespaces{Same: &yes}},
 		{HubNamespaces: wrong, TargetNamespaces: v1alpha1.TargetNamespaces{Same: &yes}},
 	}, "team-a", nil, "team-a")
-	g.Expect(err).To(MatchError(ContainSubstring("spec.access[1].hubNamespaces")))
-	g.Expect(permitted).To(BeFalse())
+	g.Expect(decision.Problem).To(MatchError(ContainSubstring("spec.access[1].hubNamespaces")))
+	g.Expect(decision.Permitted).To(BeFalse())
 }
