@@ -1,39 +1,20 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/placement"
 )
-
-// maxNamedCandidates bounds how many connections a message names.
-const maxNamedCandidates = 10
-
-// candidate is a ClusterConnection that a run may be placed on.
-type candidate struct {
-	name       string
-	clusterUID string
-	// unusable says why it cannot be used now; empty when it can.
-	unusable string
-	// closed is true if its access rules do not permit the run: it is not named.
-	closed bool
-}
-
-func (c *candidate) usable() bool { return c.unusable == "" && !c.closed }
 
 // gatherCandidates looks for the connections that spec.clusterSelector selects.
 func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
@@ -59,32 +40,12 @@ func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot)
 		if !selector.Matches(labels.Set(connection.Labels)) {
 			continue
 		}
-		s.candidates = append(s.candidates, candidate{
-			name: connection.Name, clusterUID: connection.Status.ClusterUID,
-			unusable: whyUnusable(connection, fenced, jobspec.TargetNamespace(s.job)), closed: !ok || !accessOf(connection, s.job, hubLabels).Permitted,
+		s.candidates = append(s.candidates, placement.Candidate{
+			Name: connection.Name, ClusterUID: connection.Status.ClusterUID,
+			Unusable: placement.WhyUnusable(connection, fenced, jobspec.TargetNamespace(s.job)), Closed: !ok || !accessOf(connection, s.job, hubLabels).Permitted,
 		})
 	}
 	return nil
-}
-
-// whyUnusable tells why no run of a target namespace can be placed on a connection
-// now; empty when it can. One that is Idle is Ready.
-func whyUnusable(connection *v1alpha1.ClusterConnection, fenced map[string]bool, namespace string) string {
-	ready := meta.FindStatusCondition(connection.Status.Conditions, v1alpha1.ConditionReady)
-	switch {
-	case !connection.DeletionTimestamp.IsZero():
-		return "is being deleted"
-	case ready == nil:
-		return "has not been connected yet"
-	case connection.Status.ClusterUID != "" && fenced[connection.Status.ClusterUID]:
-		return "is fenced"
-	case ready.Status != metav1.ConditionTrue:
-		return ready.Reason
-	case len(connection.Spec.Namespaces) > 0 && !slices.Contains(connection.Spec.Namespaces, namespace):
-		return fmt.Sprintf("does not watch namespace %q", namespace)
-	default:
-		return ""
-	}
 }
 
 // isFenced reports whether a person has stated that nothing runs on the cluster of that
@@ -119,103 +80,35 @@ func othersFencedBy(ctx context.Context, hub client.Reader, connection client.Ob
 
 // decidePlacement: the run has no cluster yet.
 func decidePlacement(s *snapshot) action {
-	if slices.ContainsFunc(s.candidates, func(c candidate) bool { return c.usable() }) {
+	if slices.ContainsFunc(s.candidates, func(c placement.Candidate) bool { return c.Usable() }) {
 		return action{verb: place}
 	}
 	return s.waiting(v1alpha1.ConditionAccepted, v1alpha1.ReasonNoClusterMatches, whyNoCluster(s))
 }
 
-// whyNoCluster says of each candidate why it cannot be used. Of those that are closed
-// to the run it says no more than how many there are.
+// whyNoCluster says why the run cannot be placed.
 func whyNoCluster(s *snapshot) string {
 	if s.badSelector != nil {
 		return fmt.Sprintf("spec.clusterSelector cannot be used: %v. Create a new PooledJob.", s.badSelector)
 	}
-	var named []string
-	closed := 0
-	for _, c := range s.candidates {
-		if c.closed {
-			closed++
-		} else {
-			named = append(named, c.name+": "+c.unusable)
-		}
-	}
-	slices.Sort(named)
-	if more := len(named) - maxNamedCandidates; more > 0 {
-		named = append(named[:maxNamedCandidates], fmt.Sprintf("%d more", more))
-	}
-	if closed > 0 {
-		named = append(named, fmt.Sprintf("%d do not let hub namespace %q use namespace %q of their clusters",
-			closed, s.job.Namespace, jobspec.TargetNamespace(s.job)))
-	}
-	if len(named) == 0 {
-		return "No ClusterConnection has the labels that spec.clusterSelector asks for."
-	}
-	return "No ClusterConnection that spec.clusterSelector selects can be used: " + strings.Join(named, "; ") + "."
+	return placement.WhyNone(s.candidates, s.job.Namespace, jobspec.TargetNamespace(s.job))
 }
 
-// placements knows how many unfinished PooledJobs each connection has, those included
-// that were placed a moment ago and that the cache does not show yet.
+// placements counts the unfinished PooledJobs of each ClusterConnection.
 type placements struct {
-	hubID     string
-	mu        sync.Mutex
-	clusterOf map[types.UID]string
-	jobs      map[string]int // by cluster
-}
-
-// place chooses the candidate with the fewest unfinished PooledJobs, the first by name
-// among equals, and counts the run there. There must be one that is usable.
-func (p *placements) place(uid types.UID, candidates []candidate) candidate {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	usable := slices.DeleteFunc(slices.Clone(candidates), func(c candidate) bool { return !c.usable() })
-	chosen := slices.MinFunc(usable, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(p.jobs[a.name], p.jobs[b.name]), cmp.Compare(a.name, b.name))
-	})
-	p.count(uid, chosen.name)
-	return chosen
-}
-
-// forget does not count a run any more.
-func (p *placements) forget(uid types.UID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.count(uid, "")
+	hubID string
+	placement.Counter
 }
 
 // observe counts a PooledJob as it is on the hub. One without a cluster tells nothing:
 // it may have been placed since.
 func (p *placements) observe(job *v1alpha1.PooledJob) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	cluster := jobspec.ClusterOf(job, p.hubID)
 	switch {
 	case !needsConnection(job):
-		p.count(job.UID, "")
+		p.Forget(job.UID)
 	case cluster != "":
-		p.count(job.UID, cluster)
-	}
-}
-
-// count moves a run to a cluster, or to none. p.mu is held.
-func (p *placements) count(uid types.UID, cluster string) {
-	if p.jobs == nil {
-		p.clusterOf, p.jobs = map[types.UID]string{}, map[string]int{}
-	}
-	before, ok := p.clusterOf[uid]
-	if ok && before == cluster {
-		return
-	}
-	if ok {
-		p.jobs[before]--
-		delete(p.clusterOf, uid)
-		if p.jobs[before] == 0 {
-			delete(p.jobs, before)
-		}
-	}
-	if cluster != "" {
-		p.clusterOf[uid] = cluster
-		p.jobs[cluster]++
+		p.Count(job.UID, cluster)
 	}
 }
 
@@ -234,7 +127,7 @@ func (p *placements) handler() toolscache.ResourceEventHandler {
 				obj = last.Obj
 			}
 			if job, ok := obj.(client.Object); ok {
-				p.forget(job.GetUID())
+				p.Forget(job.GetUID())
 			}
 		},
 	}
@@ -243,10 +136,10 @@ func (p *placements) handler() toolscache.ResourceEventHandler {
 // place writes the intent to run on the best candidate. Nothing else is done: the
 // write itself wakes the run, which is bound then.
 func (r *run) place(ctx context.Context) error {
-	chosen := r.placements.place(r.job.UID, r.candidates)
-	err := r.writeIntent(ctx, jobspec.NewIntent(r.job, r.HubID, chosen.name, chosen.clusterUID))
+	chosen := r.placements.Place(r.job.UID, r.candidates)
+	err := r.writeIntent(ctx, jobspec.NewIntent(r.job, r.HubID, chosen.Name, chosen.ClusterUID))
 	if err != nil || !r.bound {
-		r.placements.forget(r.job.UID)
+		r.placements.Forget(r.job.UID)
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/placement"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
 
@@ -390,7 +390,7 @@ func lastSeen(job *v1alpha1.PooledJob) toolscache.DeletedFinalStateUnknown {
 }
 
 func TestPlacements(t *testing.T) {
-	all := []candidate{{name: "c"}, {name: "b"}, {name: "a"}, {name: "0-closed", closed: true}, {name: "0-down", unusable: "Unreachable"}}
+	all := []placement.Candidate{{Name: "c"}, {Name: "b"}, {Name: "a"}}
 	finish := func(job *v1alpha1.PooledJob) *v1alpha1.PooledJob {
 		job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
 		return job
@@ -405,21 +405,19 @@ func TestPlacements(t *testing.T) {
 		want map[string]int
 	}{
 		"nothing":                                 {func(*placements) {}, map[string]int{}},
-		"reservations":                            {func(p *placements) { p.place("1", all); p.place("2", all); p.place("3", all); p.place("4", all) }, map[string]int{"a": 2, "b": 1, "c": 1}},
-		"placed again":                            {func(p *placements) { p.place("1", all); p.place("1", all) }, map[string]int{"b": 1}},
-		"observation of what was reserved":        {func(p *placements) { p.place("1", all); p.observe(placedRun("1", "a")) }, map[string]int{"a": 1}},
-		"stale observation without a cluster":     {func(p *placements) { p.place("1", all); p.observe(placedRun("1", "")) }, map[string]int{"a": 1}},
-		"observed elsewhere than reserved":        {func(p *placements) { p.place("1", all); p.observe(placedRun("1", "c")) }, map[string]int{"c": 1}},
+		"observation of what was reserved":        {func(p *placements) { p.Place("1", all); p.observe(placedRun("1", "a")) }, map[string]int{"a": 1}},
+		"stale observation without a cluster":     {func(p *placements) { p.Place("1", all); p.observe(placedRun("1", "")) }, map[string]int{"a": 1}},
+		"observed elsewhere than reserved":        {func(p *placements) { p.Place("1", all); p.observe(placedRun("1", "c")) }, map[string]int{"c": 1}},
 		"never placed, without a cluster":         {func(p *placements) { p.observe(placedRun("1", "")) }, map[string]int{}},
-		"forgotten":                               {func(p *placements) { p.place("1", all); p.forget("1"); p.forget("1"); p.forget("2") }, map[string]int{}},
+		"forgotten":                               {func(p *placements) { p.Place("1", all); p.Forget("1"); p.Forget("1"); p.Forget("2") }, map[string]int{}},
 		"finished":                                {func(p *placements) { p.observe(placedRun("1", "a")); p.observe(finish(placedRun("1", "a"))) }, map[string]int{}},
 		"finished before it was seen":             {func(p *placements) { p.observe(finish(placedRun("1", "a"))) }, map[string]int{}},
 		"being deleted":                           {func(p *placements) { p.observe(del(placedRun("1", "a"))) }, map[string]int{"a": 1}},
 		"finished and being deleted":              {func(p *placements) { p.observe(del(finish(placedRun("1", "a")))) }, map[string]int{"a": 1}},
-		"being deleted, with nothing to clean up": {func(p *placements) { p.place("1", all); p.observe(del(placedRun("1", ""))) }, map[string]int{}},
+		"being deleted, with nothing to clean up": {func(p *placements) { p.Place("1", all); p.observe(del(placedRun("1", ""))) }, map[string]int{}},
 		"moved away, intent of the attempt before": {func(p *placements) {
 			p.observe(placedRun("1", "a"))
-			p.forget("1")
+			p.Forget("1")
 			p.observe(moved(placedRun("1", "a")))
 		}, map[string]int{}},
 		"by its handler": {func(p *placements) {
@@ -441,57 +439,11 @@ func TestPlacements(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &placements{hubID: "hub"}
 			test.do(p)
-			if fmt.Sprint(p.jobs) != fmt.Sprint(test.want) {
-				t.Errorf("counts are %v, want %v", p.jobs, test.want)
-			}
-			for uid, cluster := range p.clusterOf {
-				if p.jobs[cluster] < 1 {
-					t.Errorf("run %s is on %s, which has none", uid, cluster)
+			for _, connection := range []string{"a", "b", "c"} {
+				if got := p.Runs(connection); got != test.want[connection] {
+					t.Errorf("%s has %d runs, want %d", connection, got, test.want[connection])
 				}
 			}
 		})
-	}
-}
-
-// Whatever is placed, observed and forgotten in whatever order: the counts are those
-// of the runs that are known, and each choice is one of the least.
-func TestPlacementsCountTheRuns(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	names := []string{"a", "b", "c"}
-	p := &placements{hubID: "hub"}
-	on := map[types.UID]string{}
-	count := func(cluster string) (n int) {
-		for _, c := range on {
-			if c == cluster {
-				n++
-			}
-		}
-		return n
-	}
-	for step := range 20000 {
-		uid := types.UID(fmt.Sprint(random.IntN(40)))
-		switch random.IntN(5) {
-		case 0:
-			got := p.place(uid, []candidate{{name: "a"}, {name: "b"}, {name: "c"}}).name
-			for _, other := range names {
-				if count(other) < count(got) || (count(other) == count(got) && other < got) {
-					t.Fatalf("step %d: placed on %s, and %s has %d", step, got, other, count(other))
-				}
-			}
-			on[uid] = got
-		case 1:
-			on[uid] = names[random.IntN(len(names))]
-			p.observe(placedRun(uid, on[uid]))
-		case 2:
-			p.observe(placedRun(uid, ""))
-		default:
-			p.forget(uid)
-			delete(on, uid)
-		}
-		for _, name := range names {
-			if p.jobs[name] != count(name) {
-				t.Fatalf("step %d: %s has %d runs, counted as %d", step, name, count(name), p.jobs[name])
-			}
-		}
 	}
 }

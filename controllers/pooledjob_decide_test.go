@@ -15,6 +15,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/placement"
 )
 
 var decisionTime = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -131,11 +132,11 @@ func selecting(s *snapshot) {
 func unplaced(s *snapshot) {
 	selecting(s)
 	s.cluster, s.connection, s.access, s.bound, s.notReady = "", nil, access.Decision{}, false, "no cluster was chosen yet"
-	s.candidates = []candidate{
-		{name: "b", unusable: v1alpha1.ReasonUnreachable}, {name: "a", unusable: "is fenced"}, {name: "secret", closed: true},
+	s.candidates = []placement.Candidate{
+		{Name: "b", Unusable: v1alpha1.ReasonUnreachable}, {Name: "a", Unusable: "is fenced"}, {Name: "secret", Closed: true},
 	}
 }
-func usable(s *snapshot) { s.candidates = append(s.candidates, candidate{name: "c"}) }
+func usable(s *snapshot) { s.candidates = append(s.candidates, placement.Candidate{Name: "c"}) }
 func away(s *snapshot) {
 	notReady(s)
 	s.connection.Status.Conditions = []metav1.Condition{{

@@ -20,6 +20,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/placement"
 )
 
 // snapshot is everything that a decision about a PooledJob is made from.
@@ -30,7 +31,7 @@ type snapshot struct {
 	// cluster is the ClusterConnection to run on; empty while none was chosen, and
 	// then there are candidates, or badSelector says why there cannot be any.
 	cluster     string
-	candidates  []candidate
+	candidates  []placement.Candidate
 	badSelector error
 
 	// intent is where the remote Job is, or would be. bound is true if it was
