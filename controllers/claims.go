@@ -8,6 +8,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
@@ -26,7 +27,7 @@ func claimOf(hubID string, run *v1alpha1.PooledJob) claim {
 		namespace: jobspec.TargetNamespace(run), name: jobspec.RemoteName(hubID, run, run.Status.Attempt),
 		bound: bound, clusterUID: intent.ClusterUID,
 	}
-	shared.share(&c.namespace, &c.clusterUID)
+	hubcache.ShareStrings(&c.namespace, &c.clusterUID)
 	return c
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 const (
@@ -52,7 +53,7 @@ type ClusterConnectionReconciler struct {
 	// Connections is the pool.
 	Connections Connections
 	// Wakeups bring the pool's news.
-	Wakeups *Wakeups
+	Wakeups *wakeup.Wakeups
 	// Namespace is the manager's own: the only one that Secrets are read from.
 	Namespace string
 	// Recorder emits Events on transitions of connections.
@@ -93,7 +94,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.fencedBy), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
 		Watches(&v1alpha1.PooledJob{}, r.afterJobs(), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
-		WatchesRawSource(&r.Wakeups.connections).
+		WatchesRawSource(&r.Wakeups.Connections).
 		WithOptions(controller.Options{MaxConcurrentReconciles: connectionWorkers}).
 		Complete(r)
 }
@@ -198,7 +199,7 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 		return nil, nil
 	}
 	var jobs v1alpha1.PooledJobList
-	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{hubcache.JobsByCluster: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing PooledJobs of the connection: %w", err)
 	}
 	var users []string
@@ -220,7 +221,7 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 
 // appendUser appends the name of a PooledJob that may have something to clean up on a cluster.
 func (r *ClusterConnectionReconciler) appendUser(users []string, job *v1alpha1.PooledJob, cluster string) []string {
-	if clusterOf(job, r.HubID) == cluster && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob) {
+	if hubcache.ClusterOf(job, r.HubID) == cluster && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob) {
 		users = append(users, job.Namespace+"/"+job.Name)
 	}
 	return users
@@ -259,7 +260,7 @@ func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret 
 		return nil
 	}
 	var list v1alpha1.ClusterConnectionList
-	if err := r.Hub.List(ctx, &list, client.MatchingFields{connectionsBySecret: secret.GetName()}); err != nil {
+	if err := r.Hub.List(ctx, &list, client.MatchingFields{hubcache.ConnectionsBySecret: secret.GetName()}); err != nil {
 		return nil // the caches have stopped
 	}
 	requests := make([]reconcile.Request, 0, len(list.Items))
@@ -275,7 +276,7 @@ func (r *ClusterConnectionReconciler) afterJobs() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	later := func(q queue, jobs ...client.Object) {
 		for _, job := range jobs {
-			if name := clusterOf(job, r.HubID); name != "" {
+			if name := hubcache.ClusterOf(job, r.HubID); name != "" {
 				q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKey{Name: name}}, jobsPause)
 			}
 		}

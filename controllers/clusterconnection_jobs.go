@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -48,7 +49,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 		return wait, nil
 	}
 	var jobs v1alpha1.PooledJobList
-	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsInNeed: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{hubcache.JobsInNeed: connection.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return 0, fmt.Errorf("counting PooledJobs of the connection: %w", err)
 	}
 	var pending, active int32
@@ -75,8 +76,8 @@ func (r *ClusterConnectionReconciler) jobCountChanged(e event.UpdateEvent) bool 
 	}
 	return jobstatus.Finished(&before.Status) != jobstatus.Finished(&after.Status) ||
 		jobstatus.Dispatched(&before.Status) != jobstatus.Dispatched(&after.Status) ||
-		needsConnection(before) != needsConnection(after) ||
-		clusterOf(before, r.HubID) != clusterOf(after, r.HubID) ||
+		hubcache.NeedsConnection(before) != hubcache.NeedsConnection(after) ||
+		hubcache.ClusterOf(before, r.HubID) != hubcache.ClusterOf(after, r.HubID) ||
 		controllerutil.ContainsFinalizer(before, v1alpha1.FinalizerPooledJob) != controllerutil.ContainsFinalizer(after, v1alpha1.FinalizerPooledJob)
 }
 
@@ -113,7 +114,7 @@ func (r *ClusterConnectionReconciler) rest(ctx context.Context, connection *v1al
 		return 0, nil
 	}
 	var jobs v1alpha1.PooledJobList
-	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{jobsInNeed: connection.Name}, client.Limit(1), client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.Hub.List(ctx, &jobs, client.MatchingFields{hubcache.JobsInNeed: connection.Name}, client.Limit(1), client.UnsafeDisableDeepCopy); err != nil {
 		return 0, fmt.Errorf("looking for unfinished PooledJobs of the connection: %w", err)
 	}
 	now, needed := r.Now(), len(jobs.Items) > 0

@@ -17,15 +17,16 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/logs"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
 // startLogs starts the log API's backend as a replica has it that does not lead.
 func startLogs() *logs.Backend {
-	pooledJobs, err := NewHubReader(hubCluster.Config(), operator.scheme, false)
+	pooledJobs, err := hubcache.NewReader(hubCluster.Config(), operator.scheme, false)
 	Expect(err).NotTo(HaveOccurred())
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
-		Scheme: operator.scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs, false),
+		Scheme: operator.scheme, Metrics: server.Options{BindAddress: "0"}, Cache: hubcache.CacheOptions(systemNamespace, pooledJobs, false),
 	})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())

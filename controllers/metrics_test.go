@@ -221,7 +221,7 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 
 func TestNoSeriesOfAConnectionThatIsGone(t *testing.T) {
 	g := NewWithT(t)
-	pooledJobs, err := hubcache.NewReader(&rest.Config{}, runtime.NewScheme(), nil)
+	pooledJobs, err := hubcache.NewReader(&rest.Config{}, runtime.NewScheme(), false)
 	g.Expect(err).NotTo(HaveOccurred())
 	m, registry := newMetrics(pooledJobs), prometheus.NewRegistry()
 	g.Expect(m.register(registry)).To(Succeed())
@@ -236,15 +236,4 @@ func TestNoSeriesOfAConnectionThatIsGone(t *testing.T) {
 	m.runFinished("c", v1alpha1.PooledJobFailed)
 	g.Expect(series(g, registry)).To(HaveLen(len(empty) + 1))
 	g.Expect(series(g, registry)).To(HaveKeyWithValue("pooledjob_runs_finished_total{connection=,phase=Failed}", 1.0))
-}
-
-func TestMomentsAreTheEarliestAndTakenOnce(t *testing.T) {
-	g := NewWithT(t)
-	var m moments[string]
-	g.Expect(m.take("a")).To(BeZero())
-	m.note("a", decisionTime)
-	m.note("a", decisionTime.Add(time.Second))
-	g.Expect(m.take("a")).To(Equal(decisionTime))
-	g.Expect(m.take("a")).To(BeZero())
-	g.Expect(m.at).To(BeEmpty())
 }

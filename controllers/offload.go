@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // offloadAfter is how long a worker waits for a target. Most answer in a fraction of
@@ -28,7 +29,7 @@ const offloadAfter = 500 * time.Millisecond
 // No PooledJob is reconciled twice at the same time: one that comes up again
 // meanwhile is put back when the first has ended.
 type offload struct {
-	queue *queue
+	queue *wakeup.Queue
 	after time.Duration
 
 	mu       sync.Mutex
@@ -50,7 +51,7 @@ type reconcileTask struct {
 	again    bool // its object came up meanwhile
 }
 
-func newOffload(queue *queue) *offload {
+func newOffload(queue *wakeup.Queue) *offload {
 	return &offload{
 		queue: queue, after: offloadAfter,
 		running: map[reconcile.Request]*reconcileTask{}, failures: map[reconcile.Request]int{},
@@ -137,9 +138,9 @@ func (o *offload) finish(ctx context.Context, task *reconcileTask) {
 	if task.err != nil {
 		logf.FromContext(ctx).Error(task.err, "Reconciler error")
 	}
-	o.queue.addAfter(task.request, after)
+	o.queue.AddAfter(task.request, after)
 	if again {
-		o.queue.add(task.request.NamespacedName)
+		o.queue.Add(task.request.NamespacedName)
 	}
 }
 

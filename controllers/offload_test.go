@@ -11,6 +11,8 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // offloadRig is an offload whose reconcile the test holds in its hands.
@@ -29,7 +31,7 @@ func newOffloadRig(t *testing.T) *offloadRig {
 	r := &offloadRig{started: make(chan *reconcileTask, 10), release: make(chan struct{})}
 	r.work = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond))
 	t.Cleanup(r.work.ShutDown)
-	q := &queue{}
+	q := &wakeup.Queue{}
 	if err := q.Start(t.Context(), r.work); err != nil {
 		t.Fatal(err)
 	}

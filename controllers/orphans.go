@@ -19,6 +19,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
@@ -233,7 +234,7 @@ func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Se
 			continue
 		}
 		var found v1alpha1.PooledJobList
-		if err := r.Hub.List(ctx, &found, client.MatchingFields{jobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
+		if err := r.Hub.List(ctx, &found, client.MatchingFields{hubcache.JobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, 0, fmt.Errorf("looking for the PooledJob of a remote Job: %w", err)
 		}
 		if len(found.Items) > 0 && standsBehind(r.HubID, &found.Items[0], job, clusterUID) {

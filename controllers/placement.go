@@ -12,6 +12,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/access"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/placement"
 )
@@ -55,7 +56,7 @@ func isFenced(ctx context.Context, hub client.Reader, clusterUID string) (bool, 
 		return false, nil
 	}
 	var fencing v1alpha1.ClusterConnectionList
-	if err := hub.List(ctx, &fencing, client.MatchingFields{connectionsByFence: clusterUID}, client.Limit(1), client.UnsafeDisableDeepCopy); err != nil {
+	if err := hub.List(ctx, &fencing, client.MatchingFields{hubcache.ConnectionsByFence: clusterUID}, client.Limit(1), client.UnsafeDisableDeepCopy); err != nil {
 		return false, fmt.Errorf("looking for fences: %w", err)
 	}
 	return len(fencing.Items) > 0, nil
@@ -105,7 +106,7 @@ type placements struct {
 func (p *placements) observe(job *v1alpha1.PooledJob) {
 	cluster := jobspec.ClusterOf(job, p.hubID)
 	switch {
-	case !needsConnection(job):
+	case !hubcache.NeedsConnection(job):
 		p.Forget(job.UID)
 	case cluster != "":
 		p.Count(job.UID, cluster)

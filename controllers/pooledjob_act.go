@@ -307,7 +307,7 @@ func (r *run) noteDeletion(remote *batchv1.Job) {
 // status lag, which begins with the news of its end. That goes back further than this look,
 // and at most to the first news since the look before, when it had not ended.
 func (r *run) clock(remote *batchv1.Job) {
-	if seen := r.arrivals.take(r.job.UID); !seen.IsZero() {
+	if seen := r.arrivals.Take(r.job.UID); !seen.IsZero() {
 		r.Metrics.runDispatched(r.cluster, r.Now().Sub(seen))
 	}
 	if r.memory.endedAt.IsZero() && jobstatus.Verdict(remote) != nil {

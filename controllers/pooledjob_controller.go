@@ -29,6 +29,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // minBackoff is the wait after a first error; it doubles up to maxRetry.
@@ -44,7 +45,7 @@ type PooledJobReconciler struct {
 	// Connections is the pool.
 	Connections Connections
 	// Wakeups bring the pool's news.
-	Wakeups *Wakeups
+	Wakeups *wakeup.Wakeups
 	// HubID marks the remote objects of this installation.
 	HubID string
 	// Recorder emits Events on failed runs.
@@ -61,8 +62,8 @@ type PooledJobReconciler struct {
 	eventTurns turns    // to read Events of a cluster
 	collecting sync.Map // clusters that do not let finished Jobs be kept, as far as was told
 	offload    *offload
-	arrivals   moments[types.UID] // of new PooledJobs that have no Job yet
-	process    string             // this one, among all that there ever are
+	arrivals   wakeup.Moments[types.UID] // of new PooledJobs that have no Job yet
+	process    string                    // this one, among all that there ever are
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=pooledjobs,verbs=get;list;watch;patch
@@ -79,7 +80,7 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 		return fmt.Errorf("counting placements: %w", err)
 	}
 	r.process, r.placements.hubID = string(uuid.NewUUID()), r.HubID
-	r.offload = newOffload(&r.Wakeups.jobs)
+	r.offload = newOffload(&r.Wakeups.Jobs)
 	if err := mgr.Add(r.offload); err != nil {
 		return fmt.Errorf("adding what waits for reconciles: %w", err)
 	}
@@ -89,7 +90,7 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 		Watches(&v1alpha1.ClusterConnection{}, handler.EnqueueRequestsFromMapFunc(r.jobsOfConnection), builder.WithPredicates(usabilityChanged())).
 		// The access rules go by a namespace's labels.
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.unplacedIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
-		WatchesRawSource(&r.Wakeups.jobs).
+		WatchesRawSource(&r.Wakeups.Jobs).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxRetry),
@@ -103,7 +104,7 @@ func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 }
 
 func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	wokenAt := r.Wakeups.woken.take(req.NamespacedName) // before anything is read: what comes later is news
+	wokenAt := r.Wakeups.TakeWoken(req.NamespacedName) // before anything is read: what comes later is news
 	job := &v1alpha1.PooledJob{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, job); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -146,17 +147,17 @@ func asResult(after time.Duration, err error) (ctrl.Result, error) {
 // whose cluster it states to be fenced, whichever connection they have. (Of a change, the
 // object before is mapped, too.)
 func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
-	requests := append(findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: changed.GetName()}),
-		findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster})...)
+	requests := append(hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: changed.GetName()}),
+		hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: hubcache.AnyCluster})...)
 	for _, name := range othersFencedBy(ctx, r.Hub, changed) {
-		requests = append(requests, findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: name})...)
+		requests = append(requests, hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: name})...)
 	}
 	return requests
 }
 
 // unplacedIn are the PooledJobs of a namespace that wait for a cluster to be chosen.
 func (r *PooledJobReconciler) unplacedIn(ctx context.Context, namespace client.Object) []reconcile.Request {
-	return findJobs(ctx, r.Hub, client.MatchingFields{jobsInNeed: anyCluster}, client.InNamespace(namespace.GetName()))
+	return hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: hubcache.AnyCluster}, client.InNamespace(namespace.GetName()))
 }
 
 // noteArrivals passes everything. It notes when this process sees a new PooledJob, before
@@ -166,12 +167,12 @@ func (r *PooledJobReconciler) noteArrivals() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool {
 			if !e.IsInInitialList {
-				r.arrivals.note(e.Object.GetUID(), r.Now())
+				r.arrivals.Note(e.Object.GetUID(), r.Now())
 			}
 			return true
 		},
 		DeleteFunc: func(e event.DeleteEvent) bool {
-			r.arrivals.take(e.Object.GetUID())
+			r.arrivals.Take(e.Object.GetUID())
 			return true
 		},
 	}

@@ -125,7 +125,7 @@ func (r *run) forgetGone() {
 
 // countEnd counts a run whose final status is on the hub.
 func (r *run) countEnd() {
-	r.arrivals.take(r.job.UID) // it may never have had a Job
+	r.arrivals.Take(r.job.UID) // it may never have had a Job
 	r.Metrics.runFinished(r.cluster, r.job.Status.Phase)
 	if ended := r.memory.endedAt; !ended.IsZero() {
 		r.Metrics.endWritten(r.cluster, r.Now().Sub(ended))

@@ -7,19 +7,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	apiruntime "k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
-	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // Options say how the reconcilers work.
@@ -51,19 +44,19 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	if err := addIndexes(ctx, mgr.GetFieldIndexer(), options.HubID); err != nil {
+	if err := hubcache.AddIndexes(ctx, mgr.GetFieldIndexer(), options.HubID); err != nil {
 		return nil, err
 	}
-	wakeups := &Wakeups{hub: mgr.GetClient(), now: options.Now}
+	wakeups := wakeup.New(mgr.GetClient(), options.Now)
 	options.Pool.Selector = v1alpha1.LabelHub + "=" + options.HubID
 	options.Pool.KeyLabel = v1alpha1.LabelUID
-	options.Pool.OnState = wakeups.connectionChanged
-	options.Pool.OnChange = wakeups.remoteChanged
-	tally, err := newRunTally(ctx, mgr, options.HubID)
+	options.Pool.OnState = wakeups.ConnectionChanged
+	options.Pool.OnChange = wakeups.RemoteChanged
+	tally, err := hubcache.NewTally(ctx, mgr.GetCache(), options.HubID)
 	if err != nil {
 		return nil, err
 	}
-	options.Pool.Runs = tally.of
+	options.Pool.Runs = tally.Of
 	pool := connpool.New(ctx, options.Pool)
 	figures := newMetrics(options.PooledJobs)
 	if options.Metrics != nil {
@@ -89,57 +82,4 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 		return nil, fmt.Errorf("PooledJob reconciler: %w", err)
 	}
 	return pool.Wait, nil
-}
-
-// CacheOptions make a manager keep no more of the hub than the reconcilers need:
-// Secrets of its own namespace only, of namespaces nothing but their labels, and
-// PooledJobs without templates, as the reader has them. Where no reconcilers run, only their
-// names are kept.
-func CacheOptions(namespace string, pooledJobs *hubcache.Reader, reconciles bool) cache.Options {
-	transform := slim
-	if !reconciles {
-		transform = keepNames
-	}
-	return cache.Options{
-		DefaultTransform: transform,
-		NewInformer: func(source toolscache.ListerWatcher, example apiruntime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
-			if _, ok := example.(*v1alpha1.PooledJob); ok {
-				source = pooledJobs.ListerWatcher()
-			}
-			return toolscache.NewSharedIndexInformer(source, example, resync, indexers)
-		},
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
-			&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}: {
-				Transform: keepLabels,
-			},
-		},
-	}
-}
-
-// NewHubReader returns the source of the cache's PooledJobs. dispatches tells that their Jobs are
-// created here, so that templates are kept until then.
-func NewHubReader(config *rest.Config, scheme *apiruntime.Scheme, dispatches bool) (*hubcache.Reader, error) {
-	return hubcache.NewReader(config, scheme, func(job *v1alpha1.PooledJob) bool {
-		return dispatches && job.Status.JobRef.UID == "" && !jobstatus.Finished(&job.Status)
-	})
-}
-
-// keepNames is slim, but keeps of a PooledJob only what those need to know that wait for its changes.
-func keepNames(obj any) (any, error) {
-	job, ok := obj.(*v1alpha1.PooledJob)
-	if !ok {
-		return slim(obj)
-	}
-	return &v1alpha1.PooledJob{
-		TypeMeta:   job.TypeMeta,
-		ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion},
-	}, nil
-}
-
-func keepLabels(obj any) (any, error) {
-	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
-		m.Annotations, m.ManagedFields = nil, nil
-	}
-	return obj, nil
 }

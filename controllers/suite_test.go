@@ -26,6 +26,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -113,10 +114,10 @@ type operatorProcess struct {
 func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess {
 	logger := append(log, logf.Log)[0]
 	skip := true
-	pooledJobs, err := NewHubReader(hubCluster.Config(), scheme, true)
+	pooledJobs, err := hubcache.NewReader(hubCluster.Config(), scheme, true)
 	Expect(err).NotTo(HaveOccurred())
 	mgr, err := ctrl.NewManager(hubCluster.Config(), ctrl.Options{
-		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: CacheOptions(systemNamespace, pooledJobs, true),
+		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Cache: hubcache.CacheOptions(systemNamespace, pooledJobs, true),
 		Controller: config.Controller{SkipNameValidation: &skip}, Logger: logger,
 	})
 	Expect(err).NotTo(HaveOccurred())

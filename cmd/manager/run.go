@@ -105,7 +105,7 @@ func newManager(options Options) (ctrl.Manager, *hubcache.Reader, error) {
 	if options.PprofAddress != "" && options.PprofAddress != "0" {
 		profileContention()
 	}
-	pooledJobs, err := controllers.NewHubReader(config, scheme, options.Controllers)
+	pooledJobs, err := hubcache.NewReader(config, scheme, options.Controllers)
 	if err != nil {
 		return nil, nil, fmt.Errorf("hub: %w", err)
 	}
@@ -119,7 +119,7 @@ func newManager(options Options) (ctrl.Manager, *hubcache.Reader, error) {
 		LeaderElectionNamespace:       options.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       &options.ShutdownTimeout,
-		Cache:                         controllers.CacheOptions(options.Namespace, pooledJobs, options.Controllers),
+		Cache:                         hubcache.CacheOptions(options.Namespace, pooledJobs, options.Controllers),
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("manager: %w", err)

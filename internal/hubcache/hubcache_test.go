@@ -168,7 +168,7 @@ func TestALargeTemplateOfUnknownSizeIsCountedOnceItIsRead(t *testing.T) {
 	defer hub.Close()
 	scheme := runtime.NewScheme()
 	g.Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
-	reader, err := NewReader(&rest.Config{Host: hub.URL}, scheme, func(*v1alpha1.PooledJob) bool { return true })
+	reader, err := NewReader(&rest.Config{Host: hub.URL}, scheme, true)
 	g.Expect(err).NotTo(HaveOccurred())
 
 	free, ok := reader.templates.hold("ns", maxLargeOfNamespace)

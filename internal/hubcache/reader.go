@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
 const (
@@ -40,13 +41,17 @@ const (
 type Reader struct {
 	api       rest.Interface // of the API group
 	codec     runtime.ParameterCodec
-	waits     func(*v1alpha1.PooledJob) bool
+	waits     func(*v1alpha1.PooledJob) bool // for their Jobs, and templates are to be kept
 	reading   *semaphore.Weighted
 	templates *templates
 }
 
-// NewReader returns a Reader for a hub. waits reports whether a PooledJob still waits for its Job.
-func NewReader(config *rest.Config, scheme *runtime.Scheme, waits func(*v1alpha1.PooledJob) bool) (*Reader, error) {
+// NewReader returns a Reader for a hub. If dispatches is true, Jobs are created here, so that the templates
+// of PooledJobs that wait for theirs are kept.
+func NewReader(config *rest.Config, scheme *runtime.Scheme, dispatches bool) (*Reader, error) {
+	waits := func(job *v1alpha1.PooledJob) bool {
+		return dispatches && job.Status.JobRef.UID == "" && !jobstatus.Finished(&job.Status)
+	}
 	config = rest.CopyConfig(config)
 	config.APIPath, config.GroupVersion = "/apis", &v1alpha1.GroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion() // for errors

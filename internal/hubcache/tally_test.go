@@ -1,4 +1,4 @@
-package controllers
+package hubcache
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ import (
 )
 
 func TestPooledJobsAreCountedByConnection(t *testing.T) {
-	g, tally := NewWithT(t), &runTally{hubID: "hub", counts: map[string]int{}}
+	g, tally := NewWithT(t), &Tally{hubID: "hub", counts: map[string]int{}}
 	at := func(cluster string) *v1alpha1.PooledJob {
 		return &v1alpha1.PooledJob{Spec: v1alpha1.PooledJobSpec{ClusterName: cluster}}
 	}
@@ -18,7 +18,7 @@ func TestPooledJobsAreCountedByConnection(t *testing.T) {
 		tally.add(at(cluster), 1)
 	}
 	expect := func(all, a, b int) {
-		g.Expect([]int{tally.of(""), tally.of("a"), tally.of("b")}).To(Equal([]int{all, a, b}))
+		g.Expect([]int{tally.Of(""), tally.Of("a"), tally.Of("b")}).To(Equal([]int{all, a, b}))
 	}
 	expect(4, 2, 1)
 	tally.move(at("a"), at("b"))

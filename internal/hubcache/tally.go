@@ -1,4 +1,4 @@
-package controllers
+package hubcache
 
 import (
 	"context"
@@ -6,13 +6,13 @@ import (
 	"sync"
 
 	toolscache "k8s.io/client-go/tools/cache"
-	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// runTally is how many PooledJobs each ClusterConnection has, also finished ones, as the cache has them.
-type runTally struct {
+// Tally is how many PooledJobs each ClusterConnection has, also finished ones, as the cache has them.
+type Tally struct {
 	hubID string
 
 	mu     sync.RWMutex
@@ -20,10 +20,10 @@ type runTally struct {
 	counts map[string]int // by ClusterConnection
 }
 
-// newRunTally counts the PooledJobs in a manager's cache from now on.
-func newRunTally(ctx context.Context, mgr ctrl.Manager, hubID string) (*runTally, error) {
-	t := &runTally{hubID: hubID, counts: map[string]int{}}
-	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
+// NewTally counts the PooledJobs in a cache from now on.
+func NewTally(ctx context.Context, hub cache.Cache, hubID string) (*Tally, error) {
+	t := &Tally{hubID: hubID, counts: map[string]int{}}
+	informer, err := hub.GetInformer(ctx, &v1alpha1.PooledJob{})
 	if err != nil {
 		return nil, fmt.Errorf("the cache of PooledJobs: %w", err)
 	}
@@ -38,8 +38,8 @@ func newRunTally(ctx context.Context, mgr ctrl.Manager, hubID string) (*runTally
 	return t, nil
 }
 
-// of is how many PooledJobs a ClusterConnection has or, for the empty name, all.
-func (t *runTally) of(connection string) int {
+// Of is how many PooledJobs a ClusterConnection has or, for the empty name, all.
+func (t *Tally) Of(connection string) int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if connection == "" {
@@ -48,7 +48,7 @@ func (t *runTally) of(connection string) int {
 	return t.counts[connection]
 }
 
-func (t *runTally) add(obj any, number int) {
+func (t *Tally) add(obj any, number int) {
 	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
 		obj = gone.Obj
 	}
@@ -59,17 +59,17 @@ func (t *runTally) add(obj any, number int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all += number
-	t.count(clusterOf(job, t.hubID), number)
+	t.count(ClusterOf(job, t.hubID), number)
 }
 
 // move counts a PooledJob for another ClusterConnection than before.
-func (t *runTally) move(before, after any) {
+func (t *Tally) move(before, after any) {
 	old, ok := before.(*v1alpha1.PooledJob)
 	now, ok2 := after.(*v1alpha1.PooledJob)
 	if !ok || !ok2 {
 		return
 	}
-	from, to := clusterOf(old, t.hubID), clusterOf(now, t.hubID)
+	from, to := ClusterOf(old, t.hubID), ClusterOf(now, t.hubID)
 	if from == to {
 		return
 	}
@@ -80,7 +80,7 @@ func (t *runTally) move(before, after any) {
 }
 
 // count changes the count of a ClusterConnection, if there is one. t.mu is held.
-func (t *runTally) count(name string, number int) {
+func (t *Tally) count(name string, number int) {
 	if name == "" {
 		return
 	}
