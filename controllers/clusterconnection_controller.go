@@ -25,6 +25,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -67,7 +68,7 @@ type ClusterConnectionReconciler struct {
 	// Orphans say what is done about Jobs that no PooledJob stands behind.
 	Orphans OrphanOptions
 	// Metrics are the figures, which begin and end with a ClusterConnection.
-	Metrics *Metrics
+	Metrics *metrics.Recorder
 
 	counted  countTimes
 	idle     idleTimes
@@ -109,7 +110,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	r.Metrics.begin(req.Name)
+	r.Metrics.Begin(req.Name)
 	if connection.DeletionTimestamp.IsZero() {
 		if err := r.addFinalizer(ctx, connection); err != nil {
 			return asResult(0, err)
@@ -153,7 +154,7 @@ func (r *ClusterConnectionReconciler) forget(name string) {
 	r.renewals.forget(name)
 	r.identities.forget(name)
 	r.sweeps.forget(name)
-	r.Metrics.forget(name)
+	r.Metrics.Forget(name)
 }
 
 // count looks at the PooledJobs of the connection: how many there are, and whether

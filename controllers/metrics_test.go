@@ -7,19 +7,16 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/hubcache"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
 
@@ -75,10 +72,10 @@ func (w world) ofConnection(g Gomega) []string {
 }
 
 // hubWritesMade are the writes of PooledJobs that were counted, by kind.
-func hubWritesMade() map[hubWrite]float64 {
+func hubWritesMade() map[metrics.Write]float64 {
 	GinkgoHelper()
-	made := map[hubWrite]float64{}
-	for _, kind := range hubWrites {
+	made := map[metrics.Write]float64{}
+	for _, kind := range metrics.Writes {
 		made[kind] = value("pooledjob_hub_writes_total", "kind="+string(kind))
 	}
 	return made
@@ -118,8 +115,8 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 			}
 			g.Expect(total).To(BeEquivalentTo(len(seen)-2), "without the creation and the deletion, which are this test's: %v", made)
 			g.Expect(made).To(And(
-				HaveKeyWithValue(wroteIntent, 1.0), HaveKeyWithValue(wroteTerminal, 1.0), HaveKeyWithValue(wroteFinalizer, 1.0),
-				HaveKeyWithValue(wroteTakeover, 0.0), HaveKeyWithValue(wroteRestore, 0.0), HaveKeyWithValue(wroteExpiry, 0.0)))
+				HaveKeyWithValue(metrics.WriteIntent, 1.0), HaveKeyWithValue(metrics.WriteTerminal, 1.0), HaveKeyWithValue(metrics.WriteFinalizer, 1.0),
+				HaveKeyWithValue(metrics.WriteTakeover, 0.0), HaveKeyWithValue(metrics.WriteRestore, 0.0), HaveKeyWithValue(metrics.WriteExpiry, 0.0)))
 		}).Should(Succeed())
 		Expect(w.of("pooledjob_dispatch_duration_seconds_count")).To(Equal(2.0))
 		Expect(w.of("pooledjob_status_lag_seconds_count")).To(Equal(2.0))
@@ -133,11 +130,11 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 		job, remote, _ := w.running(ctx)
 		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, v1alpha1.AnnotationIntent)
 		Expect(hub.Patch(ctx, job, client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
-		Eventually(hubWritesMade).Should(HaveKeyWithValue(wroteRestore, before[wroteRestore]+1))
+		Eventually(hubWritesMade).Should(HaveKeyWithValue(metrics.WriteRestore, before[metrics.WriteRestore]+1))
 		patch = []byte(`{"spec":{"ttlSecondsAfterFinished":0}}`)
 		Expect(hub.Patch(ctx, job, client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
 		endJob(ctx, remote, batchv1.JobFailed)
-		Eventually(hubWritesMade).Should(HaveKeyWithValue(wroteExpiry, before[wroteExpiry]+1))
+		Eventually(hubWritesMade).Should(HaveKeyWithValue(metrics.WriteExpiry, before[metrics.WriteExpiry]+1))
 		Expect(w.ended(v1alpha1.PooledJobFailed)).To(Equal(1.0))
 		expectCollected(ctx, job, remote)
 	})
@@ -218,22 +215,3 @@ var _ = Describe("The figures of runs", Ordered, ContinueOnFailure, func() {
 			And(BeNumerically(">=", 3600), BeNumerically("<", 3700)))
 	})
 })
-
-func TestNoSeriesOfAConnectionThatIsGone(t *testing.T) {
-	g := NewWithT(t)
-	pooledJobs, err := hubcache.NewReader(&rest.Config{}, runtime.NewScheme(), false)
-	g.Expect(err).NotTo(HaveOccurred())
-	m, registry := newMetrics(pooledJobs), prometheus.NewRegistry()
-	g.Expect(m.register(registry)).To(Succeed())
-	empty := series(g, registry)
-	m.begin("c")
-	m.orphaned.WithLabelValues("c").Set(1)
-	m.forget("c")
-	g.Expect(series(g, registry)).To(Equal(empty))
-	m.runDispatched("c", time.Second) // a reconcile that was under way
-	m.endWritten("c", time.Second)
-	g.Expect(series(g, registry)).To(Equal(empty))
-	m.runFinished("c", v1alpha1.PooledJobFailed)
-	g.Expect(series(g, registry)).To(HaveLen(len(empty) + 1))
-	g.Expect(series(g, registry)).To(HaveKeyWithValue("pooledjob_runs_finished_total{connection=,phase=Failed}", 1.0))
-}

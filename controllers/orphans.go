@@ -295,7 +295,7 @@ func (r *ClusterConnectionReconciler) listClaims(ctx context.Context) (map[strin
 // report shows the orphans in the metric and, when there are others than at the last
 // look, in an Event.
 func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]sighting) {
-	r.Metrics.orphaned.WithLabelValues(connection.Name).Set(float64(len(orphans)))
+	r.Metrics.Orphaned(connection.Name, len(orphans))
 	var fresh, known []string
 	var first *batchv1.Job
 	for _, job := range orphans {

@@ -18,6 +18,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 )
 
 // busyPause is the wait when as many requests to the target are under way as may be.
@@ -207,7 +208,7 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 	addFinalizer(bound)
 	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationIntent, intent.Encode())
 	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationCreator, r.process)
-	if err := r.writeMeta(ctx, wroteIntent, bound); err != nil {
+	if err := r.writeMeta(ctx, metrics.WriteIntent, bound); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
 	}
 	r.intent, r.bound = intent, true
@@ -230,7 +231,7 @@ func (r *run) restore(ctx context.Context) (time.Duration, error) {
 	addFinalizer(restored)
 	intent := jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
 	metav1.SetMetaDataAnnotation(restored, v1alpha1.AnnotationIntent, intent.Encode())
-	if err := r.writeMeta(ctx, wroteRestore, restored); err != nil {
+	if err := r.writeMeta(ctx, metrics.WriteRestore, restored); err != nil {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
 	}
 	return 0, nil
@@ -308,7 +309,7 @@ func (r *run) noteDeletion(remote *batchv1.Job) {
 // and at most to the first news since the look before, when it had not ended.
 func (r *run) clock(remote *batchv1.Job) {
 	if seen := r.arrivals.Take(r.job.UID); !seen.IsZero() {
-		r.Metrics.runDispatched(r.cluster, r.Now().Sub(seen))
+		r.Metrics.RunDispatched(r.cluster, r.Now().Sub(seen))
 	}
 	if r.memory.endedAt.IsZero() && jobstatus.Verdict(remote) != nil {
 		r.remember(func(m *memory) { m.endedAt = cmp.Or(r.wokenAt, r.now) })

@@ -29,6 +29,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -55,7 +56,7 @@ type PooledJobReconciler struct {
 	// Workers is how many PooledJobs are reconciled at once.
 	Workers int
 	// Metrics are the figures.
-	Metrics *Metrics
+	Metrics *metrics.Recorder
 
 	memories   memories
 	placements placements

@@ -15,6 +15,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 )
 
 // deleteRemote asks the target to delete the Job of that UID. The watch tells of its
@@ -76,7 +77,7 @@ func (r *run) release(ctx context.Context) error {
 	if _, err := r.send(ctx, &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}, &v1alpha1.PooledJob{ObjectMeta: *released}); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
-	r.Metrics.wrote(wroteFinalizer)
+	r.Metrics.Wrote(metrics.WriteFinalizer)
 	r.forgetGone()
 	r.released = true
 	r.remember(func(m *memory) { m.releasedAt = r.now })
@@ -104,7 +105,7 @@ func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJo
 	}
 	err := r.PooledJobs.Delete(ctx, &job.ObjectMeta)
 	if err == nil {
-		r.Metrics.wrote(wroteExpiry)
+		r.Metrics.Wrote(metrics.WriteExpiry)
 	}
 	return asResult(0, client.IgnoreNotFound(err))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 )
 
 const (
@@ -70,7 +71,7 @@ func (r *run) isCurrent(ctx context.Context) (bool, error) {
 func (r *run) takeOver(ctx context.Context) error {
 	taken := r.job.ObjectMeta.DeepCopy()
 	metav1.SetMetaDataAnnotation(taken, v1alpha1.AnnotationCreator, r.process)
-	if err := r.writeMeta(ctx, wroteTakeover, taken); err != nil {
+	if err := r.writeMeta(ctx, metrics.WriteTakeover, taken); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("taking over the creation of the Job: %w", err))
 	}
 	r.remember(func(m *memory) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 
 // writeMeta writes changed metadata of the PooledJob, if nobody has written it since it was
 // read. What is known of it is from then on what was written.
-func (r *run) writeMeta(ctx context.Context, kind hubWrite, changed *metav1.ObjectMeta) error {
+func (r *run) writeMeta(ctx context.Context, kind metrics.Write, changed *metav1.ObjectMeta) error {
 	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}
 	written, err := r.send(ctx, before, &v1alpha1.PooledJob{ObjectMeta: *changed})
 	if err != nil {
@@ -65,11 +66,11 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	if !finished || jobstatus.Finished(r.before) {
-		r.wrote(wroteStatus, written, &r.job.Status)
+		r.wrote(metrics.WriteStatus, written, &r.job.Status)
 		r.announceMove()
 		return 0, nil
 	}
-	r.wrote(wroteTerminal, written, &r.job.Status)
+	r.wrote(metrics.WriteTerminal, written, &r.job.Status)
 	r.forgetGone()
 	r.countEnd()
 	r.announceFailure()
@@ -94,8 +95,8 @@ func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob, subre
 }
 
 // wrote notes a write that the hub has acknowledged, and what the PooledJob is since.
-func (r *run) wrote(kind hubWrite, written *metav1.ObjectMeta, status *v1alpha1.PooledJobStatus) {
-	r.Metrics.wrote(kind)
+func (r *run) wrote(kind metrics.Write, written *metav1.ObjectMeta, status *v1alpha1.PooledJobStatus) {
+	r.Metrics.Wrote(kind)
 	over := r.job.ResourceVersion
 	r.job.ObjectMeta = *written
 	// Nobody changes what it shares with r.job: metadata are replaced as a whole, and the
@@ -103,7 +104,7 @@ func (r *run) wrote(kind hubWrite, written *metav1.ObjectMeta, status *v1alpha1.
 	latest := &v1alpha1.PooledJob{TypeMeta: r.job.TypeMeta, ObjectMeta: *written, Spec: r.job.Spec, Status: *status}
 	r.remember(func(m *memory) {
 		m.writtenAt = r.now
-		if kind == wroteStatus || kind == wroteTerminal {
+		if kind == metrics.WriteStatus || kind == metrics.WriteTerminal {
 			m.waitsSince = time.Time{}
 		}
 		if over != written.ResourceVersion {
@@ -126,9 +127,9 @@ func (r *run) forgetGone() {
 // countEnd counts a run whose final status is on the hub.
 func (r *run) countEnd() {
 	r.arrivals.Take(r.job.UID) // it may never have had a Job
-	r.Metrics.runFinished(r.cluster, r.job.Status.Phase)
+	r.Metrics.RunFinished(r.cluster, r.job.Status.Phase)
 	if ended := r.memory.endedAt; !ended.IsZero() {
-		r.Metrics.endWritten(r.cluster, r.Now().Sub(ended))
+		r.Metrics.EndWritten(r.cluster, r.Now().Sub(ended))
 	}
 }
 

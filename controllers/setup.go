@@ -12,6 +12,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -58,9 +59,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	}
 	options.Pool.Runs = tally.Of
 	pool := connpool.New(ctx, options.Pool)
-	figures := newMetrics(options.PooledJobs)
+	figures := metrics.New(options.PooledJobs)
 	if options.Metrics != nil {
-		if err := errors.Join(options.Metrics.Register(pool), figures.register(options.Metrics)); err != nil {
+		if err := errors.Join(options.Metrics.Register(pool), figures.Register(options.Metrics)); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
 	}

@@ -1,4 +1,5 @@
-package controllers
+// Package metrics has the figures that the reconcilers tell of their work.
+package metrics
 
 import (
 	"sync"
@@ -10,40 +11,43 @@ import (
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 )
 
-// hubWrite is what a write of a PooledJob was for.
-type hubWrite string
+// Write is what a write of a PooledJob was for.
+type Write string
 
+// The writes of a PooledJob.
 const (
-	wroteIntent    hubWrite = "intent"    // finalizer and intent, before the Job is asked for
-	wroteTakeover  hubWrite = "takeover"  // the creation of the Job, begun by another process
-	wroteRestore   hubWrite = "restore"   // finalizer and intent that somebody has taken off
-	wroteStatus    hubWrite = "status"    // any status but the next
-	wroteTerminal  hubWrite = "terminal"  // the status that ends the run
-	wroteFinalizer hubWrite = "finalizer" // the finalizer is off
-	wroteExpiry    hubWrite = "expiry"    // the deletion after the time to live
+	WriteIntent    Write = "intent"    // finalizer and intent, before the Job is asked for
+	WriteTakeover  Write = "takeover"  // the creation of the Job, begun by another process
+	WriteRestore   Write = "restore"   // finalizer and intent that somebody has taken off
+	WriteStatus    Write = "status"    // any status but the next
+	WriteTerminal  Write = "terminal"  // the status that ends the run
+	WriteFinalizer Write = "finalizer" // the finalizer is off
+	WriteExpiry    Write = "expiry"    // the deletion after the time to live
 )
 
-var hubWrites = []hubWrite{wroteIntent, wroteTakeover, wroteRestore, wroteStatus, wroteTerminal, wroteFinalizer, wroteExpiry}
+// Writes are all of them.
+var Writes = []Write{WriteIntent, WriteTakeover, WriteRestore, WriteStatus, WriteTerminal, WriteFinalizer, WriteExpiry}
 
 // latencyBuckets are in seconds: from a tenth of a second on, each is two or more times
 // the one before, for a classic histogram costs a series for each and for each connection.
 var latencyBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 300}
 
-// Metrics are the figures of the reconcilers. Series of a ClusterConnection begin and end
+// Recorder has the figures of the reconcilers. Series of a ClusterConnection begin and end
 // with it: what is told of one that does not exist makes none.
-type Metrics struct {
+type Recorder struct {
 	orphaned         *prometheus.GaugeVec
 	dispatch, lag    *prometheus.HistogramVec
 	finished, writes *prometheus.CounterVec
-	written          map[hubWrite]prometheus.Counter // those of writes; never changed
+	written          map[Write]prometheus.Counter // those of writes; never changed
 	templates        prometheus.GaugeFunc
 
 	mu          sync.RWMutex // held while a series of a connection is looked up
 	connections map[string]bool
 }
 
-func newMetrics(pooledJobs *hubcache.Reader) *Metrics {
-	m := &Metrics{
+// New returns a Recorder; of the source of PooledJobs it shows how much it keeps.
+func New(pooledJobs *hubcache.Reader) *Recorder {
+	m := &Recorder{
 		templates: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "pooledjob_hub_template_bytes",
 			Help: "Bytes of the templates that are kept of PooledJobs that wait for their Job, of 16 MiB that may be.",
@@ -64,10 +68,10 @@ func newMetrics(pooledJobs *hubcache.Reader) *Metrics {
 			Name: "pooledjob_hub_writes_total",
 			Help: "Writes of PooledJobs that the hub has acknowledged.",
 		}, []string{"kind"}),
-		written:     map[hubWrite]prometheus.Counter{},
+		written:     map[Write]prometheus.Counter{},
 		connections: map[string]bool{},
 	}
-	for _, kind := range hubWrites {
+	for _, kind := range Writes {
 		m.written[kind] = m.writes.WithLabelValues(string(kind))
 	}
 	return m
@@ -82,7 +86,8 @@ func newLatency(name, help string) *prometheus.HistogramVec {
 	}, []string{"connection"})
 }
 
-func (m *Metrics) register(with prometheus.Registerer) error {
+// Register registers all of them.
+func (m *Recorder) Register(with prometheus.Registerer) error {
 	for _, collector := range []prometheus.Collector{m.orphaned, m.dispatch, m.lag, m.finished, m.writes, m.templates} {
 		if err := with.Register(collector); err != nil {
 			return err
@@ -91,8 +96,8 @@ func (m *Metrics) register(with prometheus.Registerer) error {
 	return nil
 }
 
-// begin begins the series of a connection that exists.
-func (m *Metrics) begin(connection string) {
+// Begin begins the series of a connection that exists.
+func (m *Recorder) Begin(connection string) {
 	m.mu.RLock()
 	begun := m.connections[connection]
 	m.mu.RUnlock()
@@ -109,8 +114,8 @@ func (m *Metrics) begin(connection string) {
 	}
 }
 
-// forget ends the series of a connection that is gone.
-func (m *Metrics) forget(connection string) {
+// Forget ends the series of a connection that is gone.
+func (m *Recorder) Forget(connection string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.connections, connection)
@@ -121,17 +126,22 @@ func (m *Metrics) forget(connection string) {
 	m.finished.DeletePartialMatch(labels)
 }
 
-// runDispatched counts a run whose Job exists, so long after the PooledJob was seen.
-func (m *Metrics) runDispatched(connection string, took time.Duration) {
+// RunDispatched counts a run whose Job exists, so long after the PooledJob was seen.
+func (m *Recorder) RunDispatched(connection string, took time.Duration) {
 	m.observe(m.dispatch, connection, took)
 }
 
-// endWritten counts a run whose end is on the hub, so long after it became known.
-func (m *Metrics) endWritten(connection string, took time.Duration) {
+// EndWritten counts a run whose end is on the hub, so long after it became known.
+func (m *Recorder) EndWritten(connection string, took time.Duration) {
 	m.observe(m.lag, connection, took)
 }
 
-func (m *Metrics) observe(histogram *prometheus.HistogramVec, connection string, took time.Duration) {
+// Orphaned says how many Jobs a connection has that no PooledJob stands behind.
+func (m *Recorder) Orphaned(connection string, jobs int) {
+	m.orphaned.WithLabelValues(connection).Set(float64(jobs))
+}
+
+func (m *Recorder) observe(histogram *prometheus.HistogramVec, connection string, took time.Duration) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.connections[connection] {
@@ -139,9 +149,9 @@ func (m *Metrics) observe(histogram *prometheus.HistogramVec, connection string,
 	}
 }
 
-// runFinished counts a run that is over. One whose connection does not exist is counted
+// RunFinished counts a run that is over. One whose connection does not exist is counted
 // without: any name can be asked for, and nobody would end its series.
-func (m *Metrics) runFinished(connection string, phase v1alpha1.PooledJobPhase) {
+func (m *Recorder) RunFinished(connection string, phase v1alpha1.PooledJobPhase) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if !m.connections[connection] {
@@ -150,5 +160,5 @@ func (m *Metrics) runFinished(connection string, phase v1alpha1.PooledJobPhase) 
 	m.finished.WithLabelValues(connection, string(phase)).Inc()
 }
 
-// wrote counts a write of a PooledJob that the hub has acknowledged.
-func (m *Metrics) wrote(kind hubWrite) { m.written[kind].Inc() }
+// Wrote counts a write of a PooledJob that the hub has acknowledged.
+func (m *Recorder) Wrote(kind Write) { m.written[kind].Inc() }
