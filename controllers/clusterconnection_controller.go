@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
@@ -39,10 +39,9 @@ const (
 	// a counter must not cost a write per job.
 	countInterval = 30 * time.Second
 	// maxServer and maxVersion are the API's bounds on what a target says of
-	// itself, in bytes; maxEventNote is that of an Event's note.
-	maxServer    = 2048
-	maxVersion   = 64
-	maxEventNote = 1024
+	// itself, in bytes.
+	maxServer  = 2048
+	maxVersion = 64
 )
 
 // ClusterConnectionReconciler connects ClusterConnections and shows their state.
@@ -65,8 +64,8 @@ type ClusterConnectionReconciler struct {
 	ExpiryWarning time.Duration
 	// HubID marks the remote objects of this installation.
 	HubID string
-	// Orphans say what is done about Jobs that no PooledJob stands behind.
-	Orphans OrphanOptions
+	// Orphans looks for Jobs that no PooledJob stands behind.
+	Orphans *orphan.Sweeper
 	// Metrics are the figures, which begin and end with a ClusterConnection.
 	Metrics *metrics.Recorder
 
@@ -76,10 +75,6 @@ type ClusterConnectionReconciler struct {
 	renewals renewals
 	// identities are those that the pool was last told of.
 	identities identityChanges
-	sweeps     sweeps
-	claims     claims
-	begun      sync.Once
-	started    time.Time // of the first reconcile
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -102,7 +97,7 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // Reconcile makes the pool match one ClusterConnection, and its status the pool.
 func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	r.begun.Do(func() { r.started = r.Now() })
+	r.Orphans.Begin()
 	connection := &v1alpha1.ClusterConnection{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, connection); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -129,12 +124,12 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		return ctrl.Result{}, err
 	}
 	// Before the connection may be put to sleep, which a look at it would end.
-	sweepAgain, sweepErr := r.sweep(ctx, connection)
+	sweepAgain, sweepErr := r.Orphans.Sweep(ctx, connection)
 	again, err := r.count(ctx, connection)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	fenced, err := isFenced(ctx, r.Hub, connection.Status.ClusterUID)
+	fenced, err := hubcache.IsFenced(ctx, r.Hub, connection.Status.ClusterUID)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -153,7 +148,7 @@ func (r *ClusterConnectionReconciler) forget(name string) {
 	r.warned.forget(name)
 	r.renewals.forget(name)
 	r.identities.forget(name)
-	r.sweeps.forget(name)
+	r.Orphans.Forget(name)
 	r.Metrics.Forget(name)
 }
 
@@ -241,7 +236,7 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 		if ofExpiry && !r.warned.first(after.Name, event.reason, after.Status.CredentialsExpireAt) {
 			continue
 		}
-		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, maxEventNote))
+		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, jobstatus.MaxEventNote))
 	}
 	return nil
 }
@@ -250,7 +245,7 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 // change, the object before is mapped, too.)
 func (r *ClusterConnectionReconciler) fencedBy(ctx context.Context, changed client.Object) []reconcile.Request {
 	var requests []reconcile.Request
-	for _, name := range othersFencedBy(ctx, r.Hub, changed) {
+	for _, name := range hubcache.OthersFencedBy(ctx, r.Hub, changed) {
 		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Name: name}})
 	}
 	return requests

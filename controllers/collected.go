@@ -126,7 +126,7 @@ func (r *run) endUnseen(ctx context.Context, why string) (time.Duration, error) 
 func (r *run) failUnseen(why string) {
 	r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, jobstatus.Truncate(fmt.Sprintf(
 		"A request to create Job %s/%s was sent, and nobody saw its answer. The Job is not there, but may have completed and been deleted: %s. It is not run again.",
-		r.intent.Namespace, r.intent.JobName, why), maxEventNote))
+		r.intent.Namespace, r.intent.JobName, why), jobstatus.MaxEventNote))
 }
 
 // keepFinished has the target keep a Job when it has finished, until its run is deleted. A
@@ -170,5 +170,5 @@ func (r *run) insists(words string) {
 	r.Recorder.Eventf(r.connection, nil, corev1.EventTypeWarning, v1alpha1.ReasonFinishedJobsDeleted, "Dispatch", "%s", jobstatus.Truncate(fmt.Sprintf(
 		"The cluster sets ttlSecondsAfterFinished of Jobs, and does not let the manager set it to %d: %s. A Job that finishes while the manager or the "+
 			"way is away may be deleted before its end is seen; its run then ends with reason %s.",
-		jobspec.KeptSeconds, words, v1alpha1.ReasonRemoteJobEndUnknown), maxEventNote))
+		jobspec.KeptSeconds, words, v1alpha1.ReasonRemoteJobEndUnknown), jobstatus.MaxEventNote))
 }

@@ -91,7 +91,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case awaitDeletion:
 		r.recordWait(a)
 		after = a.after
-	case orphan:
+	case orphanJob:
 		after, err = r.orphan(ctx)
 	case abandon:
 		err = r.abandon(ctx)

@@ -150,7 +150,7 @@ func asResult(after time.Duration, err error) (ctrl.Result, error) {
 func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
 	requests := append(hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: changed.GetName()}),
 		hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: hubcache.AnyCluster})...)
-	for _, name := range othersFencedBy(ctx, r.Hub, changed) {
+	for _, name := range hubcache.OthersFencedBy(ctx, r.Hub, changed) {
 		requests = append(requests, hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: name})...)
 	}
 	return requests

@@ -65,8 +65,8 @@ const (
 	confirmGone
 	// awaitDeletion: the Job is being deleted on the target.
 	awaitDeletion
-	// orphan: take the hub's label off the Job, then release.
-	orphan
+	// orphanJob: take the hub's label off the Job, then release.
+	orphanJob
 	// abandon: release, although the Job may exist.
 	abandon
 	// release: take the finalizer off.
@@ -213,7 +213,7 @@ func decideDeletion(s *snapshot) action {
 		return deleting(wait, s.notReadyReason, fmt.Sprintf(
 			"The remote Job cannot be deleted: %s. Wait until it can%s", strings.TrimSuffix(s.notReady, "."), s.orAbandon()))
 	case s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan:
-		return action{verb: orphan}
+		return action{verb: orphanJob}
 	case s.remote == nil && (len(s.pods) == 0 || !allBeingDeleted(s.pods)):
 		return action{verb: confirmGone} // to let it go, or to delete the Pods that the Job left
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero() && s.requestsInFlight() > 0 && isSameJob(s):

@@ -264,7 +264,7 @@ func TestDecide(t *testing.T) {
 		"ended, fenced":                    {changes{selecting, ended, fenced}, action{verb: settle}},
 
 		"deleted, never bound":                     {changes{deleted}, action{verb: settle}},
-		"deleted, orphan":                          {changes{seenJob, inView, deleted, orphaned}, action{verb: orphan}},
+		"deleted, orphan":                          {changes{seenJob, inView, deleted, orphaned}, action{verb: orphanJob}},
 		"deleted, orphan, unreachable":             {changes{bound, deleted, orphaned, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "pooledjob.io/abandon=cluster"}},
 		"deleted, abandoned":                       {changes{bound, deleted, notReady, abandoned}, action{verb: abandon}},
 		"deleted, abandoned, no ClusterConnection": {changes{bound, deleted, noConnection, abandoned}, action{verb: abandon}},
@@ -374,7 +374,7 @@ func violation(s *snapshot, got action) string {
 		if s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan && isDeleted {
 			return "deleted an orphan"
 		}
-	case confirmGone, awaitDeletion, release, orphan, abandon:
+	case confirmGone, awaitDeletion, release, orphanJob, abandon:
 		if !isDeleted {
 			return "let go"
 		}

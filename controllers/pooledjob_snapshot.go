@@ -19,6 +19,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/placement"
 )
@@ -91,7 +92,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 		s.notReady = "not asked for"
 		return s, nil, nil
 	}
-	fenced, err := isFenced(ctx, r.Hub, s.intent.ClusterUID)
+	fenced, err := hubcache.IsFenced(ctx, r.Hub, s.intent.ClusterUID)
 	if err != nil {
 		return nil, nil, err
 	}

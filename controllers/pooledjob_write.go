@@ -144,7 +144,7 @@ func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
 func (r *run) announceMove() {
 	moved := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionDispatched)
 	if r.job.Status.Attempt > r.before.Attempt && moved != nil {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonFailedOver, "Move", "%s", jobstatus.Truncate(moved.Message, maxEventNote))
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonFailedOver, "Move", "%s", jobstatus.Truncate(moved.Message, jobstatus.MaxEventNote))
 	}
 }
 
@@ -152,6 +152,6 @@ func (r *run) announceMove() {
 func (r *run) announceFailure() {
 	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
 	if failed != nil {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, maxEventNote))
+		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, jobstatus.MaxEventNote))
 	}
 }

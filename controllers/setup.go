@@ -10,6 +10,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/metrics"
@@ -32,7 +33,7 @@ type Options struct {
 	// ExpiryWarning is how long before its end a credential is warned about.
 	ExpiryWarning time.Duration
 	// Orphans say what is done about Jobs that no PooledJob stands behind.
-	Orphans OrphanOptions
+	Orphans orphan.Options
 	// Metrics is where the figures are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock; nil is the system's.
@@ -70,7 +71,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	connections := &ClusterConnectionReconciler{
 		Hub: mgr.GetClient(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
 		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
-		HubID: options.HubID, Orphans: options.Orphans.withDefaults(), Metrics: figures,
+		HubID: options.HubID, Metrics: figures,
+		Orphans: &orphan.Sweeper{
+			Hub: mgr.GetClient(), PooledJobs: options.PooledJobs, Connections: pool, HubID: options.HubID,
+			Options: options.Orphans.WithDefaults(), Recorder: recorder, Metrics: figures, Now: options.Now,
+		},
 	}
 	if err := connections.SetupWithManager(mgr); err != nil {
 		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)

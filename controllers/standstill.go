@@ -164,7 +164,7 @@ func troubleOf(warnings []corev1.Event, after time.Time, scheduled bool) (v1alph
 	if newest == nil {
 		return v1alpha1.Result{}, false
 	}
-	return v1alpha1.Result{Reason: newest.Reason, Message: jobstatus.Truncate(newest.Message, maxEventNote)}, true
+	return v1alpha1.Result{Reason: newest.Reason, Message: jobstatus.Truncate(newest.Message, jobstatus.MaxEventNote)}, true
 }
 
 // toldAt is when an Event was last told: programs differ in which of its times they fill in.

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/test/localcluster"
@@ -51,7 +52,7 @@ const (
 )
 
 // orphanOptions are those of operators that start from now on.
-var orphanOptions = OrphanOptions{Interval: time.Second, Confirmation: 200 * time.Millisecond}
+var orphanOptions = orphan.Options{Interval: time.Second, Confirmation: 200 * time.Millisecond}
 
 // clockOffset is how far the operator's clock is ahead of the real one, in
 // nanoseconds.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers"
+	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 )
 
@@ -84,7 +85,7 @@ func (o *Options) forControllers(hubID string, pooledJobs *hubcache.Reader) cont
 		Workers:       o.Workers,
 		Pool:          pool,
 		ExpiryWarning: o.CredentialExpiryWarning,
-		Orphans:       controllers.OrphanOptions{Delete: o.OrphanPolicy == orphanDelete},
+		Orphans:       orphan.Options{Delete: o.OrphanPolicy == orphanDelete},
 		Metrics:       metrics.Registry,
 	}
 }

@@ -93,6 +93,9 @@ func oneWord(reason string) string {
 	}, reason), maxResultReason)
 }
 
+// MaxEventNote is how long the note of an Event may be, in bytes. (events.k8s.io/v1 validates it.)
+const MaxEventNote = 1024
+
 // Truncate cuts text to at most limit bytes, between characters, and makes it
 // valid UTF-8: log text may hold any bytes.
 func Truncate(text string, limit int) string {

@@ -1,4 +1,4 @@
-package controllers
+package orphan
 
 import (
 	"errors"
@@ -48,8 +48,9 @@ func (c claim) covers(job *batchv1.Job, clusterUID string) bool {
 // target, and neither a PooledJob nor an attempt that is over comes back. So a list that
 // began after a Job was seen has whatever stands behind it.
 type claims struct {
-	mu           sync.Mutex // held for as long as a list takes
-	began, ended time.Time  // of the list; zero if there is none
+	mu           sync.Mutex
+	listing      bool      // by one caller
+	began, ended time.Time // of the list; zero if there is none
 	byName       map[string][]claim
 	expiry       *time.Timer
 }
@@ -59,29 +60,53 @@ var errListing = errors.New("the PooledJobs are being listed")
 
 // listedAfter returns a list that began after that moment and ended at most maxAge ago. Do
 // not change it. It does not wait for another caller's list: those who ask have other work.
-func (c *claims) listedAfter(moment time.Time, maxAge time.Duration, now func() time.Time, list func() (map[string][]claim, error)) (map[string][]claim, error) {
-	if !c.mu.TryLock() {
-		return nil, errListing
+func (c *claims) listedAfter(moment time.Time, maxAge time.Duration, now func() time.Time, list func() (map[string][]claim, error)) (found map[string][]claim, err error) {
+	if found, err = c.young(moment, maxAge, now()); found != nil || err != nil {
+		return found, err
 	}
+	began := now()
+	defer func() { c.keep(found, began, now(), maxAge) }() // also after a panic
+	if found, err = list(); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// young returns the list that is there if it will do. If it returns none and no error, the caller is the
+// one who lists.
+func (c *claims) young(moment time.Time, maxAge time.Duration, now time.Time) (map[string][]claim, error) {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.began.After(moment) && now().Sub(c.ended) <= maxAge {
+	switch {
+	case c.listing:
+		return nil, errListing
+	case c.byName != nil && c.began.After(moment) && now.Sub(c.ended) <= maxAge:
 		return c.byName, nil
 	}
 	c.drop() // free the old list first, and never hold both
-	began := now()
-	found, err := list()
-	if err != nil {
-		return nil, err
+	c.listing = true
+	return nil, nil
+}
+
+// keep keeps a list, unless there is none: it has failed.
+func (c *claims) keep(found map[string][]claim, began, ended time.Time, maxAge time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listing = false
+	if found == nil {
+		return
 	}
-	c.began, c.ended, c.byName = began, now(), found
-	c.expiry = time.AfterFunc(maxAge, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.began.Equal(began) {
-			c.drop()
-		}
-	})
-	return found, nil
+	c.began, c.ended, c.byName = began, ended, found
+	c.expiry = time.AfterFunc(maxAge, func() { c.expire(began) })
+}
+
+// expire lets the list go that began then.
+func (c *claims) expire(began time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.began.Equal(began) {
+		c.drop()
+	}
 }
 
 // drop lets the list go. c.mu is held.

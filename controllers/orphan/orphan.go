@@ -1,4 +1,12 @@
-package controllers
+// Package orphan looks for Jobs on targets that no PooledJob stands behind.
+//
+// An orphan is a Job with this hub's ID that no PooledJob stands behind: its PooledJob
+// was abandoned, moved away, lost its finalizer by hand, or is missing from a hub that
+// was restored from a backup. Orphans are looked for when a connection becomes Ready
+// and every Interval. A Job, finished or not, counts as one only when two looks, Confirmation
+// apart, have found it so, the second by a list of the hub's API server that began after the
+// first: a cache alone is never believed.
+package orphan
 
 import (
 	"context"
@@ -14,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -21,17 +30,11 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/metrics"
 )
 
-// An orphan is a Job with this hub's ID that no PooledJob stands behind: its PooledJob
-// was abandoned, moved away, lost its finalizer by hand, or is missing from a hub that
-// was restored from a backup. Orphans are looked for when a connection becomes Ready
-// and every Interval. A Job, finished or not, counts as one only when two looks, Confirmation
-// apart, have found it so, the second by a list of the hub's API server that began after the
-// first: a cache alone is never believed.
-
-// OrphanOptions say what is done about orphans. The zero value reports them.
-type OrphanOptions struct {
+// Options say what is done about orphans. The zero value reports them.
+type Options struct {
 	// Delete has orphans deleted, not just reported.
 	Delete bool
 	// Interval is the time between two looks at a connection; 0 is 10 minutes.
@@ -44,7 +47,8 @@ type OrphanOptions struct {
 	Grace time.Duration
 }
 
-func (o OrphanOptions) withDefaults() OrphanOptions {
+// WithDefaults are the options with what is zero replaced.
+func (o Options) WithDefaults() Options {
 	orDefault := func(d, fallback time.Duration) time.Duration {
 		if d == 0 {
 			return fallback
@@ -74,6 +78,42 @@ const (
 	// listTimeout bounds all requests for one list of the PooledJobs of the hub.
 	listTimeout = 2 * time.Minute
 )
+
+// Connections is what a Sweeper needs of the pool.
+type Connections interface {
+	Status(name string) (status connpool.Status, ok bool)
+	Lease(name, key string) (*connpool.Lease, error)
+}
+
+// Sweeper looks for orphans. Its methods may be called for several connections at the same time.
+type Sweeper struct {
+	// Hub answers from the manager's caches.
+	Hub client.Reader
+	// PooledJobs reads PooledJobs from the hub's API server itself.
+	PooledJobs *hubcache.Reader
+	// Connections is the pool.
+	Connections Connections
+	// HubID marks the remote objects of this installation.
+	HubID string
+	// Options say what is done about orphans.
+	Options Options
+	// Recorder emits the Events that name them, and Metrics has how many there are.
+	Recorder events.EventRecorder
+	Metrics  *metrics.Recorder
+	// Now is the clock.
+	Now func() time.Time
+
+	sweeps  sweeps
+	claims  claims
+	begun   sync.Once
+	started time.Time
+}
+
+// Begin notes the start, from which Options.Grace is counted, when it is called for the first time.
+func (w *Sweeper) Begin() { w.begun.Do(func() { w.started = w.Now() }) }
+
+// Forget drops what is remembered of a connection that is gone.
+func (w *Sweeper) Forget(name string) { w.sweeps.forget(name) }
 
 // sweep is what is remembered of the looks at one connection.
 type sweep struct {
@@ -141,61 +181,61 @@ func (s *sweeps) forget(name string) {
 	delete(s.byName, name)
 }
 
-// sweep looks for orphans on the target of a connection, if it is time to. It returns
+// Sweep looks for orphans on the target of a connection, if it is time to. It returns
 // when it is again.
-func (r *ClusterConnectionReconciler) sweep(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
-	now, state := r.Now(), r.sweeps.of(connection.Name)
-	status, ok := r.Connections.Status(connection.Name)
+func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+	now, state := w.Now(), w.sweeps.of(connection.Name)
+	status, ok := w.Connections.Status(connection.Name)
 	if !ok || status.State != connpool.Ready || !connection.DeletionTimestamp.IsZero() {
 		state.ready = false
-		r.sweeps.set(connection.Name, state)
+		w.sweeps.set(connection.Name, state)
 		return 0, nil
 	}
 	if left := state.next.Sub(now); state.ready && left > 0 {
 		return left, nil
 	}
-	lease, err := r.Connections.Lease(connection.Name, "")
+	lease, err := w.Connections.Lease(connection.Name, "")
 	if err != nil {
 		return 0, nil // it has just ended; its return is another occasion
 	}
-	fenced, err := isFenced(ctx, r.Hub, lease.ClusterUID())
+	fenced, err := hubcache.IsFenced(ctx, w.Hub, lease.ClusterUID())
 	if err != nil {
 		return 0, err
 	}
-	suspects, inView, err := r.suspects(ctx, lease.Jobs(), state.seen, lease.ClusterUID())
+	suspects, inView, err := w.suspects(ctx, lease.Jobs(), state.seen, lease.ClusterUID())
 	if err != nil {
 		return 0, err
 	}
-	deleting := r.Orphans.Delete && !fenced && now.Sub(r.started) >= r.Orphans.Grace
-	orphans, seen, err := r.judge(ctx, suspects, state.seen, lease.ClusterUID(), deleting)
+	deleting := w.Options.Delete && !fenced && now.Sub(w.started) >= w.Options.Grace
+	orphans, seen, err := w.judge(ctx, suspects, state.seen, lease.ClusterUID(), deleting)
 	if errors.Is(err, errListing) {
-		return min(r.Orphans.Confirmation/2, time.Second), nil
+		return min(w.Options.Confirmation/2, time.Second), nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	again := r.Orphans.Interval
+	again := w.Options.Interval
 	for _, s := range seen {
 		if !s.told && !s.behind {
-			again = r.Orphans.Confirmation
+			again = w.Options.Confirmation
 		}
 	}
-	r.report(connection, orphans, state.seen)
+	w.report(connection, orphans, state.seen)
 	state.ready, state.next, state.seen = true, now.Add(again), seen
-	if deleting && len(orphans) > 0 && r.sweeps.mayDelete(lease.ClusterUID(), now, r.Orphans.Interval) {
-		if r.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), inView)]) == 0 {
-			r.sweeps.deletedNone(lease.ClusterUID()) // another connection may be able to
+	if deleting && len(orphans) > 0 && w.sweeps.mayDelete(lease.ClusterUID(), now, w.Options.Interval) {
+		if w.deleteOrphans(ctx, connection.Name, lease, orphans[:deletable(len(orphans), inView)]) == 0 {
+			w.sweeps.deletedNone(lease.ClusterUID()) // another connection may be able to
 		}
 	}
-	r.sweeps.set(connection.Name, state)
+	w.sweeps.set(connection.Name, state)
 	return again, nil
 }
 
 // judge tells which suspects are orphans, and what is to be remembered of all. The hub is
 // asked when one of them has been seen for long enough and was not told of yet, or when
 // they are about to be deleted.
-func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*batchv1.Job, before map[types.UID]sighting, clusterUID string, deleting bool) (orphans []*batchv1.Job, seen map[types.UID]sighting, err error) {
-	now, ask := r.Now(), deleting
+func (w *Sweeper) judge(ctx context.Context, suspects []*batchv1.Job, before map[types.UID]sighting, clusterUID string, deleting bool) (orphans []*batchv1.Job, seen map[types.UID]sighting, err error) {
+	now, ask := w.Now(), deleting
 	seen = map[types.UID]sighting{}
 	for _, job := range suspects {
 		s, ok := before[job.UID]
@@ -203,7 +243,7 @@ func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*bat
 			s.since = now
 		}
 		seen[job.UID] = s
-		if now.Sub(s.since) >= r.Orphans.Confirmation {
+		if now.Sub(s.since) >= w.Options.Confirmation {
 			orphans = append(orphans, job)
 			ask = ask || !s.told
 		}
@@ -211,7 +251,7 @@ func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*bat
 	if !ask || len(orphans) == 0 {
 		return orphans, seen, nil
 	}
-	behind, err := r.behind(ctx, orphans, seen, clusterUID)
+	behind, err := w.behind(ctx, orphans, seen, clusterUID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -226,18 +266,18 @@ func (r *ClusterConnectionReconciler) judge(ctx context.Context, suspects []*bat
 // suspects are the metadata of Jobs that have no PooledJob behind them in the cache, and are not
 // being deleted: those that were seen before, and others as long as there are not too many.
 // inView is how many Jobs there are.
-func (r *ClusterConnectionReconciler) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], before map[types.UID]sighting, clusterUID string) (suspects []*batchv1.Job, inView int, err error) {
+func (w *Sweeper) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], before map[types.UID]sighting, clusterUID string) (suspects []*batchv1.Job, inView int, err error) {
 	room := maxSuspects - len(before)
 	for job := range jobs {
 		inView++
-		if !job.DeletionTimestamp.IsZero() || job.Labels[v1alpha1.LabelHub] != r.HubID {
+		if !job.DeletionTimestamp.IsZero() || job.Labels[v1alpha1.LabelHub] != w.HubID {
 			continue
 		}
 		var found v1alpha1.PooledJobList
-		if err := r.Hub.List(ctx, &found, client.MatchingFields{hubcache.JobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
+		if err := w.Hub.List(ctx, &found, client.MatchingFields{hubcache.JobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, 0, fmt.Errorf("looking for the PooledJob of a remote Job: %w", err)
 		}
-		if len(found.Items) > 0 && standsBehind(r.HubID, &found.Items[0], job, clusterUID) {
+		if len(found.Items) > 0 && standsBehind(w.HubID, &found.Items[0], job, clusterUID) {
 			continue
 		}
 		if _, known := before[job.UID]; !known {
@@ -258,14 +298,14 @@ func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clust
 
 // behind tells behind which suspects a PooledJob stands that the hub's API server has,
 // whether the cache has it or not.
-func (r *ClusterConnectionReconciler) behind(ctx context.Context, suspects []*batchv1.Job, seen map[types.UID]sighting, clusterUID string) (map[types.UID]bool, error) {
+func (w *Sweeper) behind(ctx context.Context, suspects []*batchv1.Job, seen map[types.UID]sighting, clusterUID string) (map[types.UID]bool, error) {
 	var lastSeen time.Time
 	for _, job := range suspects {
 		if since := seen[job.UID].since; since.After(lastSeen) {
 			lastSeen = since
 		}
 	}
-	all, err := r.claims.listedAfter(lastSeen, r.Orphans.Confirmation, r.Now, func() (map[string][]claim, error) { return r.listClaims(ctx) })
+	all, err := w.claims.listedAfter(lastSeen, w.Options.Confirmation, w.Now, func() (map[string][]claim, error) { return w.listClaims(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -277,12 +317,12 @@ func (r *ClusterConnectionReconciler) behind(ctx context.Context, suspects []*ba
 }
 
 // listClaims asks the hub's API server, page by page of one snapshot.
-func (r *ClusterConnectionReconciler) listClaims(ctx context.Context) (map[string][]claim, error) {
+func (w *Sweeper) listClaims(ctx context.Context) (map[string][]claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	all := map[string][]claim{}
-	err := r.PooledJobs.Each(ctx, func(job *v1alpha1.PooledJob) error {
-		c := claimOf(r.HubID, job)
+	err := w.PooledJobs.Each(ctx, func(job *v1alpha1.PooledJob) error {
+		c := claimOf(w.HubID, job)
 		all[c.name] = append(all[c.name], c)
 		return nil
 	})
@@ -294,8 +334,8 @@ func (r *ClusterConnectionReconciler) listClaims(ctx context.Context) (map[strin
 
 // report shows the orphans in the metric and, when there are others than at the last
 // look, in an Event.
-func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]sighting) {
-	r.Metrics.Orphaned(connection.Name, len(orphans))
+func (w *Sweeper) report(connection *v1alpha1.ClusterConnection, orphans []*batchv1.Job, before map[types.UID]sighting) {
+	w.Metrics.Orphaned(connection.Name, len(orphans))
 	var fresh, known []string
 	var first *batchv1.Job
 	for _, job := range orphans {
@@ -316,20 +356,20 @@ func (r *ClusterConnectionReconciler) report(connection *v1alpha1.ClusterConnect
 	}
 	// Events that differ in nothing but their words are taken for one; the related
 	// object tells them apart.
-	r.Recorder.Eventf(connection, first, corev1.EventTypeWarning, v1alpha1.ReasonOrphanedJobs, "Sweep", "%s", jobstatus.Truncate(
-		fmt.Sprintf("%d Jobs of this installation have no PooledJob behind them: %s.", len(names), named), maxEventNote))
+	w.Recorder.Eventf(connection, first, corev1.EventTypeWarning, v1alpha1.ReasonOrphanedJobs, "Sweep", "%s", jobstatus.Truncate(
+		fmt.Sprintf("%d Jobs of this installation have no PooledJob behind them: %s.", len(names), named), jobstatus.MaxEventNote))
 }
 
 // deleteOrphans deletes orphans, each after a look at it as the target has it now: the
 // view may be late, and somebody may have made it his own. It returns how many.
-func (r *ClusterConnectionReconciler) deleteOrphans(ctx context.Context, name string, lease *connpool.Lease, orphans []*batchv1.Job) (deleted int) {
+func (w *Sweeper) deleteOrphans(ctx context.Context, name string, lease *connpool.Lease, orphans []*batchv1.Job) (deleted int) {
 	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
 	defer cancel()
 	for _, job := range orphans {
 		log := logf.FromContext(ctx).WithValues("connection", name, "namespace", job.Namespace, "job", job.Name, "uid", job.UID)
 		live, err := lease.GetJob(ctx, job.Namespace, job.Name)
 		if err == nil {
-			if live.UID != job.UID || live.Labels[v1alpha1.LabelHub] != r.HubID || live.Labels[v1alpha1.LabelUID] != job.Labels[v1alpha1.LabelUID] {
+			if live.UID != job.UID || live.Labels[v1alpha1.LabelHub] != w.HubID || live.Labels[v1alpha1.LabelUID] != job.Labels[v1alpha1.LabelUID] {
 				continue
 			}
 			err = lease.DeleteJob(ctx, live.Namespace, live.Name, live.UID, live.ResourceVersion)
