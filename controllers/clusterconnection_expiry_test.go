@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // moveClock makes the operator believe that it is that time now; the spec's end takes
@@ -29,7 +30,7 @@ var _ = Describe("A credential that expires", func() {
 		token, expires := tokenOf(ctx, account, 10*time.Minute)
 		w := connectedAs(ctx, withToken(token))
 		Expect(w.connection(Default, ctx)).To(And(
-			haveFive(all(yes)),
+			haveFive(fixtures.All(yes)),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", expires))))
 		Expect(w.figure("credential_expiry_timestamp_seconds")).To(Equal(float64(expires.Unix())))
 		running := w.submit(ctx)
@@ -42,9 +43,9 @@ var _ = Describe("A credential that expires", func() {
 		moveClock(expires.Add(-expiryWarning - 2*time.Second))
 		w.annotate(ctx, "example.com/look", "again")
 		Eventually(w.connection).WithContext(ctx).Should(And(
-			haveFive(five{yes, "True/ExpiringSoon", yes, yes, yes}),
+			haveFive(fixtures.Five{yes, "True/ExpiringSoon", yes, yes, yes}),
 			haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionTrue, v1alpha1.ReasonExpiringSoon, ContainSubstring(expires.UTC().Format(time.RFC3339)))))
-		gone := five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}
+		gone := fixtures.Five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}
 		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(gone),
 			haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsExpired, ContainSubstring("No Job is sent"))))
 		Expect(operatorNow()).NotTo(BeTemporally("<", expires))
@@ -65,7 +66,7 @@ var _ = Describe("A credential that expires", func() {
 		w.replaceSecret(ctx, withToken(token))
 		remoteOf(ctx, late)
 		Eventually(w.connection).WithContext(ctx).Should(And(
-			haveFive(all(yes)),
+			haveFive(fixtures.All(yes)),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", expires))))
 		eventually(ctx, late).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated))
 		Eventually(func() []string { return readyOf(versions()) }).Should(Equal([]string{yes, "False/CredentialsExpired", yes}))
@@ -80,7 +81,7 @@ var _ = Describe("A credential that expires", func() {
 		expires := w.connection(Default, ctx).Status.CredentialsExpireAt.Time
 		moveClock(expires.Add(-time.Second))
 		operator.restart()
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.Five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}))
 		late := w.submit(ctx)
 		eventually(ctx, late).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady, ContainSubstring("expired at")))
 		Consistently(remoteJobs(w.name)).WithContext(ctx).Should(BeEmpty())

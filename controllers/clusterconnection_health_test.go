@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -23,7 +24,7 @@ var _ = Describe("The status of a ClusterConnection", func() {
 			Eventually(w.figureOf("watches")).WithContext(ctx).Should(Equal(2.0), "the new operator is connected")
 			Consistently(func(g Gomega) {
 				now := w.connection(g, ctx)
-				g.Expect(fiveOf(now)).To(Equal(all(yes)))
+				g.Expect(fixtures.FiveOf(now)).To(Equal(fixtures.All(yes)))
 				g.Expect(now.Status.Conditions).To(Equal(before.Status.Conditions))
 			}).Should(Succeed())
 			Expect(readyOf(versions())).To(Equal([]string{yes}))
@@ -57,14 +58,14 @@ var _ = Describe("The status of a ClusterConnection", func() {
 		DeferCleanup(func(ctx context.Context) {
 			_ = targetCluster.StartProgram(ctx, localcluster.APIServer) // it fails if it runs
 		})
-		lost := five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}
+		lost := fixtures.Five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}
 		Eventually(w.connection).WithContext(ctx).WithTimeout(30 * time.Second).Should(And(haveFive(lost),
 			haveCondition(v1alpha1.ConditionReachable, metav1.ConditionFalse, v1alpha1.ReasonUnreachable, ContainSubstring("refused"))))
 		during := w.connection(Default, ctx).ResourceVersion
 		Consistently(w.connection).WithContext(ctx).WithTimeout(3*time.Second).Should(HaveField("ResourceVersion", during), "several attempts fail")
 
 		Expect(targetCluster.StartProgram(ctx, localcluster.APIServer)).To(Succeed())
-		Eventually(w.connection).WithContext(ctx).WithTimeout(30 * time.Second).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).WithTimeout(30 * time.Second).Should(haveFive(fixtures.All(yes)))
 		// An API server that starts denies rights for a moment that it has not read yet.
 		states := readyOf(versions())
 		Expect(states[:2]).To(Equal([]string{yes, "False/Unreachable"}))

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // uidOf is the UID by which a cluster is known.
@@ -53,7 +54,7 @@ var _ = Describe("Another cluster behind a ClusterConnection", func() {
 		versions := w.record(ctx)
 
 		w.replaceSecret(ctx, w.otherCluster())
-		refused := five{"True/LastKubeconfig", "False/IdentityChanged", yes, yes, yes}
+		refused := fixtures.Five{"True/LastKubeconfig", "False/IdentityChanged", yes, yes, yes}
 		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(refused),
 			haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionFalse, v1alpha1.ReasonIdentityChanged,
 				ContainSubstring(first), ContainSubstring(second), ContainSubstring(v1alpha1.AnnotationConfirmClusterUID)),
@@ -65,7 +66,7 @@ var _ = Describe("Another cluster behind a ClusterConnection", func() {
 		Expect(jobsOnHub(w.name)(Default, ctx)).To(BeEmpty())
 
 		w.annotate(ctx, v1alpha1.AnnotationConfirmClusterUID, second)
-		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(all(yes)), HaveField("Status.ClusterUID", second)))
+		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), HaveField("Status.ClusterUID", second)))
 		for _, state := range readyOf(versions()) {
 			Expect(state).To(BeElementOf(yes, "True/LastKubeconfig"))
 		}
@@ -83,7 +84,7 @@ var _ = Describe("Another cluster behind a ClusterConnection", func() {
 		w.replaceSecret(ctx, certificateOf(userWithRights(ctx)))
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(refused))
 		w.annotate(ctx, v1alpha1.AnnotationConfirmClusterUID, first)
-		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(all(yes)), HaveField("Status.ClusterUID", first)))
+		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), HaveField("Status.ClusterUID", first)))
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, running).Should(havePhase(v1alpha1.PooledJobSucceeded))
 	})
@@ -99,7 +100,7 @@ var _ = Describe("Another cluster behind a ClusterConnection", func() {
 		operator.stop()
 		w.replaceSecret(ctx, kubeconfig)
 		*operator = *startOperator(operator.scheme)
-		refused := five{"False/IdentityChanged", yes, yes, unknown, "False/IdentityChanged"}
+		refused := fixtures.Five{"False/IdentityChanged", yes, yes, unknown, "False/IdentityChanged"}
 		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(refused),
 			haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonIdentityChanged,
 				ContainSubstring(first), ContainSubstring(second), ContainSubstring(v1alpha1.AnnotationConfirmClusterUID)),
@@ -114,7 +115,7 @@ var _ = Describe("Another cluster behind a ClusterConnection", func() {
 		Eventually(w.eventsOf(v1alpha1.ReasonIdentityChanged)).WithContext(ctx).Should(HaveLen(1))
 
 		w.annotate(ctx, v1alpha1.AnnotationConfirmClusterUID, second)
-		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(all(yes)), HaveField("Status.ClusterUID", second)))
+		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), HaveField("Status.ClusterUID", second)))
 		Eventually(jobsOnHub(w.name)).WithContext(ctx).Should(ConsistOf(HaveField("Name", remoteKey(late).Name)))
 		consistently(ctx, running).Should(And(havePhase(v1alpha1.PooledJobRunning),
 			haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady)))

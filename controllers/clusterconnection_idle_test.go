@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // idling is a new world whose connection closes after a second without PooledJobs. It
@@ -29,7 +30,7 @@ func idling(ctx context.Context) world {
 // expectIdle waits until the connection is at rest, and nothing of it is open.
 func (w world) expectIdle(ctx context.Context) {
 	EventuallyWithOffset(1, func(g Gomega) {
-		g.Expect(w.connection(g, ctx)).To(haveFive(all("True/Idle")))
+		g.Expect(w.connection(g, ctx)).To(haveFive(fixtures.All("True/Idle")))
 		g.Expect(w.figureWith("state", "state", "Idle")).To(Equal(1.0), "also in the eyes of this operator")
 		g.Expect(w.figure("sockets")).To(BeZero())
 		g.Expect(w.figure("watches")).To(BeZero())
@@ -49,7 +50,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 	It("is closed when nothing needs it, and opened by the next PooledJob", func(ctx context.Context) {
 		w := idling(ctx)
 		w.expectIdle(ctx)
-		Consistently(w.connection).WithContext(ctx).Should(haveFive(all("True/Idle")))
+		Consistently(w.connection).WithContext(ctx).Should(haveFive(fixtures.All("True/Idle")))
 		Expect(w.figure("sockets")).To(BeZero())
 		versions := w.record(ctx)
 
@@ -60,8 +61,8 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		remote := remoteOf(ctx, job)
 		start(ctx, remote)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobRunning))
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
-		Consistently(w.connection).WithContext(ctx).WithTimeout(3*time.Second).Should(haveFive(all(yes)), "as long as the PooledJob is not finished")
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
+		Consistently(w.connection).WithContext(ctx).WithTimeout(3*time.Second).Should(haveFive(fixtures.All(yes)), "as long as the PooledJob is not finished")
 
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
@@ -94,7 +95,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		operator.restart()
 		w.expectIdle(ctx)
 		Consistently(func(g Gomega) {
-			g.Expect(w.connection(g, ctx)).To(haveFive(all("True/Idle")))
+			g.Expect(w.connection(g, ctx)).To(haveFive(fixtures.All("True/Idle")))
 			g.Expect(w.figure("sockets")).To(BeZero())
 		}).WithTimeout(2 * time.Second).Should(Succeed())
 	})
@@ -106,7 +107,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		job := w.submit(ctx)
 		*operator = *startOperator(operator.scheme)
 		remoteOf(ctx, job)
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
 	It("is being opened for a PooledJob, which no longer says that it has no cluster", func(ctx context.Context) {
@@ -154,7 +155,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		connection.Spec.IdleTimeoutSeconds = nil
 		Expect(hub.Update(ctx, connection)).To(Succeed())
 		w.finished(ctx)
-		Consistently(w.connection).WithContext(ctx).WithTimeout(2 * time.Second).Should(haveFive(all(yes)))
+		Consistently(w.connection).WithContext(ctx).WithTimeout(2 * time.Second).Should(haveFive(fixtures.All(yes)))
 	})
 
 	It("tries a new credential while it is closed, and is closed again", func(ctx context.Context) {
@@ -166,7 +167,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		w.expectIdle(ctx)
 
 		w.replaceSecret(ctx, withToken("nobody-knows-this-token"))
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(five{"True/LastKubeconfig", "False/CredentialsRejected", "True/Idle", "True/Idle", "True/Idle"}))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.Five{"True/LastKubeconfig", "False/CredentialsRejected", "True/Idle", "True/Idle", "True/Idle"}))
 		remoteOf(ctx, w.submit(ctx))
 	})
 })

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // limited is a new world, of three namespaces on both sides, and a kubeconfig in its
@@ -50,7 +51,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 	It("needs rights in those only, and runs PooledJobs there", func(ctx context.Context) {
 		w, _, namespaces := limited(ctx)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.Namespaces = namespaces[:2] })
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		for _, namespace := range namespaces[:2] {
 			job := w.submit(ctx, in(namespace))
 			remote := remoteOf(ctx, job)
@@ -65,7 +66,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 	It("lets a PooledJob wait for a namespace that is not among them, and run when it is", func(ctx context.Context) {
 		w, user, namespaces := limited(ctx)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.Namespaces = namespaces[:2] })
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		running := w.submit(ctx)
 		remote := remoteOf(ctx, running)
 		job := w.submit(ctx, in(namespaces[2]))
@@ -97,28 +98,28 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, first).Should(havePhase(v1alpha1.PooledJobSucceeded))
 		consistently(ctx, second).Should(havePhase(v1alpha1.PooledJobRunning))
-		Expect(w.connection(Default, ctx)).To(haveFive(all(yes)))
+		Expect(w.connection(Default, ctx)).To(haveFive(fixtures.All(yes)))
 	})
 
 	It("has to have them when the identity may not see all: without, it names the missing right, and is Ready once that is granted", func(ctx context.Context) {
 		w, user, namespaces := limited(ctx)
 		w.createConnection(ctx)
 		Eventually(w.connection).WithContext(ctx).Should(And(
-			haveFive(five{"False/Forbidden", yes, yes, "False/Forbidden", unknown}),
+			haveFive(fixtures.Five{"False/Forbidden", yes, yes, "False/Forbidden", unknown}),
 			haveCondition(v1alpha1.ConditionAuthorized, metav1.ConditionFalse, v1alpha1.ReasonForbidden,
 				MatchRegexp(`list jobs\.batch.*in all namespaces`), MatchRegexp(`watch pods`), ContainSubstring("spec.namespaces"))))
 		job := w.submit(ctx, in(namespaces[2]))
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady, ContainSubstring("list jobs.batch")))
 		before := w.connection(Default, ctx)
 		allow(ctx, userSubject(user))
-		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(all(yes)), HaveField("Generation", before.Generation)))
+		Eventually(w.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), HaveField("Generation", before.Generation)))
 		remoteOf(ctx, job)
 	})
 
 	It("tells of a missing right once, however often it is tried again", func(ctx context.Context) {
 		w, _, _ := limited(ctx)
 		w.createConnection(ctx)
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(five{"False/Forbidden", yes, yes, "False/Forbidden", unknown}))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.Five{"False/Forbidden", yes, yes, "False/Forbidden", unknown}))
 		message := func(g Gomega, ctx context.Context) string {
 			return meta.FindStatusCondition(w.connection(g, ctx).Status.Conditions, v1alpha1.ConditionReady).Message
 		}
@@ -131,7 +132,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		Eventually(w.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionAuthorized, metav1.ConditionFalse, v1alpha1.ReasonForbidden,
 			MatchRegexp(`list jobs\.batch.*in namespace "`+namespaces[2]+`"`)))
 		w.setNamespaces(ctx, namespaces[:2]...)
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
 	It("says so when the identity may not see which cluster it is", func(ctx context.Context) {
@@ -143,6 +144,6 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		Eventually(w.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionAuthorized, metav1.ConditionFalse, v1alpha1.ReasonForbidden,
 			ContainSubstring(metav1.NamespaceSystem), MatchRegexp(`(?i)namespaces`)))
 		allow(ctx, userSubject(user))
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 })

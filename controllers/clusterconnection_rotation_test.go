@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // rotatable makes an identity of the target with the rights that it needs, and a
@@ -67,7 +68,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 			Eventually(w.figureOf("watches")).WithContext(ctx).Should(Equal(2.0))
 			Eventually(w.figureOf("sockets")).WithContext(ctx).Should(Equal(1.0))
 
-			Expect(w.connection(Default, ctx)).To(And(haveFive(all(yes)), HaveField("Status.ClusterUID", old.Status.ClusterUID)))
+			Expect(w.connection(Default, ctx)).To(And(haveFive(fixtures.All(yes)), HaveField("Status.ClusterUID", old.Status.ClusterUID)))
 			Expect(readyOf(versions())).To(Equal([]string{yes}), "Ready was True all the time")
 			for _, version := range jobs() {
 				Expect(version.Status.Phase).NotTo(Equal(v1alpha1.PooledJobFailed))
@@ -105,11 +106,11 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 		endJob(ctx, remote, batchv1.JobComplete)
 		eventually(ctx, running).Should(havePhase(v1alpha1.PooledJobSucceeded))
 		remoteOf(ctx, w.submit(ctx))
-		Expect(w.connection(Default, ctx)).To(And(haveFive(all(yes)), HaveField("Status.IdentityHash", before.Status.IdentityHash)))
+		Expect(w.connection(Default, ctx)).To(And(haveFive(fixtures.All(yes)), HaveField("Status.IdentityHash", before.Status.IdentityHash)))
 		close(answer)
 		Eventually(w.connection).WithContext(ctx).Should(HaveField("Status.IdentityHash", Not(Equal(before.Status.IdentityHash))))
 		remoteOf(ctx, w.submit(ctx))
-		Expect(w.connection(Default, ctx)).To(haveFive(all(yes)))
+		Expect(w.connection(Default, ctx)).To(haveFive(fixtures.All(yes)))
 		Expect(readyOf(versions())).To(Equal([]string{yes}))
 	})
 
@@ -141,7 +142,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 
 			spoil(ctx, w)
 			Eventually(w.connection).WithContext(ctx).Should(And(
-				haveFive(five{"True/LastKubeconfig", "False/" + reason, yes, yes, yes}),
+				haveFive(fixtures.Five{"True/LastKubeconfig", "False/" + reason, yes, yes, yes}),
 				haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionFalse, reason, ContainSubstring(words)),
 				haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonLastKubeconfig, ContainSubstring(words)),
 				HaveField("Status.IdentityHash", before.Status.IdentityHash)))
@@ -153,7 +154,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 
 			kubeconfig, _ = someAccount(ctx)
 			mend(ctx, w, kubeconfig)
-			Eventually(w.connection).WithContext(ctx).Should(And(haveFive(all(yes)), HaveField("Status.IdentityHash", Not(Equal(before.Status.IdentityHash)))))
+			Eventually(w.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), HaveField("Status.IdentityHash", Not(Equal(before.Status.IdentityHash)))))
 			remoteOf(ctx, w.submit(ctx))
 			for _, state := range readyOf(versions()) {
 				Expect(state).To(BeElementOf(yes, "True/LastKubeconfig"))
@@ -177,11 +178,11 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 		w.replaceSecret(ctx, []byte("\x01\x02"))
 		Eventually(w.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonLastKubeconfig))
 		operator.restart()
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(five{"False/InvalidKubeconfig", "False/InvalidKubeconfig", unknown, unknown, unknown}))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.Five{"False/InvalidKubeconfig", "False/InvalidKubeconfig", unknown, unknown, unknown}))
 		job := w.submit(ctx)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady, ContainSubstring("not a valid v1 Config")))
 		w.replaceSecret(ctx, kubeconfig)
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		remoteOf(ctx, job)
 	})
 })

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -26,9 +25,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/clusterconnection"
 	"github.com/pooledjob/pooledjob/controllers/credentials"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // renewing is a world whose connection renews its token, behind a gateway.
@@ -64,7 +64,7 @@ func renewable(ctx context.Context, changes ...func(*v1alpha1.ClusterConnectionS
 			change(spec)
 		}
 	})
-	Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all(yes)),
+	Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)),
 		haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionTrue, v1alpha1.ReasonConnected, ContainSubstring("The manager renews the token"))))
 	return r
 }
@@ -155,7 +155,7 @@ func accountIn(token string) kubeconfig.Account {
 
 // due moves the operator's clock to so long after the first token is to be renewed.
 func (r *renewing) due(ctx context.Context, after time.Duration) {
-	when, _ := schedule(r.name, accountIn(r.token))
+	when, _ := clusterconnection.RenewalSchedule(r.name, accountIn(r.token))
 	moveClock(when.Add(after))
 	r.look(ctx)
 }
@@ -188,7 +188,7 @@ func answerWithToken(token string) func(http.ResponseWriter, *http.Request) bool
 }
 
 var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
-	failed := five{yes, "True/TokenRenewalFailed", yes, yes, yes}
+	failed := fixtures.Five{yes, "True/TokenRenewalFailed", yes, yes, yes}
 
 	It("is renewed by itself when its time has come, and the connection goes on over it", func(ctx context.Context) {
 		formerly := orphanOptions
@@ -222,7 +222,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		after.ResourceVersion, after.ManagedFields = before.ResourceVersion, before.ManagedFields
 		Expect(after).To(Equal(before), "nor in the Secret")
 
-		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all(yes)),
+		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)),
 			HaveField("Status.IdentityHash", Not(Equal(old.Status.IdentityHash))),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", accountIn(token).ExpiresAt))))
 		remoteOf(ctx, r.submit(ctx))
@@ -234,7 +234,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		r.look(ctx)
 		operator.restart()
 		r.look(ctx)
-		Eventually(r.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		Consistently(r.requests).Should(HaveLen(1))
 		Expect(r.tokenNow(ctx)).To(Equal(token))
 	})
@@ -243,11 +243,11 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		operator.stop()
-		when, _ := schedule(r.name, accountIn(r.token))
+		when, _ := clusterconnection.RenewalSchedule(r.name, accountIn(r.token))
 		moveClock(when)
 		*operator = *startOperator(operator.scheme)
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
-		Eventually(r.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		Expect(r.requests()).To(HaveLen(1))
 	})
 
@@ -271,7 +271,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
 		Expect(accountIn(r.tokenNow(ctx))).To(And(
 			HaveField("Audiences", accountIn(r.token).Audiences), HaveField("BoundTo", accountIn(r.token).BoundTo), HaveField("BoundTo.Kind", "Secret")))
-		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all(yes)), Not(expires)))
+		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), Not(expires)))
 	})
 
 	It("gives way to what somebody else writes meanwhile", func(ctx context.Context) {
@@ -288,7 +288,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		theirs, _ := tokenOf(ctx, r.account, 2*time.Hour)
 		r.replaceSecret(ctx, withToken(theirs))
 		close(answer)
-		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all(yes)),
+		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", accountIn(theirs).ExpiresAt))))
 		Consistently(r.tokenNow).WithContext(ctx).Should(Equal(theirs))
 		Expect(r.requests()).To(HaveLen(1))
@@ -325,10 +325,10 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(untouched.ResourceVersion).To(Equal(secret.ResourceVersion))
 
 		r.mayRenew(ctx)
-		clockOffset.Add(int64(minRenewalPause))
+		clockOffset.Add(int64(clusterconnection.MinRenewalPause))
 		r.look(ctx)
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
-		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all(yes)),
+		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)),
 			HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", accountIn(r.tokenNow(ctx)).ExpiresAt))))
 		Expect(r.requests()).To(HaveLen(3))
 		for _, state := range readyOf(versions()) {
@@ -346,18 +346,18 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(hub.Update(ctx, connection)).To(Succeed())
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
 		Expect(accountIn(r.tokenNow(ctx)).Life()).To(Equal(2 * time.Hour))
-		Eventually(r.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
 	It("is renewed where nobody needs the connection, which is closed again", func(ctx context.Context) {
 		r := renewable(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.IdleTimeoutSeconds = new(int32(1)) })
 		r.mayRenew(ctx)
-		Eventually(r.connection).WithContext(ctx).Should(haveFive(all("True/Idle")))
+		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All("True/Idle")))
 		Eventually(r.figureOf("sockets")).Should(BeZero())
 		old := r.connection(Default, ctx)
 		r.due(ctx, time.Second)
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
-		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(all("True/Idle")), HaveField("Status.IdentityHash", Not(Equal(old.Status.IdentityHash)))))
+		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All("True/Idle")), HaveField("Status.IdentityHash", Not(Equal(old.Status.IdentityHash)))))
 		Eventually(r.figureOf("sockets")).Should(BeZero())
 		Expect(r.requests()).To(HaveLen(1))
 	})
@@ -368,15 +368,15 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		two := r.candidate(ctx, "two", func(c *v1alpha1.ClusterConnection) {
 			c.Spec.TokenRenewal = v1alpha1.TokenRenewal{LifetimeSeconds: int32(newLife.Seconds())}
 		})
-		Eventually(two.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(two.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		r.due(ctx, oldLife/10) // for both
 		two.look(ctx)
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
 		last := Eventually(func(g Gomega) {
 			expires := HaveField("Status.CredentialsExpireAt.Time", BeTemporally("==", accountIn(r.tokenNow(ctx)).ExpiresAt))
 			one := r.connection(g, ctx)
-			g.Expect(one).To(And(haveFive(all(yes)), expires))
-			g.Expect(two.connection(g, ctx)).To(And(haveFive(all(yes)), expires, HaveField("Status.IdentityHash", one.Status.IdentityHash)))
+			g.Expect(one).To(And(haveFive(fixtures.All(yes)), expires))
+			g.Expect(two.connection(g, ctx)).To(And(haveFive(fixtures.All(yes)), expires, HaveField("Status.IdentityHash", one.Status.IdentityHash)))
 		})
 		last.Should(Succeed())
 		token := r.tokenNow(ctx)
@@ -398,7 +398,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		}
 		answered := make(chan struct{})
 		var all []*renewing
-		for range connectionWorkers + 1 {
+		for range clusterconnection.Workers + 1 {
 			r := renewable(ctx)
 			r.mayRenew(ctx)
 			r.setAnswer(func(_ http.ResponseWriter, request *http.Request) bool {
@@ -416,16 +416,16 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		for _, r := range all {
 			r.look(ctx)
 		}
-		Eventually(func() int { mu.Lock(); defer mu.Unlock(); return now }).Should(Equal(maxRenewals))
+		Eventually(func() int { mu.Lock(); defer mu.Unlock(); return now }).Should(Equal(clusterconnection.MaxRenewals))
 		begin := time.Now()
 		connected(ctx)
-		Expect(time.Since(begin)).To(BeNumerically("<", renewalTimeout-time.Second), "another does not wait for them")
+		Expect(time.Since(begin)).To(BeNumerically("<", clusterconnection.RenewalTimeout-time.Second), "another does not wait for them")
 		for _, r := range all {
 			Eventually(r.requests).WithTimeout(time.Minute).ShouldNot(BeEmpty())
 		}
-		Expect(most).To(Equal(maxRenewals))
+		Expect(most).To(Equal(clusterconnection.MaxRenewals))
 		close(answered)
-		clockOffset.Add(int64(minRenewalPause))
+		clockOffset.Add(int64(clusterconnection.MinRenewalPause))
 		for _, r := range all {
 			r.look(ctx)
 			Eventually(r.tokenNow).WithContext(ctx).WithTimeout(time.Minute).ShouldNot(Equal(r.token))
@@ -459,7 +459,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		r.setAnswer(answerWithToken(forged(r.token, accountIn(r.token).ExpiresAt.Add(newLife))))
 		r.due(ctx, time.Second)
 		Eventually(r.connection).WithContext(ctx).Should(And(
-			haveFive(five{"True/LastKubeconfig", "False/CredentialsRejected", yes, yes, yes}),
+			haveFive(fixtures.Five{"True/LastKubeconfig", "False/CredentialsRejected", yes, yes, yes}),
 			HaveField("Status.IdentityHash", before.Status.IdentityHash)))
 		remoteOf(ctx, r.submit(ctx))
 		Consistently(r.requests).Should(HaveLen(1))
@@ -492,7 +492,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		connection := w.connection(Default, ctx)
 		connection.Spec.TokenRenewal = v1alpha1.TokenRenewal{}
 		Expect(hub.Update(ctx, connection)).To(Succeed())
-		Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
 	It("is left alone without the field", func(ctx context.Context) {
@@ -522,10 +522,10 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 			haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionTrue, v1alpha1.ReasonTokenRenewalFailed, ContainSubstring("not [redacted] for"))))
 		Eventually(r.eventsOf(v1alpha1.ReasonTokenRenewalFailed)).WithContext(ctx).Should(HaveLen(1))
 		r.setAnswer(nil)
-		clockOffset.Add(int64(minRenewalPause))
+		clockOffset.Add(int64(clusterconnection.MinRenewalPause))
 		r.look(ctx)
 		Eventually(r.tokenNow).WithContext(ctx).ShouldNot(Equal(r.token))
-		Eventually(r.connection).WithContext(ctx).Should(haveFive(all(yes)))
+		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 		Eventually(log.operator.text).Should(ContainSubstring("Renewed the token"))
 		expectNoTrace(worldTexts(ctx, log), planted{token: r.token}, planted{token: leaked}, planted{token: r.tokenNow(ctx)})
 	})
@@ -548,15 +548,14 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(err).NotTo(HaveOccurred())
 		manager, err := client.New(config, client.Options{Scheme: operator.scheme})
 		Expect(err).NotTo(HaveOccurred())
-		reconciler := &ClusterConnectionReconciler{Hub: manager}
 		secret, _ := w.secretOf(ctx)
 		another, _ := tokenOf(ctx, createAccount(ctx), time.Hour)
 		Eventually(func() error { // the API server learns of roles a moment later
-			return reconciler.writeToken(ctx, credentials.Source{Secret: secret, Key: "kubeconfig"}, another)
+			return credentials.ReplaceToken(ctx, manager, credentials.Source{Secret: secret, Key: "kubeconfig"}, another)
 		}).Should(Succeed())
 		Expect(w.tokenNow(ctx)).To(Equal(another))
-		err = reconciler.writeToken(ctx, credentials.Source{Secret: secret, Key: "kubeconfig"}, token)
-		Expect(err).To(MatchError(errTheirs), "what was read is old")
+		err = credentials.ReplaceToken(ctx, manager, credentials.Source{Secret: secret, Key: "kubeconfig"}, token)
+		Expect(err).To(MatchError(credentials.ErrChanged), "what was read is old")
 	})
 })
 
@@ -582,179 +581,4 @@ func managerRole() *rbacv1.Role {
 	}
 	Fail("there is no Role")
 	return nil
-}
-
-func TestRenewalIsDueInTheSixthTenthOfALife(t *testing.T) {
-	account := kubeconfig.Account{IssuedAt: decisionTime, ExpiresAt: decisionTime.Add(1000 * time.Minute)}
-	different := map[time.Time]bool{}
-	for i := range 200 {
-		name := fmt.Sprintf("cluster-%d", i)
-		due, overdue := schedule(name, account)
-		if after := due.Sub(decisionTime); after < 500*time.Minute || after > 600*time.Minute {
-			t.Errorf("%s is due after %s", name, after)
-		}
-		if overdue.Sub(decisionTime) != 750*time.Minute {
-			t.Errorf("overdue after %s", overdue.Sub(decisionTime))
-		}
-		if again, _ := schedule(name, account); !again.Equal(due) {
-			t.Error("not the same after a restart")
-		}
-		different[due] = true
-	}
-	if len(different) < 150 {
-		t.Errorf("200 connections are due at %d times", len(different))
-	}
-	// The longest life that a token can have is no overflow.
-	endless := kubeconfig.Account{IssuedAt: time.Unix(1, 0), ExpiresAt: time.Unix(253402300798, 0)}
-	if due, overdue := schedule("a", endless); !due.After(endless.IssuedAt) || !overdue.After(due) {
-		t.Errorf("due %s, overdue %s", due, overdue)
-	}
-}
-
-func TestRenewalIsTriedAgainEverLater(t *testing.T) {
-	memory := &renewalMemory{}
-	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
-		if got := memory.failed(decisionTime, errTarget, 0); got != want*time.Minute || !memory.retry.Equal(decisionTime.Add(got)) {
-			t.Errorf("after failure %d again in %s, at %s", i+1, got, memory.retry)
-		}
-	}
-	for range 100 {
-		if got := memory.failed(decisionTime, errTarget, 0); got != maxRenewalPause {
-			t.Fatalf("again in %s", got)
-		}
-	}
-	if got := memory.failed(decisionTime, errTarget, time.Hour); got != time.Hour {
-		t.Errorf("again in %s, and not before an hour has passed", got)
-	}
-	for life, want := range map[time.Duration]time.Duration{0: time.Minute, 5 * time.Minute: 5 * time.Minute, time.Hour: 10 * time.Minute} {
-		if got := memory.succeeded(decisionTime, life); got != want || memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(decisionTime.Add(want)) {
-			t.Errorf("after a success again in %s: %+v", got, memory)
-		}
-	}
-}
-
-func TestRenewalFailureIsForgottenWithItsToken(t *testing.T) {
-	var all renewals
-	c := newConnection()
-	one, two := kubeconfig.Identity{Token: "one"}, kubeconfig.Identity{Token: "two"}
-	memory := all.of(c, one)
-	memory.succeeded(decisionTime, time.Minute)
-	memory.failed(decisionTime, errTarget, 0)
-	all.set(c.Name, memory)
-	if kept := all.of(c, one); kept != memory {
-		t.Errorf("got %+v, want %+v", kept, memory)
-	}
-	if other := all.of(c, two); other.failure != "" || !other.retry.IsZero() || !other.rest.Equal(memory.rest) {
-		t.Errorf("of another token: %+v", other)
-	}
-	c.Generation++
-	if other := all.of(c, one); other.failure != "" || !other.retry.IsZero() {
-		t.Errorf("of another spec: %+v", other)
-	}
-	all.drop(c.Name)
-	if kept := all.of(c, two); !kept.rest.Equal(memory.rest) || kept.failure != "" {
-		t.Errorf("of a Secret that is gone: %+v", kept)
-	}
-	all.forget(c.Name)
-	if kept := all.of(c, one); !kept.rest.IsZero() {
-		t.Errorf("of a connection that is gone: %+v", kept)
-	}
-}
-
-func TestConditionsWithRenewal(t *testing.T) {
-	const why = "The token was not renewed: words."
-	inADay := decisionTime.Add(24 * time.Hour)
-	late, early := decisionTime.Add(-time.Minute), decisionTime.Add(time.Minute)
-	tests := map[string]struct {
-		status     connpool.Status
-		renewal    renewal
-		want       five
-		credential []string
-		again      time.Duration
-	}{
-		"all is well, far from the end": {poolStatus(connpool.Ready, ends(inAYear)), renewal{overdue: inAnHour}, all(yes),
-			[]string{"accepts", "renews"}, 365*24*time.Hour - testWarning},
-		"all is well, near the end":     {poolStatus(connpool.Ready, ends(inADay)), renewal{overdue: inAnHour}, all(yes), []string{"renews"}, time.Hour},
-		"overdue, near the end":         {poolStatus(connpool.Ready, ends(inADay)), renewal{overdue: late}, five{yes, "True/ExpiringSoon", yes, yes, yes}, []string{"put new ones"}, 24 * time.Hour},
-		"overdue, far from the end":     {poolStatus(connpool.Ready, ends(inAYear)), renewal{overdue: late}, all(yes), []string{"renews"}, 365*24*time.Hour - testWarning},
-		"failed":                        {poolStatus(connpool.Ready, ends(inADay)), renewal{failure: why, overdue: early}, five{yes, "True/TokenRenewalFailed", yes, yes, yes}, []string{why, inADay.Format(time.RFC3339)}, time.Minute},
-		"failed, far from the end":      {poolStatus(connpool.Ready, ends(inAYear)), renewal{failure: why, overdue: late}, five{yes, "True/TokenRenewalFailed", yes, yes, yes}, []string{why}, 365*24*time.Hour - testWarning},
-		"failed, overdue, near the end": {poolStatus(connpool.Ready, ends(inADay)), renewal{failure: why, overdue: late}, five{yes, "True/ExpiringSoon", yes, yes, yes}, []string{why, inADay.Format(time.RFC3339)}, 24 * time.Hour},
-		"failed, and is Idle":           {poolStatus(connpool.Idle, ends(inAYear)), renewal{failure: why, overdue: inAnHour}, five{"True/Idle", "True/TokenRenewalFailed", "True/Idle", "True/Idle", "True/Idle"}, []string{why}, 365*24*time.Hour - testWarning},
-		"failed, but unreached":         {poolStatus(connpool.Unreachable, ends(inAYear)), renewal{failure: why, overdue: inAnHour}, five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}, nil, 365*24*time.Hour - testWarning},
-		"failed, and expired": {poolStatus(connpool.Ready, ends(anHourAgo)), renewal{failure: why, overdue: late},
-			five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}, []string{why, "No Job is sent"}, 0},
-		"none that could be":               {poolStatus(connpool.Ready), renewal{failure: why}, five{yes, "True/TokenRenewalFailed", yes, yes, yes}, []string{why}, 0},
-		"none that could be, near the end": {poolStatus(connpool.Ready, ends(inADay)), renewal{failure: why}, five{yes, "True/ExpiringSoon", yes, yes, yes}, []string{why}, 24 * time.Hour},
-		"is Idle":                          {poolStatus(connpool.Idle, ends(inAYear)), renewal{overdue: inAnHour}, all("True/Idle"), nil, 365*24*time.Hour - testWarning},
-		"renewed, not in use yet, overdue": {poolStatus(connpool.Ready, ends(inADay), next(connpool.Connecting)), renewal{overdue: inAYear}, all(yes), nil, 24 * time.Hour},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			c := newConnection()
-			w := writerOf(c)
-			w.renewal = &test.renewal
-			w.recordObserved(test.status, nil)
-			checkFive(t, c, test.want)
-			checkSays(t, c, v1alpha1.ConditionCredentialsValid, test.credential)
-			if w.again != test.again {
-				t.Errorf("again after %s, not %s", w.again, test.again)
-			}
-		})
-	}
-}
-
-func TestOneEventForEachTokenThatIsNotRenewed(t *testing.T) {
-	var told warnings
-	expiry := &metav1.Time{Time: inAnHour}
-	for i, step := range []struct {
-		reason string
-		expiry *metav1.Time
-		want   bool
-	}{
-		{v1alpha1.ReasonTokenRenewalFailed, nil, true},
-		{v1alpha1.ReasonTokenRenewalFailed, nil, false},
-		{v1alpha1.ReasonTokenRenewalFailed, expiry, true},
-		{v1alpha1.ReasonExpiringSoon, expiry, true},
-		{v1alpha1.ReasonTokenRenewalFailed, expiry, false},
-		{v1alpha1.ReasonExpiringSoon, expiry, false},
-	} {
-		if got := told.first("prod", step.reason, step.expiry); got != step.want {
-			t.Errorf("step %d: %t", i, got)
-		}
-	}
-}
-
-// sleeper notes what is put to sleep; emptyHub is a hub without any.
-type (
-	sleeper struct {
-		Connections
-		slept int
-	}
-	emptyHub struct{ client.Client }
-)
-
-func (s *sleeper) Sleep(string) { s.slept++ }
-
-func (emptyHub) List(context.Context, client.ObjectList, ...client.ListOption) error { return nil }
-
-func TestConnectionThatWasOpenedForItsTokenIsNotClosedBeforeItIsUsed(t *testing.T) {
-	connections := &sleeper{}
-	now := decisionTime
-	r := &ClusterConnectionReconciler{Connections: connections, Hub: emptyHub{}, Now: func() time.Time { return now }}
-	c := newConnection()
-	c.Spec.IdleTimeoutSeconds = new(int32(1))
-	r.renewals.set(c.Name, renewalMemory{waking: true})
-	for want := range 2 {
-		for range 2 {
-			now = now.Add(time.Second)
-			if _, err := r.rest(t.Context(), c); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if connections.slept < want || (want == 0 && connections.slept > 0) {
-			t.Errorf("put to sleep %d times", connections.slept)
-		}
-		r.renewals.forget(c.Name)
-	}
 }

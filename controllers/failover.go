@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // decideFailover decides about a bound run whose cluster cannot be used: it waits as
@@ -36,7 +37,7 @@ func decideFailover(s *snapshot, wait action) action {
 		return wait
 	}
 	if left := since.Add(after).Sub(s.now); left > 0 {
-		wait.after = earliest(wait.after, left)
+		wait.after = wakeup.Earliest(wait.after, left)
 		return wait
 	}
 	return action{verb: moveAway, message: fmt.Sprintf(

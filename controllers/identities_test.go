@@ -23,6 +23,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // Identities of the target, with the rights in config/target/role.yaml and no others,
@@ -144,8 +145,14 @@ func (w world) annotate(ctx context.Context, name, value string) {
 	Expect(hub.Patch(ctx, connection, client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
 }
 
+// What a condition of a ClusterConnection says when all is well, and when nothing is known of it.
+const (
+	yes     = "True/Connected"
+	unknown = "Unknown/NotConnected"
+)
+
 // haveFive matches a ClusterConnection whose conditions are these.
-func haveFive(want five) OmegaMatcher { return WithTransform(fiveOf, Equal(want)) }
+func haveFive(want fixtures.Five) OmegaMatcher { return WithTransform(fixtures.FiveOf, Equal(want)) }
 
 // record watches objects of the hub from now on; the result are all versions of them
 // that there were so far.
@@ -188,7 +195,7 @@ func (w world) record(ctx context.Context) func() []*v1alpha1.ClusterConnection 
 func readyOf(versions []*v1alpha1.ClusterConnection) []string {
 	var states []string
 	for _, version := range versions {
-		if is := fiveOf(version)[0]; len(states) == 0 || states[len(states)-1] != is {
+		if is := fixtures.FiveOf(version)[0]; len(states) == 0 || states[len(states)-1] != is {
 			states = append(states, is)
 		}
 	}

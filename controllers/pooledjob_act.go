@@ -19,6 +19,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // busyPause is the wait when as many requests to the target are under way as may be.
@@ -98,7 +99,7 @@ func (r *run) act(ctx context.Context, a action) (after time.Duration, err error
 	case release:
 		err = r.release(ctx)
 	}
-	return r.explain(earliest(after, r.lookAgain), err)
+	return r.explain(wakeup.Earliest(after, r.lookAgain), err)
 }
 
 // targetError is the failure of a request to the target, as against one to the hub.
@@ -347,5 +348,5 @@ func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) 
 	if err == nil && isUnchanged(a, patched) {
 		r.writer.Unfulfilled(v1alpha1.ReasonChangeRefused, a.doing+": the cluster took the request and left the Job as it was; a policy may undo it")
 	}
-	return earliest(informerGrace, a.after), nil
+	return wakeup.Earliest(informerGrace, a.after), nil
 }

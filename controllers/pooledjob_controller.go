@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -35,6 +36,13 @@ import (
 
 // minBackoff is the wait after a first error; it doubles up to maxRetry.
 const minBackoff = 100 * time.Millisecond
+
+// Connections is what the reconciler needs of the pool.
+type Connections interface {
+	// Lease lends the named connection to the run of that key, or says at once why
+	// it cannot.
+	Lease(name, key string) (*connpool.Lease, error)
+}
 
 // PooledJobReconciler runs PooledJobs.
 type PooledJobReconciler struct {
@@ -128,20 +136,16 @@ func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (
 	}
 	after, err := run.act(ctx, decide(s))
 	wait, writeErr := run.writeStatus(ctx)
-	return asResult(earliest(after, wait), cmp.Or(err, writeErr))
+	return asResult(wakeup.Earliest(after, wait), cmp.Or(err, writeErr))
 }
 
-// asResult turns a lost race on the hub into another look: whoever won has changed
-// the object, and the cache will show it.
+// asResult is wakeup.Result, but a conflict on the target is a failure.
 func asResult(after time.Duration, err error) (ctrl.Result, error) {
 	var failed *targetError
-	if apierrors.IsConflict(err) && !errors.As(err, &failed) {
-		return ctrl.Result{RequeueAfter: time.Second}, nil
-	}
-	if err != nil {
+	if errors.As(err, &failed) {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: after}, nil
+	return wakeup.Result(after, err)
 }
 
 // jobsOfConnection are the PooledJobs that need a connection, those that need any, and those

@@ -15,6 +15,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 const (
@@ -297,7 +298,7 @@ func decideDispatch(s *snapshot) action {
 		return decideFailover(s, s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonClusterNotReady, s.whyExpired()))
 	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
 		a := s.waiting(v1alpha1.ConditionDispatched, s.memory.refusal.reason, s.memory.refusal.message)
-		a.after = earliest(a.after, s.memory.retryAt.Sub(s.now))
+		a.after = wakeup.Earliest(a.after, s.memory.retryAt.Sub(s.now))
 		return a
 	case !s.bound:
 		return action{verb: bind}
@@ -370,12 +371,4 @@ func lastObstacle(s *snapshot) string {
 	default:
 		return ""
 	}
-}
-
-// earliest is the shorter of two delays, of which 0 means none.
-func earliest(a, b time.Duration) time.Duration {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 const (
@@ -204,7 +205,7 @@ func (r *run) refused(ctx context.Context, answer refusal) (time.Duration, error
 	})
 	r.writer.Waiting(answer.reason, answer.message)
 	left, _ := r.dispatchTimeLeft()
-	return earliest(r.memory.retryAt.Sub(r.now), max(left, 0)), nil
+	return wakeup.Earliest(r.memory.retryAt.Sub(r.now), max(left, 0)), nil
 }
 
 // refuse ends the run before it has a remote Job. A run that is bound may have one

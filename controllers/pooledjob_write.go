@@ -80,7 +80,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 // send patches the difference between two PooledJobs that have no spec, and returns the
 // metadata after that. The hub is not asked for the rest: that is what was sent.
 func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob, subresources ...string) (*metav1.ObjectMeta, error) {
-	data, err := lockedPatch(before).Data(after)
+	data, err := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}).Data(after)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a patch: %w", err)
 	}

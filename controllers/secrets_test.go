@@ -35,6 +35,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // logbook keeps every line that is logged, at any verbosity.
@@ -304,7 +305,7 @@ var _ = Describe("The secrets of a kubeconfig", func() {
 			}
 			w := worlds[name]
 			w.replaceSecret(ctx, withToken(good))
-			Eventually(w.connection).WithContext(ctx).Should(haveFive(all(yes)), name)
+			Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)), name)
 			w.replaceSecret(ctx, c.kubeconfig)
 			Eventually(w.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionCredentialsValid, metav1.ConditionFalse, c.reason), name)
 		}

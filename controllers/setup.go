@@ -10,6 +10,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/clusterconnection"
 	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
@@ -68,7 +69,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	}
 	recorder := mgr.GetEventRecorder("pooledjob")
 
-	connections := &ClusterConnectionReconciler{
+	connections := &clusterconnection.Reconciler{
 		Hub: mgr.GetClient(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
 		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
 		HubID: options.HubID, Metrics: figures,

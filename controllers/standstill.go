@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // This file is about runs of which nothing happens and nothing on the target says why but its
@@ -71,7 +72,7 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 	}
 	if wait := r.untilRead(&known); wait > 0 {
 		r.remember(func(m *memory) { m.standstill = known })
-		r.lookAgain = earliest(r.lookAgain, wait)
+		r.lookAgain = wakeup.Earliest(r.lookAgain, wait)
 	} else {
 		r.readEvents(ctx, remote, pod, jobstatus.LastEnd(remote, pods), &known)
 	}
@@ -140,7 +141,7 @@ func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.P
 		known.trouble = r.unexplained(remote, pod, err != nil, known.reads, !lastEnd.IsZero())
 	}
 	r.remember(func(m *memory) { m.standstill = *known })
-	r.lookAgain = earliest(r.lookAgain, standstillPauses[min(known.reads, len(standstillPauses)-1)])
+	r.lookAgain = wakeup.Earliest(r.lookAgain, standstillPauses[min(known.reads, len(standstillPauses)-1)])
 }
 
 // isScheduled reports whether a Pod has a node, as far as the view keeps that.

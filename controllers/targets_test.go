@@ -16,6 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -218,4 +219,4 @@ func (s *site) podsOf(namespace string) func(Gomega, context.Context) []corev1.P
 }
 
 // readyStatus is the status and the reason of Ready.
-func readyStatus(c *v1alpha1.ClusterConnection) string { return fiveOf(c)[0] }
+func readyStatus(c *v1alpha1.ClusterConnection) string { return fixtures.FiveOf(c)[0] }

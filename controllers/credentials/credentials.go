@@ -1,11 +1,14 @@
-// Package credentials reads the kubeconfigs of ClusterConnections from their Secrets.
+// Package credentials reads the kubeconfigs of ClusterConnections from their Secrets, and swaps the tokens
+// in them.
 package credentials
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,6 +20,9 @@ import (
 
 // defaultKey is spec.kubeconfigSecretRef.key when it is left out.
 const defaultKey = "kubeconfig"
+
+// ErrChanged is the error of who writes to a Secret that is not as it was read.
+var ErrChanged = errors.New("somebody else has changed the Secret")
 
 // Source is a kubeconfig's identity and where it is from.
 type Source struct {
@@ -49,6 +55,28 @@ func Read(ctx context.Context, hub client.Reader, namespace string, connection *
 			fmt.Errorf("Secret %s/%s, key %q: %w", namespace, ref.Name, source.Key, err)
 	}
 	return source, "", nil
+}
+
+// ReplaceToken puts a token into the Secret that the other one was read from. The error is
+// ErrChanged if the Secret was changed since, or is gone.
+func ReplaceToken(ctx context.Context, hub client.Writer, source Source, token string) error {
+	data, err := kubeconfig.ReplaceToken(source.Secret.Data[source.Key], token)
+	if err != nil {
+		return fmt.Errorf("the token that the target gave: %w", err)
+	}
+	changed := source.Secret.DeepCopy()
+	changed.Data[source.Key] = data
+	// client-go logs what it sends, at a high level, if the context has a logger.
+	err = hub.Patch(logr.NewContext(ctx, logr.Discard()), changed, client.MergeFromWithOptions(source.Secret, client.MergeFromWithOptimisticLock{}))
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		return ErrChanged
+	}
+	// The words of whoever refuses it may quote what is refused.
+	return fmt.Errorf("the hub does not take the new token into Secret %s (%s); look at the manager's Role and at the hub's admission policies",
+		source.Secret.Name, cmp.Or(apierrors.ReasonForError(err), "no answer"))
 }
 
 // Connpool is an identity as the pool takes it.

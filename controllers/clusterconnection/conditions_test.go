@@ -1,8 +1,7 @@
-package controllers
+package clusterconnection
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,7 +15,10 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
+
+var testTime = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 const (
 	testWarning = 7 * 24 * time.Hour
@@ -24,9 +26,9 @@ const (
 )
 
 var (
-	inAnHour   = decisionTime.Add(time.Hour)
-	anHourAgo  = decisionTime.Add(-time.Hour)
-	inAYear    = decisionTime.Add(365 * 24 * time.Hour)
+	inAnHour   = testTime.Add(time.Hour)
+	anHourAgo  = testTime.Add(-time.Hour)
+	inAYear    = testTime.Add(365 * 24 * time.Hour)
 	testHash   = "sha256:" + strings.Repeat("ab", 32)
 	errTarget  = errors.New("the target's own words")
 	errNewOne  = errors.New("the words about the new one")
@@ -34,35 +36,13 @@ var (
 	missingOne = &finding{reason: v1alpha1.ReasonSecretNotFound, message: `Secret ns/prod has no key "kubeconfig"; put the kubeconfig there`}
 )
 
-// five are the conditions as status/reason: Ready, then connectionConditions.
-type five [5]string
-
-func all(is string) five { return five{is, is, is, is, is} }
-
-func (f five) String() string {
-	return fmt.Sprintf("Ready %s, CredentialsValid %s, Reachable %s, Authorized %s, Synced %s", f[0], f[1], f[2], f[3], f[4])
-}
-
-func fiveOf(c *v1alpha1.ClusterConnection) five {
-	var is five
-	for i, kind := range []string{
-		v1alpha1.ConditionReady, v1alpha1.ConditionCredentialsValid, v1alpha1.ConditionReachable,
-		v1alpha1.ConditionAuthorized, v1alpha1.ConditionSynced,
-	} {
-		if condition := meta.FindStatusCondition(c.Status.Conditions, kind); condition != nil {
-			is[i] = string(condition.Status) + "/" + condition.Reason
-		}
-	}
-	return is
-}
-
 // newConnection is a ClusterConnection without a status.
 func newConnection() *v1alpha1.ClusterConnection {
 	return &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod", Generation: 3}}
 }
 
 func writerOf(c *v1alpha1.ClusterConnection) *connectionWriter {
-	return &connectionWriter{connection: c, now: metav1.NewTime(decisionTime), warning: testWarning}
+	return &connectionWriter{connection: c, now: metav1.NewTime(testTime), warning: testWarning}
 }
 
 // recordObserved and recordNotConnected record what the reconciler does, to the end.
@@ -112,83 +92,83 @@ func TestConnectionConditions(t *testing.T) {
 	tests := map[string]struct {
 		status connpool.Status
 		broken *finding
-		want   five
+		want   fixtures.Five
 		// says has parts of the messages of Ready and CredentialsValid.
 		says, credential []string
 	}{
-		"Ready":       {status: poolStatus(connpool.Ready), want: all(yes)},
-		"Idle":        {status: poolStatus(connpool.Idle), want: all("True/Idle"), says: []string{"the next one opens it"}},
-		"Connecting":  {status: poolStatus(connpool.Connecting), want: all("Unknown/Connecting")},
-		"Unreachable": {status: poolStatus(connpool.Unreachable), want: five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}, says: []string{errTarget.Error()}},
+		"Ready":       {status: poolStatus(connpool.Ready), want: fixtures.All(yes)},
+		"Idle":        {status: poolStatus(connpool.Idle), want: fixtures.All("True/Idle"), says: []string{"the next one opens it"}},
+		"Connecting":  {status: poolStatus(connpool.Connecting), want: fixtures.All("Unknown/Connecting")},
+		"Unreachable": {status: poolStatus(connpool.Unreachable), want: fixtures.Five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}, says: []string{errTarget.Error()}},
 		"Rejected": {
-			status: poolStatus(connpool.Rejected), want: five{"False/CredentialsRejected", "False/CredentialsRejected", yes, unknown, unknown},
+			status: poolStatus(connpool.Rejected), want: fixtures.Five{"False/CredentialsRejected", "False/CredentialsRejected", yes, unknown, unknown},
 			says: []string{errTarget.Error()},
 		},
 		"Forbidden": {
-			status: poolStatus(connpool.Forbidden), want: five{"False/Forbidden", yes, yes, "False/Forbidden", unknown},
+			status: poolStatus(connpool.Forbidden), want: fixtures.Five{"False/Forbidden", yes, yes, "False/Forbidden", unknown},
 			says: []string{errTarget.Error(), "config/target/role.yaml", "spec.namespaces"},
 		},
-		"Stale": {status: poolStatus(connpool.Stale), want: five{"False/WatchStale", yes, yes, yes, "False/WatchStale"}, says: []string{errTarget.Error()}},
+		"Stale": {status: poolStatus(connpool.Stale), want: fixtures.Five{"False/WatchStale", yes, yes, yes, "False/WatchStale"}, says: []string{errTarget.Error()}},
 		"another cluster": {
-			status: poolStatus(connpool.IdentityChanged), want: five{"False/IdentityChanged", yes, yes, unknown, "False/IdentityChanged"},
+			status: poolStatus(connpool.IdentityChanged), want: fixtures.Five{"False/IdentityChanged", yes, yes, unknown, "False/IdentityChanged"},
 			says: []string{errTarget.Error(), v1alpha1.AnnotationConfirmClusterUID},
 		},
 
-		"a new kubeconfig is tried": {status: poolStatus(connpool.Ready, next(connpool.Connecting)), want: all(yes)},
+		"a new kubeconfig is tried": {status: poolStatus(connpool.Ready, next(connpool.Connecting)), want: fixtures.All(yes)},
 		"the new kubeconfig is rejected": {
-			status: poolStatus(connpool.Ready, next(connpool.Rejected)), want: five{"True/LastKubeconfig", "False/CredentialsRejected", yes, yes, yes},
+			status: poolStatus(connpool.Ready, next(connpool.Rejected)), want: fixtures.Five{"True/LastKubeconfig", "False/CredentialsRejected", yes, yes, yes},
 			says: []string{"Jobs can be sent", "the last one goes on", errNewOne.Error()}, credential: []string{"new kubeconfig", errNewOne.Error()},
 		},
 		"the new kubeconfig reaches nothing": {
-			status: poolStatus(connpool.Ready, next(connpool.Unreachable)), want: five{"True/LastKubeconfig", "False/Unreachable", yes, yes, yes},
+			status: poolStatus(connpool.Ready, next(connpool.Unreachable)), want: fixtures.Five{"True/LastKubeconfig", "False/Unreachable", yes, yes, yes},
 			says: []string{errNewOne.Error()}, credential: []string{errNewOne.Error()},
 		},
 		"the new kubeconfig may not watch": {
-			status: poolStatus(connpool.Ready, next(connpool.Forbidden)), want: five{"True/LastKubeconfig", "False/Forbidden", yes, yes, yes},
+			status: poolStatus(connpool.Ready, next(connpool.Forbidden)), want: fixtures.Five{"True/LastKubeconfig", "False/Forbidden", yes, yes, yes},
 			credential: []string{errNewOne.Error(), "config/target/role.yaml"},
 		},
 		"the new kubeconfig is of another cluster": {
-			status: poolStatus(connpool.Ready, next(connpool.IdentityChanged)), want: five{"True/LastKubeconfig", "False/IdentityChanged", yes, yes, yes},
+			status: poolStatus(connpool.Ready, next(connpool.IdentityChanged)), want: fixtures.Five{"True/LastKubeconfig", "False/IdentityChanged", yes, yes, yes},
 			credential: []string{errNewOne.Error(), v1alpha1.AnnotationConfirmClusterUID},
 		},
 		"the new kubeconfig is rejected while Idle": {
-			status: poolStatus(connpool.Idle, next(connpool.Rejected)), want: five{"True/LastKubeconfig", "False/CredentialsRejected", "True/Idle", "True/Idle", "True/Idle"},
+			status: poolStatus(connpool.Idle, next(connpool.Rejected)), want: fixtures.Five{"True/LastKubeconfig", "False/CredentialsRejected", "True/Idle", "True/Idle", "True/Idle"},
 		},
 		"the Secret is broken": {
-			status: poolStatus(connpool.Ready), broken: brokenOne, want: five{"True/LastKubeconfig", "False/InvalidKubeconfig", yes, yes, yes},
+			status: poolStatus(connpool.Ready), broken: brokenOne, want: fixtures.Five{"True/LastKubeconfig", "False/InvalidKubeconfig", yes, yes, yes},
 			says: []string{brokenOne.message}, credential: []string{brokenOne.message, "last kubeconfig"},
 		},
 		"the Secret is gone": {
-			status: poolStatus(connpool.Ready), broken: missingOne, want: five{"True/LastKubeconfig", "False/SecretNotFound", yes, yes, yes},
+			status: poolStatus(connpool.Ready), broken: missingOne, want: fixtures.Five{"True/LastKubeconfig", "False/SecretNotFound", yes, yes, yes},
 			credential: []string{missingOne.message},
 		},
 		"the Secret is broken while Idle": {
-			status: poolStatus(connpool.Idle), broken: brokenOne, want: five{"True/LastKubeconfig", "False/InvalidKubeconfig", "True/Idle", "True/Idle", "True/Idle"},
+			status: poolStatus(connpool.Idle), broken: brokenOne, want: fixtures.Five{"True/LastKubeconfig", "False/InvalidKubeconfig", "True/Idle", "True/Idle", "True/Idle"},
 		},
 		"the Secret is broken, and the target is gone": {
 			status: poolStatus(connpool.Unreachable), broken: brokenOne,
-			want: five{"False/InvalidKubeconfig", "False/InvalidKubeconfig", "False/Unreachable", unknown, unknown},
+			want: fixtures.Five{"False/InvalidKubeconfig", "False/InvalidKubeconfig", "False/Unreachable", unknown, unknown},
 		},
 
-		"expires in a year": {status: poolStatus(connpool.Ready, ends(inAYear)), want: all(yes)},
+		"expires in a year": {status: poolStatus(connpool.Ready, ends(inAYear)), want: fixtures.All(yes)},
 		"expires soon": {
-			status: poolStatus(connpool.Ready, ends(inAnHour)), want: five{yes, "True/ExpiringSoon", yes, yes, yes},
+			status: poolStatus(connpool.Ready, ends(inAnHour)), want: fixtures.Five{yes, "True/ExpiringSoon", yes, yes, yes},
 			credential: []string{inAnHour.Format(time.RFC3339), "Secret"},
 		},
-		"expires soon, and is Idle":   {status: poolStatus(connpool.Idle, ends(inAnHour)), want: five{"True/Idle", "True/ExpiringSoon", "True/Idle", "True/Idle", "True/Idle"}},
-		"expires soon, but unreached": {status: poolStatus(connpool.Unreachable, ends(inAnHour)), want: five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}},
-		"expires soon, but rejected":  {status: poolStatus(connpool.Rejected, ends(inAnHour)), want: five{"False/CredentialsRejected", "False/CredentialsRejected", yes, unknown, unknown}},
-		"expires soon, but is stale":  {status: poolStatus(connpool.Stale, ends(inAnHour)), want: five{"False/WatchStale", "True/ExpiringSoon", yes, yes, "False/WatchStale"}},
+		"expires soon, and is Idle":   {status: poolStatus(connpool.Idle, ends(inAnHour)), want: fixtures.Five{"True/Idle", "True/ExpiringSoon", "True/Idle", "True/Idle", "True/Idle"}},
+		"expires soon, but unreached": {status: poolStatus(connpool.Unreachable, ends(inAnHour)), want: fixtures.Five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown}},
+		"expires soon, but rejected":  {status: poolStatus(connpool.Rejected, ends(inAnHour)), want: fixtures.Five{"False/CredentialsRejected", "False/CredentialsRejected", yes, unknown, unknown}},
+		"expires soon, but is stale":  {status: poolStatus(connpool.Stale, ends(inAnHour)), want: fixtures.Five{"False/WatchStale", "True/ExpiringSoon", yes, yes, "False/WatchStale"}},
 		"expired": {
-			status: poolStatus(connpool.Ready, ends(anHourAgo)), want: five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes},
+			status: poolStatus(connpool.Ready, ends(anHourAgo)), want: fixtures.Five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes},
 			says: []string{anHourAgo.Format(time.RFC3339), "No Job is sent", "Secret"},
 		},
-		"expires at this moment": {status: poolStatus(connpool.Ready, ends(decisionTime)), want: five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}},
+		"expires at this moment": {status: poolStatus(connpool.Ready, ends(testTime)), want: fixtures.Five{"False/CredentialsExpired", "False/CredentialsExpired", yes, yes, yes}},
 		"expired, and is Idle": {
-			status: poolStatus(connpool.Idle, ends(anHourAgo)), want: five{"False/CredentialsExpired", "False/CredentialsExpired", "True/Idle", "True/Idle", "True/Idle"},
+			status: poolStatus(connpool.Idle, ends(anHourAgo)), want: fixtures.Five{"False/CredentialsExpired", "False/CredentialsExpired", "True/Idle", "True/Idle", "True/Idle"},
 		},
 		"expired, and rejected": {
-			status: poolStatus(connpool.Rejected, ends(anHourAgo)), want: five{"False/CredentialsExpired", "False/CredentialsExpired", yes, unknown, unknown},
+			status: poolStatus(connpool.Rejected, ends(anHourAgo)), want: fixtures.Five{"False/CredentialsExpired", "False/CredentialsExpired", yes, unknown, unknown},
 			says: []string{anHourAgo.Format(time.RFC3339)},
 		},
 	}
@@ -203,9 +183,9 @@ func TestConnectionConditions(t *testing.T) {
 	}
 }
 
-func checkFive(t *testing.T, c *v1alpha1.ClusterConnection, want five) {
+func checkFive(t *testing.T, c *v1alpha1.ClusterConnection, want fixtures.Five) {
 	t.Helper()
-	if got := fiveOf(c); got != want {
+	if got := fixtures.FiveOf(c); got != want {
 		t.Errorf("conditions are\n%v, not\n%v", got, want)
 	}
 	for _, condition := range c.Status.Conditions {
@@ -251,7 +231,7 @@ func TestConnectionThatExpiredWithABrokenSecretSaysThatNothingIsSent(t *testing.
 func TestConnectionWithoutOne(t *testing.T) {
 	c := newConnection()
 	writerOf(c).recordNotConnected(v1alpha1.ReasonSecretNotFound, missingOne.message)
-	checkFive(t, c, five{"False/SecretNotFound", "False/SecretNotFound", unknown, unknown, unknown})
+	checkFive(t, c, fixtures.Five{"False/SecretNotFound", "False/SecretNotFound", unknown, unknown, unknown})
 	checkSays(t, c, v1alpha1.ConditionReady, []string{missingOne.message})
 }
 
@@ -315,7 +295,7 @@ func TestConnectionKeepsItsConditionsWhileItIsConnectedAnew(t *testing.T) {
 			want := c.DeepCopy()
 			// After a restart the pool knows what Connect told it, and no more.
 			w := writerOf(c)
-			w.now = metav1.NewTime(decisionTime.Add(time.Minute))
+			w.now = metav1.NewTime(testTime.Add(time.Minute))
 			w.recordObserved(connpool.Status{State: connpool.Connecting, IdentityHash: testHash, Server: testServer, ExpiresAt: before.ExpiresAt}, nil)
 			if diff := cmp.Diff(want, c); diff != "" {
 				t.Errorf("changed while connecting (-before +after):\n%s", diff)
@@ -327,7 +307,7 @@ func TestConnectionKeepsItsConditionsWhileItIsConnectedAnew(t *testing.T) {
 			c := newConnection()
 			writerOf(c).recordNotConnected(reason, "it is")
 			writerOf(c).recordObserved(poolStatus(connpool.Connecting), nil)
-			checkFive(t, c, all("Unknown/Connecting"))
+			checkFive(t, c, fixtures.All("Unknown/Connecting"))
 		})
 	}
 }
@@ -345,7 +325,7 @@ func TestConnectionWritesAnUnchangedStateOnce(t *testing.T) {
 			want := c.DeepCopy()
 			for i := range 3 {
 				w := writerOf(c)
-				w.now = metav1.NewTime(decisionTime.Add(time.Duration(i) * time.Second))
+				w.now = metav1.NewTime(testTime.Add(time.Duration(i) * time.Second))
 				w.observe(status, nil)
 				w.seal(fenced)
 			}
@@ -361,12 +341,12 @@ func TestConnectionThatIsDeletedNamesItsPooledJobs(t *testing.T) {
 	w := writerOf(c)
 	w.users = []string{"a/1", "a/2", "b/3", "b/4", "b/5", "b/6"}
 	w.recordObserved(poolStatus(connpool.Ready), nil)
-	checkFive(t, c, five{"False/Deleting", yes, yes, yes, yes})
+	checkFive(t, c, fixtures.Five{"False/Deleting", yes, yes, yes, yes})
 	checkSays(t, c, v1alpha1.ConditionReady, []string{"6 PooledJobs", "a/1, a/2, b/3, b/4, b/5, ..."})
 
 	// What keeps the PooledJobs from cleaning up comes first.
 	w.recordObserved(poolStatus(connpool.Unreachable), nil)
-	checkFive(t, c, five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown})
+	checkFive(t, c, fixtures.Five{"False/Unreachable", unknown, "False/Unreachable", unknown, unknown})
 	checkSays(t, c, v1alpha1.ConditionReady, []string{"6 PooledJobs", "a/1, a/2, b/3, b/4, b/5, ..."})
 }
 

@@ -1,4 +1,4 @@
-package controllers
+package clusterconnection
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func (c *countTimes) forget(name string) {
 
 // countJobs refreshes status.jobs, at most every countInterval. It returns the time
 // until it may, if that has not passed.
-func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+func (r *Reconciler) countJobs(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
 	wait, ok := r.counted.due(connection.Name, r.Now())
 	if !ok {
 		return wait, nil
@@ -68,7 +68,7 @@ func (r *ClusterConnectionReconciler) countJobs(ctx context.Context, connection 
 
 // jobCountChanged reports whether an update moves a PooledJob from one count to
 // another, or out of its connection's way.
-func (r *ClusterConnectionReconciler) jobCountChanged(e event.UpdateEvent) bool {
+func (r *Reconciler) jobCountChanged(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*v1alpha1.PooledJob)
 	after, ok2 := e.ObjectNew.(*v1alpha1.PooledJob)
 	if !ok || !ok2 {
@@ -106,7 +106,7 @@ func (i *idleTimes) update(name string, needed bool, now time.Time) time.Time {
 
 // rest puts a connection to sleep that no job has needed for as long as its spec
 // says. It returns the time until then, if that has not passed.
-func (r *ClusterConnectionReconciler) rest(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+func (r *Reconciler) rest(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
 	timeout := connection.Spec.IdleTimeoutSeconds
 	if timeout == nil || *timeout == 0 {
 		r.idle.update(connection.Name, true, time.Time{})

@@ -1,7 +1,6 @@
-package controllers
+package clusterconnection
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,16 +41,16 @@ import (
 //     nobody has and that ends by itself.
 
 const (
-	// renewalTimeout bounds the request for a token: it holds a worker.
-	renewalTimeout = 5 * time.Second
-	// maxRenewals bounds how many requests for tokens are under way at once: half of the
+	// RenewalTimeout bounds the request for a token: it holds a worker.
+	RenewalTimeout = 5 * time.Second
+	// MaxRenewals bounds how many requests for tokens are under way at once: half of the
 	// workers, so that targets which do not answer leave the other half to the rest.
-	maxRenewals = connectionWorkers / 2
+	MaxRenewals = Workers / 2
 	// renewalSoon is when a request is tried again that could not be sent.
 	renewalSoon = 10 * time.Second
-	// minRenewalPause and maxRenewalPause bound the time from one request that was sent
+	// MinRenewalPause and maxRenewalPause bound the time from one request that was sent
 	// to the next.
-	minRenewalPause = time.Minute
+	MinRenewalPause = time.Minute
 	maxRenewalPause = 10 * time.Minute
 )
 
@@ -85,11 +83,11 @@ func (n *renewal) why() string {
 	return n.failure
 }
 
-// schedule is when a token is renewed, and from when on that is overdue: when half of its
+// RenewalSchedule is when a token is renewed, and from when on that is overdue: when half of its
 // life has passed and up to a tenth more, so that the connections that were made together
 // do not ask together; and when three quarters have. The same token has the same times
 // after a restart.
-func schedule(name string, account kubeconfig.Account) (due, overdue time.Time) {
+func RenewalSchedule(name string, account kubeconfig.Account) (due, overdue time.Time) {
 	digest := fnv.New32a()
 	fmt.Fprint(digest, name, account.IssuedAt.Unix(), account.ExpiresAt.Unix())
 	life := account.Life()
@@ -99,7 +97,7 @@ func schedule(name string, account kubeconfig.Account) (due, overdue time.Time) 
 
 // renew renews the token in a connection's Secret, if the time has come. It returns nil
 // where that is not asked for.
-func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, status connpool.Status) *renewal {
+func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, status connpool.Status) *renewal {
 	if connection.Spec.TokenRenewal.LifetimeSeconds == 0 {
 		r.renewals.forget(connection.Name)
 		return nil
@@ -112,7 +110,7 @@ func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1a
 	memory := r.renewals.of(connection, source.Identity)
 	state := &renewal{}
 	var due time.Time
-	due, state.overdue = schedule(connection.Name, account)
+	due, state.overdue = RenewalSchedule(connection.Name, account)
 	memory.waking = false
 	next := slices.MaxFunc([]time.Time{due, memory.retry, memory.rest}, time.Time.Compare)
 	if wait := next.Sub(r.Now()); wait > 0 {
@@ -127,7 +125,7 @@ func (r *ClusterConnectionReconciler) renew(ctx context.Context, connection *v1a
 
 // tryRenewal asks for a token and puts it into the Secret, if the connection can be used
 // with the one that is there. It notes what came of it, and returns when to look again.
-func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, account kubeconfig.Account, memory *renewalMemory) time.Duration {
+func (r *Reconciler) tryRenewal(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, account kubeconfig.Account, memory *renewalMemory) time.Duration {
 	lease, err := r.Connections.Lease(connection.Name, "")
 	if err != nil {
 		memory.waking = true // if it was idle; the pool tells when it is Ready
@@ -145,15 +143,15 @@ func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection
 		return renewalSoon
 	}
 	if err == nil {
-		err = r.writeToken(ctx, source, token)
+		err = credentials.ReplaceToken(ctx, r.Hub, source, token)
 	}
 	idle := connection.Spec.IdleTimeoutSeconds
 	switch {
 	case err == nil:
 		logf.FromContext(ctx).Info("Renewed the token", "connection", connection.Name, "expires", fresh.ExpiresAt)
 		return memory.succeeded(r.Now(), fresh.Life()/10)
-	case errors.Is(err, errTheirs):
-		return memory.succeeded(r.Now(), minRenewalPause)
+	case errors.Is(err, credentials.ErrChanged):
+		return memory.succeeded(r.Now(), MinRenewalPause)
 	case idle != nil && *idle > 0: // to look opens it, and tells of that each time
 		return memory.failed(r.Now(), err, account.Life()/20)
 	default:
@@ -163,7 +161,7 @@ func (r *ClusterConnectionReconciler) tryRenewal(ctx context.Context, connection
 
 // requestToken asks the target for a token like the one of the account, and looks whether
 // it is one.
-func (r *ClusterConnectionReconciler) requestToken(ctx context.Context, lease *connpool.Lease, account kubeconfig.Account, seconds int32) (string, kubeconfig.Account, error) {
+func (r *Reconciler) requestToken(ctx context.Context, lease *connpool.Lease, account kubeconfig.Account, seconds int32) (string, kubeconfig.Account, error) {
 	lifetime := int64(seconds)
 	spec := authenticationv1.TokenRequestSpec{Audiences: account.Audiences, ExpirationSeconds: &lifetime}
 	if bound := account.BoundTo; bound.Kind != "" {
@@ -171,7 +169,7 @@ func (r *ClusterConnectionReconciler) requestToken(ctx context.Context, lease *c
 			APIVersion: "v1", Kind: bound.Kind, Name: bound.Name, UID: types.UID(bound.UID),
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RenewalTimeout)
 	defer cancel()
 	token, err := lease.RequestToken(ctx, account.Namespace, account.Name, spec)
 	switch {
@@ -194,31 +192,8 @@ func (r *ClusterConnectionReconciler) requestToken(ctx context.Context, lease *c
 var (
 	errOtherAccount = errors.New("the target answered with a token that is not one of the same ServiceAccount; see what answers in its place")
 	errSkewed       = errors.New("the target gives tokens whose end has passed by the manager's clock; set the clocks of both")
-	errTheirs       = errors.New("somebody else has changed the Secret")
 	errImmutable    = errors.New("the Secret is immutable; create it anew without that")
 )
-
-// writeToken puts a token into the Secret that the other one was read from. The error is
-// errTheirs if the Secret was changed since, or is gone.
-func (r *ClusterConnectionReconciler) writeToken(ctx context.Context, source credentials.Source, token string) error {
-	data, err := kubeconfig.ReplaceToken(source.Secret.Data[source.Key], token)
-	if err != nil {
-		return fmt.Errorf("the token that the target gave: %w", err)
-	}
-	changed := source.Secret.DeepCopy()
-	changed.Data[source.Key] = data
-	// client-go logs what it sends, at a high level, if the context has a logger.
-	err = r.Hub.Patch(logr.NewContext(ctx, logr.Discard()), changed, lockedPatch(source.Secret))
-	switch {
-	case err == nil:
-		return nil
-	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
-		return errTheirs
-	}
-	// The words of whoever refuses it may quote what is refused.
-	return fmt.Errorf("the hub does not take the new token into Secret %s (%s); look at the manager's Role and at the hub's admission policies",
-		source.Secret.Name, cmp.Or(apierrors.ReasonForError(err), "no answer"))
-}
 
 // account reads whose token is in the Secret. The error says why it cannot be renewed.
 func accountOf(s credentials.Source) (kubeconfig.Account, error) {
@@ -247,14 +222,14 @@ type renewalMemory struct {
 // failed notes what went wrong, and returns when to try again: later and later, and not
 // before least has passed.
 func (m *renewalMemory) failed(now time.Time, err error, least time.Duration) time.Duration {
-	pause := max(min(minRenewalPause<<min(m.failures, 10), maxRenewalPause), least)
+	pause := max(min(MinRenewalPause<<min(m.failures, 10), maxRenewalPause), least)
 	m.failures++
 	m.failure, m.retry = "The token was not renewed: "+err.Error()+". It is tried again.", now.Add(pause)
 	return pause
 }
 
 func (m *renewalMemory) succeeded(now time.Time, pause time.Duration) time.Duration {
-	pause = min(max(pause, minRenewalPause), maxRenewalPause)
+	pause = min(max(pause, MinRenewalPause), maxRenewalPause)
 	m.failure, m.failures, m.retry, m.rest = "", 0, time.Time{}, now.Add(pause)
 	return pause
 }
@@ -270,7 +245,7 @@ type renewals struct {
 func (r *renewals) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.underWay >= maxRenewals {
+	if r.underWay >= MaxRenewals {
 		return false
 	}
 	r.underWay++

@@ -1,8 +1,8 @@
-package controllers
+package clusterconnection
 
 import "github.com/pooledjob/pooledjob/internal/connpool"
 
-// Connections is what the reconcilers need of the pool.
+// Connections is what the reconciler needs of the pool.
 type Connections interface {
 	// Connect makes the named connection use config.
 	Connect(name string, config connpool.Config)

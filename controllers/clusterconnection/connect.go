@@ -1,4 +1,4 @@
-package controllers
+package clusterconnection
 
 import (
 	"context"
@@ -7,12 +7,13 @@ import (
 	"github.com/pooledjob/pooledjob/controllers/credentials"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
+	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 // connect hands the kubeconfig to the pool and records the connection's state. A
 // kubeconfig that cannot be used changes nothing in the pool: it may be a slip, and
 // the last one that worked goes on.
-func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, writer *connectionWriter) error {
+func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, writer *connectionWriter) error {
 	source, reason, err := credentials.Read(ctx, r.Hub, r.Namespace, connection)
 	if err != nil && reason == "" {
 		return err
@@ -43,7 +44,7 @@ func (r *ClusterConnectionReconciler) connect(ctx context.Context, connection *v
 		writer.observe(status, nil)
 	}
 	if writer.renewal != nil {
-		writer.again = earliest(writer.again, writer.renewal.again)
+		writer.again = wakeup.Earliest(writer.again, writer.renewal.again)
 	}
 	return nil
 }
@@ -63,7 +64,7 @@ func configOf(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identi
 
 // confirmCluster takes over the UID of the cluster that answers now, if a person has
 // confirmed it by the annotation.
-func (r *ClusterConnectionReconciler) confirmCluster(connection *v1alpha1.ClusterConnection) {
+func (r *Reconciler) confirmCluster(connection *v1alpha1.ClusterConnection) {
 	confirmed := connection.Annotations[v1alpha1.AnnotationConfirmClusterUID]
 	if confirmed == "" || confirmed == connection.Status.ClusterUID {
 		return

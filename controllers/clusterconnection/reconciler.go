@@ -1,4 +1,4 @@
-package controllers
+package clusterconnection
 
 import (
 	"context"
@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	// connectionWorkers is how many ClusterConnections are reconciled at once.
-	connectionWorkers = 8
+	// Workers is how many ClusterConnections are reconciled at once.
+	Workers = 8
 	// jobsPause is how long the change of a PooledJob waits for others before its
 	// connection is looked at, which reads the kubeconfig again.
 	jobsPause = time.Second
@@ -44,8 +44,8 @@ const (
 	maxVersion = 64
 )
 
-// ClusterConnectionReconciler connects ClusterConnections and shows their state.
-type ClusterConnectionReconciler struct {
+// Reconciler connects ClusterConnections and shows their state.
+type Reconciler struct {
 	// Hub reads from the manager's caches and writes to the hub.
 	Hub client.Client
 	// PooledJobs reads PooledJobs from the hub's API server itself.
@@ -83,7 +83,7 @@ type ClusterConnectionReconciler struct {
 // +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=secrets,verbs=get;list;patch;watch
 
 // SetupWithManager registers the reconciler.
-func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("clusterconnection").
 		For(&v1alpha1.ClusterConnection{}).
@@ -91,12 +91,12 @@ func (r *ClusterConnectionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOfSecret)).
 		Watches(&v1alpha1.PooledJob{}, r.afterJobs(), builder.WithPredicates(predicate.Funcs{UpdateFunc: r.jobCountChanged})).
 		WatchesRawSource(&r.Wakeups.Connections).
-		WithOptions(controller.Options{MaxConcurrentReconciles: connectionWorkers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: Workers}).
 		Complete(r)
 }
 
 // Reconcile makes the pool match one ClusterConnection, and its status the pool.
-func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	r.Orphans.Begin()
 	connection := &v1alpha1.ClusterConnection{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, connection); err != nil {
@@ -108,7 +108,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	r.Metrics.Begin(req.Name)
 	if connection.DeletionTimestamp.IsZero() {
 		if err := r.addFinalizer(ctx, connection); err != nil {
-			return asResult(0, err)
+			return wakeup.Result(0, err)
 		}
 	}
 	users, err := r.usersOfDeleted(ctx, connection)
@@ -116,7 +116,7 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 		return ctrl.Result{}, err
 	}
 	if !connection.DeletionTimestamp.IsZero() && len(users) == 0 {
-		return asResult(0, r.finalize(ctx, connection))
+		return wakeup.Result(0, r.finalize(ctx, connection))
 	}
 	before := connection.DeepCopy()
 	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), warning: r.ExpiryWarning, users: users}
@@ -135,13 +135,13 @@ func (r *ClusterConnectionReconciler) Reconcile(ctx context.Context, req ctrl.Re
 	}
 	writer.seal(fenced)
 	if err := r.patchStatus(ctx, before, connection); err != nil {
-		return asResult(0, err)
+		return wakeup.Result(0, err)
 	}
-	return asResult(earliest(sweepAgain, earliest(again, writer.again)), sweepErr)
+	return wakeup.Result(wakeup.Earliest(sweepAgain, wakeup.Earliest(again, writer.again)), sweepErr)
 }
 
 // forget closes a connection that is gone, and drops what was remembered of it.
-func (r *ClusterConnectionReconciler) forget(name string) {
+func (r *Reconciler) forget(name string) {
 	r.Connections.Disconnect(name)
 	r.counted.forget(name)
 	r.idle.update(name, true, time.Time{})
@@ -154,16 +154,16 @@ func (r *ClusterConnectionReconciler) forget(name string) {
 
 // count looks at the PooledJobs of the connection: how many there are, and whether
 // any needs it. It returns when to look again.
-func (r *ClusterConnectionReconciler) count(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+func (r *Reconciler) count(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
 	countAgain, err := r.countJobs(ctx, connection)
 	if err != nil {
 		return 0, err
 	}
 	restAgain, err := r.rest(ctx, connection)
-	return earliest(countAgain, restAgain), err
+	return wakeup.Earliest(countAgain, restAgain), err
 }
 
-func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
+func (r *Reconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
 	before := connection.DeepCopy()
 	if !controllerutil.AddFinalizer(connection, v1alpha1.FinalizerClusterConnection) {
 		return nil
@@ -175,7 +175,7 @@ func (r *ClusterConnectionReconciler) addFinalizer(ctx context.Context, connecti
 }
 
 // finalize lets a deleted ClusterConnection go.
-func (r *ClusterConnectionReconciler) finalize(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
+func (r *Reconciler) finalize(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
 	r.Connections.Disconnect(connection.Name)
 	before := connection.DeepCopy()
 	if !controllerutil.RemoveFinalizer(connection, v1alpha1.FinalizerClusterConnection) {
@@ -190,7 +190,7 @@ func (r *ClusterConnectionReconciler) finalize(ctx context.Context, connection *
 // usersOfDeleted are the PooledJobs that a deleted connection is kept for, because
 // they may have something to clean up on the target: as the cache has them or, when
 // it has none, the hub's API server.
-func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connection *v1alpha1.ClusterConnection) ([]string, error) {
+func (r *Reconciler) usersOfDeleted(ctx context.Context, connection *v1alpha1.ClusterConnection) ([]string, error) {
 	if connection.DeletionTimestamp.IsZero() {
 		return nil, nil
 	}
@@ -216,7 +216,7 @@ func (r *ClusterConnectionReconciler) usersOfDeleted(ctx context.Context, connec
 }
 
 // appendUser appends the name of a PooledJob that may have something to clean up on a cluster.
-func (r *ClusterConnectionReconciler) appendUser(users []string, job *v1alpha1.PooledJob, cluster string) []string {
+func (r *Reconciler) appendUser(users []string, job *v1alpha1.PooledJob, cluster string) []string {
 	if hubcache.ClusterOf(job, r.HubID) == cluster && controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob) {
 		users = append(users, job.Namespace+"/"+job.Name)
 	}
@@ -224,7 +224,7 @@ func (r *ClusterConnectionReconciler) appendUser(users []string, job *v1alpha1.P
 }
 
 // patchStatus writes the status if it changed, and emits an Event if Ready did.
-func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, after *v1alpha1.ClusterConnection) error {
+func (r *Reconciler) patchStatus(ctx context.Context, before, after *v1alpha1.ClusterConnection) error {
 	if equality.Semantic.DeepEqual(before.Status, after.Status) {
 		return nil
 	}
@@ -243,7 +243,7 @@ func (r *ClusterConnectionReconciler) patchStatus(ctx context.Context, before, a
 
 // fencedBy are the other ClusterConnections of the cluster that one states to be fenced. (Of a
 // change, the object before is mapped, too.)
-func (r *ClusterConnectionReconciler) fencedBy(ctx context.Context, changed client.Object) []reconcile.Request {
+func (r *Reconciler) fencedBy(ctx context.Context, changed client.Object) []reconcile.Request {
 	var requests []reconcile.Request
 	for _, name := range hubcache.OthersFencedBy(ctx, r.Hub, changed) {
 		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Name: name}})
@@ -251,7 +251,7 @@ func (r *ClusterConnectionReconciler) fencedBy(ctx context.Context, changed clie
 	return requests
 }
 
-func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+func (r *Reconciler) usersOfSecret(ctx context.Context, secret client.Object) []reconcile.Request {
 	if secret.GetNamespace() != r.Namespace {
 		return nil
 	}
@@ -268,7 +268,7 @@ func (r *ClusterConnectionReconciler) usersOfSecret(ctx context.Context, secret 
 
 // afterJobs has the connection of a PooledJob that changed looked at, once for all that
 // change within jobsPause.
-func (r *ClusterConnectionReconciler) afterJobs() handler.EventHandler {
+func (r *Reconciler) afterJobs() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	later := func(q queue, jobs ...client.Object) {
 		for _, job := range jobs {

@@ -1,0 +1,12 @@
+// Package clusterconnection connects ClusterConnections and shows their state.
+//
+//	reconciler.go   one ClusterConnection is looked at: finalizer, connect, count, status
+//	connect.go      what the pool is told to connect to
+//	token.go        tokens of ServiceAccounts are renewed before they end
+//	jobs.go         status.jobs, and when a connection may sleep
+//	conditions.go   what is known of a connection, as conditions and Events
+//
+// A connection is the pool's: the reconciler tells it what to connect to, and shows what it says. The
+// credential is swapped by the pool, which keeps the one in use until the next has proven itself; in the
+// Secret it is swapped by package credentials.
+package clusterconnection
