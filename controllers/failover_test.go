@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -352,7 +353,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady,
 			ContainSubstring("is to end ("+v1alpha1.ReasonDispatchDeadlineExceeded), ContainSubstring(v1alpha1.AnnotationFenced+"="+a.uid)))
 		a.fence(ctx)
-		moveClock(time.Now().Add(2 * requestLifetime))
+		moveClock(time.Now().Add(2 * pooledjob.RequestLifetime))
 		touch(ctx, job)
 		eventually(ctx, job).Should(Or(havePhase(v1alpha1.PooledJobFailed), HaveField("Status.Attempt", BeEquivalentTo(1))))
 	})
@@ -491,7 +492,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 		a.here(func() { finishDeletion(ctx, remote) })
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
-		Eventually(func() time.Duration { return time.Duration(last.Load() - first.Load()) }).Should(BeNumerically(">", podsPause),
+		Eventually(func() time.Duration { return time.Duration(last.Load() - first.Load()) }).Should(BeNumerically(">", pooledjob.PodsPause),
 			"the watch of Pods must have had time to catch up")
 		a.breakLine()
 		a.expectAway(ctx)

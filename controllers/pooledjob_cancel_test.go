@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob"
 )
 
 // tap is a gateway to the target that writes down what is asked for in one namespace,
@@ -154,7 +155,7 @@ func nudge(ctx context.Context, c client.Client, obj client.Object) {
 	Expect(c.Patch(ctx, obj, client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
 }
 
-func cancelledFromTheStart(j *v1alpha1.PooledJob) { j.Spec.Cancel = truly() }
+func cancelledFromTheStart(j *v1alpha1.PooledJob) { j.Spec.Cancel = new(true) }
 
 // endJobBecause plays the Job controller: the Job gets its verdict for a reason, after
 // so many Pods have failed.
@@ -209,7 +210,7 @@ func (w world) running(ctx context.Context, changes ...func(*v1alpha1.PooledJob)
 func replaceRemote(ctx context.Context, remote *batchv1.Job, labels map[string]string) *batchv1.Job {
 	stranger := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: remote.Namespace, Name: remote.Name, Labels: labels},
-		Spec:       batchv1.JobSpec{Suspend: truly(), Template: *remote.Spec.Template.DeepCopy()},
+		Spec:       batchv1.JobSpec{Suspend: new(true), Template: *remote.Spec.Template.DeepCopy()},
 	}
 	stranger.Spec.Template.Labels = nil
 	Expect(target.Delete(ctx, remote.DeepCopy(), client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
@@ -274,11 +275,11 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonTargetError))
 		setSpec(ctx, job, `{"cancel":true}`)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonCreating))
-		moveClock(time.Now().Add(requestLifetime - 15*time.Second))
+		moveClock(time.Now().Add(pooledjob.RequestLifetime - 15*time.Second))
 		nudge(ctx, hub, job)
 		consistently(ctx, job).Should(havePhase(v1alpha1.PooledJobPending))
 		posts := len(t.writes())
-		clockOffset.Store(int64(requestLifetime + time.Second))
+		clockOffset.Store(int64(pooledjob.RequestLifetime + time.Second))
 		nudge(ctx, hub, job)
 		eventually(ctx, job).Should(beCancelled("before it had a remote Job"))
 		Expect(t.writes()).To(HaveLen(posts), "a cancelled run is not created")

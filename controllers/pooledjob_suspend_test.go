@@ -17,7 +17,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-func suspendedFromTheStart(j *v1alpha1.PooledJob) { j.Spec.Suspend = truly() }
+func suspendedFromTheStart(j *v1alpha1.PooledJob) { j.Spec.Suspend = new(true) }
 
 // playSuspension plays the Job controller: the Job's status says what its spec asks for.
 func playSuspension(ctx context.Context, remote *batchv1.Job) {

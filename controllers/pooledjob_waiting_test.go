@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob"
 )
 
 // soon is how long a trouble may take to be told.
@@ -68,7 +69,7 @@ func versionsOf(ctx context.Context, job *v1alpha1.PooledJob) func() []*v1alpha1
 // passTime makes every write due that was put off.
 func passTime() {
 	DeferCleanup(clockOffset.Store, int64(0))
-	clockOffset.Add(int64(countersInterval + time.Second))
+	clockOffset.Add(int64(pooledjob.CountersInterval + time.Second))
 }
 
 var _ = Describe("What keeps a Pod from running", func() {

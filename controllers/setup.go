@@ -12,6 +12,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/clusterconnection"
 	"github.com/pooledjob/pooledjob/controllers/orphan"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/metrics"
@@ -81,7 +82,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	if err := connections.SetupWithManager(mgr); err != nil {
 		return nil, fmt.Errorf("ClusterConnection reconciler: %w", err)
 	}
-	jobs := &PooledJobReconciler{
+	jobs := &pooledjob.Reconciler{
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
 		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers, Metrics: figures,
 	}

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob"
 )
 
 // etcdLimit is how large a request etcd takes.
@@ -26,7 +27,7 @@ func sized(bytes int) func(*v1alpha1.PooledJob) {
 
 var _ = Describe("A PooledJob that is large", func() {
 	It("runs while its status fits into it", func(ctx context.Context) {
-		job := connected(ctx).submit(ctx, sized(maxObjectSize-8<<10))
+		job := connected(ctx).submit(ctx, sized(pooledjob.MaxObjectSize-8<<10))
 		succeeds(ctx, job)
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
 		Expect(hub.Delete(ctx, job)).To(Succeed())
@@ -35,7 +36,7 @@ var _ = Describe("A PooledJob that is large", func() {
 	})
 
 	It("is not run when its status might not fit, and can be deleted", func(ctx context.Context) {
-		job := connected(ctx).submit(ctx, sized(maxObjectSize))
+		job := connected(ctx).submit(ctx, sized(pooledjob.MaxObjectSize))
 		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobFailed), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonTooLarge)))
 		Expect(latest(job)(Default, ctx).Finalizers).To(BeEmpty())
 		Expect(hub.Delete(ctx, job)).To(Succeed())
@@ -45,7 +46,7 @@ var _ = Describe("A PooledJob that is large", func() {
 	It("is named by an Event when not even that can be written", func(ctx context.Context) {
 		w, job := connected(ctx), &v1alpha1.PooledJob{}
 		Expect(func() (err error) { // the largest that the hub takes, to some bytes
-			for size := etcdLimit; size > maxObjectSize; size -= 128 {
+			for size := etcdLimit; size > pooledjob.MaxObjectSize; size -= 128 {
 				if job, err = w.trySubmit(ctx, sized(size)); err == nil {
 					return nil
 				}

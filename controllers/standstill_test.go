@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -133,34 +132,3 @@ var _ = Describe("A run of which nothing happens", func() {
 		Expect(remoteOf(ctx, job).Spec.Template.Spec.Containers).NotTo(BeEmpty())
 	})
 })
-
-func TestEventsOfAClusterAreReadInTurn(t *testing.T) {
-	g := NewWithT(t)
-	var turns turns
-	now := time.Unix(1000, 0)
-	for n := range 5 {
-		g.Expect(turns.take("a", now)).To(Equal(now.Add(time.Duration(n) * eventsInterval)))
-	}
-	g.Expect(turns.take("b", now)).To(Equal(now), "another cluster has turns of its own")
-	later := now.Add(time.Hour)
-	g.Expect(turns.take("a", later)).To(Equal(later))
-	g.Expect(turns.next).To(HaveLen(1), "clusters that are not asked are forgotten")
-}
-
-func TestTheNewestWarningSpeaks(t *testing.T) {
-	g := NewWithT(t)
-	at := func(second int64) metav1.Time { return metav1.Unix(second, 0) }
-	trouble, ok := troubleOf([]corev1.Event{
-		{Reason: "Last", LastTimestamp: at(5)},
-		{Reason: "Series", EventTime: metav1.NewMicroTime(at(1).Time), Series: &corev1.EventSeries{LastObservedTime: metav1.NewMicroTime(at(9).Time)}, Message: "again"},
-		{Reason: "", LastTimestamp: at(20)},
-		{Reason: "Micro", EventTime: metav1.NewMicroTime(at(7).Time)},
-		{Reason: "FailedScheduling", LastTimestamp: at(30)},
-	}, at(8).Time, true)
-	g.Expect(ok).To(BeTrue())
-	g.Expect(trouble).To(Equal(v1alpha1.Result{Reason: "Series", Message: "again"}))
-	_, ok = troubleOf([]corev1.Event{{Reason: "Before", LastTimestamp: at(5)}}, at(8).Time, false)
-	g.Expect(ok).To(BeFalse(), "it is over")
-	trouble, _ = troubleOf([]corev1.Event{{Reason: "FailedScheduling", LastTimestamp: at(30)}}, at(8).Time, false)
-	g.Expect(trouble.Reason).To(Equal("FailedScheduling"))
-}

@@ -81,7 +81,9 @@ const (
 
 // Connections is what a Sweeper needs of the pool.
 type Connections interface {
+	// Status returns what is known of the named connection.
 	Status(name string) (status connpool.Status, ok bool)
+	// Lease lends the named connection to the run of that key, or says at once why it cannot.
 	Lease(name, key string) (*connpool.Lease, error)
 }
 

@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"testing"
@@ -42,7 +42,7 @@ func TestWhose(t *testing.T) {
 			s.job.Status.JobRef.UID = string(test.observed)
 			job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", Labels: test.labels}}
 			job.Spec.Template.Labels = test.podsLabels
-			r := &run{PooledJobReconciler: &PooledJobReconciler{HubID: "hub"}, snapshot: s}
+			r := &run{Reconciler: &Reconciler{HubID: "hub"}, snapshot: s}
 			if got := r.whose(job); got != test.want {
 				t.Errorf("whose = %d, want %d", got, test.want)
 			}

@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
-// requestLifetime is how long a request whose outcome we never heard may still take
+// RequestLifetime is how long a request whose outcome we never heard may still take
 // effect: the API server ends a request after 60 s, and the way there takes time.
-const requestLifetime = 75 * time.Second
+const RequestLifetime = 75 * time.Second
 
 // unseenPause is the time between two looks at a Job that the informer cannot show.
 const unseenPause = 2 * time.Second
@@ -130,7 +130,7 @@ func (s *snapshot) requestsInFlight() time.Duration {
 	if since.IsZero() {
 		return 0
 	}
-	return max(0, since.Add(requestLifetime).Sub(s.now))
+	return max(0, since.Add(RequestLifetime).Sub(s.now))
 }
 
 // notAbsent goes on with a run whose Job could not be proven absent: it exists

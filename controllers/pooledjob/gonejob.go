@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"context"
@@ -66,8 +66,8 @@ func (s *snapshot) leftPods() string {
 	return fmt.Sprintf(" Pods that it left go on (%d, such as %s); they are deleted with the PooledJob.", len(names), names[0])
 }
 
-// podsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
-const podsPause = 2 * time.Second
+// PodsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
+const PodsPause = 2 * time.Second
 
 // wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
 // be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
@@ -84,8 +84,8 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return true, 0, nil
 	case !r.memory.goneWatched || r.memory.gonePodsMissing || r.memory.goneForgotten || since >= informerGrace:
 		return false, 0, nil
-	case since < podsPause:
-		return false, podsPause - since, nil
+	case since < PodsPause:
+		return false, PodsPause - since, nil
 	}
 	found, err := r.lookForPods(ctx)
 	switch {
@@ -96,7 +96,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	case !found.tooMany && !r.showsPodThatIsGone(gone, found.listed):
 		pods := slices.Concat(found.listed, r.pods, found.ended, r.endedPods, r.memory.gonePods)
 		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
-	case since < podsPause+behindGrace:
+	case since < PodsPause+behindGrace:
 		return false, time.Second, nil
 	default:
 		return false, 0, nil

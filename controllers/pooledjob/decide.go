@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"fmt"
@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// podsGrace is how long a deletion may wait for Pods before it says so: the
+	// PodsGrace is how long a deletion may wait for Pods before it says so: the
 	// default grace period of a Pod is 30 s, and some ask for more.
-	podsGrace = time.Minute
+	PodsGrace = time.Minute
 	// informerGrace is how long the informer may take to show a Job that the
 	// target has just created, before the target is asked about it.
 	informerGrace = 30 * time.Second
@@ -222,7 +222,7 @@ func decideDeletion(s *snapshot) action {
 	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
 		return action{verb: deleteRemote}
 	}
-	if left := podsGrace - s.now.Sub(s.job.DeletionTimestamp.Time); left > 0 && !hasCondition(s.job, v1alpha1.ConditionDeleting) {
+	if left := PodsGrace - s.now.Sub(s.job.DeletionTimestamp.Time); left > 0 && !hasCondition(s.job, v1alpha1.ConditionDeleting) {
 		return action{verb: awaitDeletion, after: left}
 	}
 	return deleting(awaitDeletion, v1alpha1.ReasonWaitingForPods, fmt.Sprintf(

@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"context"
@@ -98,7 +98,7 @@ func timeToLive(job *v1alpha1.PooledJob, now time.Time) (left time.Duration, ok 
 
 // expire deletes a PooledJob that has finished when its time to live is over, unless
 // somebody has changed it meanwhile.
-func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJob) (ctrl.Result, error) {
+func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.PooledJob) (ctrl.Result, error) {
 	left, ok := timeToLive(job, r.Now())
 	if !ok || left > 0 {
 		return asResult(max(left, 0), r.followEdit(ctx, job))
@@ -112,12 +112,12 @@ func (r *PooledJobReconciler) expire(ctx context.Context, job *v1alpha1.PooledJo
 
 // followEdit notes on a run that has ended that its spec was edited: there is nothing to obey, but
 // who waits for one of its conditions waits for that of the present generation.
-func (r *PooledJobReconciler) followEdit(ctx context.Context, job *v1alpha1.PooledJob) error {
+func (r *Reconciler) followEdit(ctx context.Context, job *v1alpha1.PooledJob) error {
 	if job.Status.ObservedGeneration == job.Generation {
 		return nil
 	}
 	s := &snapshot{now: r.Now(), job: job, memory: r.memories.of(job)}
-	ended := &run{PooledJobReconciler: r, snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now)}
+	ended := &run{Reconciler: r, snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now)}
 	_, err := ended.writeStatus(ctx)
 	return err
 }

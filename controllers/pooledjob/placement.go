@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 )
 
 // gatherCandidates looks for the connections that spec.clusterSelector selects.
-func (r *PooledJobReconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
+func (r *Reconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
 	selector, err := metav1.LabelSelectorAsSelector(access.Selector(s.job.Spec.ClusterSelector))
 	if err != nil {
 		s.badSelector = err

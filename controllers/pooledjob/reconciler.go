@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"cmp"
@@ -44,8 +44,8 @@ type Connections interface {
 	Lease(name, key string) (*connpool.Lease, error)
 }
 
-// PooledJobReconciler runs PooledJobs.
-type PooledJobReconciler struct {
+// Reconciler runs PooledJobs.
+type Reconciler struct {
 	// Hub reads from the manager's caches and writes to the hub.
 	Hub client.Client
 	// Live reads from the hub's API server itself, and PooledJobs does so of PooledJobs.
@@ -80,7 +80,7 @@ type PooledJobReconciler struct {
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 
 // SetupWithManager registers the reconciler.
-func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	jobs, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PooledJob{})
 	if err != nil {
 		return fmt.Errorf("informer of PooledJobs: %w", err)
@@ -108,11 +108,11 @@ func (r *PooledJobReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 }
 
 // Reconcile brings one PooledJob a step further.
-func (r *PooledJobReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	return r.offload.do(ctx, req, r.reconcile)
 }
 
-func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	wokenAt := r.Wakeups.TakeWoken(req.NamespacedName) // before anything is read: what comes later is news
 	job := &v1alpha1.PooledJob{}
 	if err := r.Hub.Get(ctx, req.NamespacedName, job); err != nil {
@@ -131,7 +131,7 @@ func (r *PooledJobReconciler) reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, err
 	}
 	run := &run{
-		PooledJobReconciler: r, snapshot: s, lease: lease,
+		Reconciler: r, snapshot: s, lease: lease,
 		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now), wokenAt: wokenAt,
 	}
 	after, err := run.act(ctx, decide(s))
@@ -151,7 +151,7 @@ func asResult(after time.Duration, err error) (ctrl.Result, error) {
 // jobsOfConnection are the PooledJobs that need a connection, those that need any, and those
 // whose cluster it states to be fenced, whichever connection they have. (Of a change, the
 // object before is mapped, too.)
-func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
+func (r *Reconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
 	requests := append(hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: changed.GetName()}),
 		hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: hubcache.AnyCluster})...)
 	for _, name := range hubcache.OthersFencedBy(ctx, r.Hub, changed) {
@@ -161,14 +161,14 @@ func (r *PooledJobReconciler) jobsOfConnection(ctx context.Context, changed clie
 }
 
 // unplacedIn are the PooledJobs of a namespace that wait for a cluster to be chosen.
-func (r *PooledJobReconciler) unplacedIn(ctx context.Context, namespace client.Object) []reconcile.Request {
+func (r *Reconciler) unplacedIn(ctx context.Context, namespace client.Object) []reconcile.Request {
 	return hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: hubcache.AnyCluster}, client.InNamespace(namespace.GetName()))
 }
 
 // noteArrivals passes everything. It notes when this process sees a new PooledJob, before
 // that can be reconciled: its creationTimestamp has whole seconds, by another clock. Those
 // that are there when the reconciler starts are not new.
-func (r *PooledJobReconciler) noteArrivals() predicate.Predicate {
+func (r *Reconciler) noteArrivals() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool {
 			if !e.IsInInitialList {

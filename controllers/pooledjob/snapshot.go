@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"cmp"
@@ -70,7 +70,7 @@ type snapshot struct {
 }
 
 // gather reads everything that the decision needs, from caches only.
-func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
+func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
 	s := &snapshot{now: r.Now(), job: job}
 	s.memory = r.rememberCreator(job, s.now)
 	intent, bound, intact := jobspec.BoundBy(job, r.HubID, s.memory.intent)
@@ -127,7 +127,7 @@ func (r *PooledJobReconciler) gather(ctx context.Context, job *v1alpha1.PooledJo
 // rememberCreator returns what is remembered of a PooledJob, after a look at which process
 // has the creation of its Job to itself: a leader that was stopped, replaced and continued
 // still remembers that it had.
-func (r *PooledJobReconciler) rememberCreator(job *v1alpha1.PooledJob, now time.Time) memory {
+func (r *Reconciler) rememberCreator(job *v1alpha1.PooledJob, now time.Time) memory {
 	m, creator := r.memories.of(job), job.Annotations[v1alpha1.AnnotationCreator]
 	isBound := controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
 	if !isBound || creator == r.process || (!m.creatorSeenAt.IsZero() && m.creator == creator) {
@@ -136,7 +136,7 @@ func (r *PooledJobReconciler) rememberCreator(job *v1alpha1.PooledJob, now time.
 	return r.memories.update(job, func(m *memory) { m.current, m.creator, m.creatorSeenAt = false, creator, now })
 }
 
-func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot) error {
+func (r *Reconciler) gatherConnection(ctx context.Context, s *snapshot) error {
 	connection := &v1alpha1.ClusterConnection{}
 	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.cluster}, connection)
 	if err == nil {
@@ -153,7 +153,7 @@ func (r *PooledJobReconciler) gatherConnection(ctx context.Context, s *snapshot)
 }
 
 // gatherRemote looks the remote Job and its Pods up in the connection's view.
-func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) error {
+func (r *Reconciler) gatherRemote(s *snapshot, lease *connpool.Lease) error {
 	remote, err := lease.Job(s.intent.Namespace, s.intent.JobName)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (r *PooledJobReconciler) gatherRemote(s *snapshot, lease *connpool.Lease) e
 
 // rememberGone takes down how a Job was that left the view, for what the view remembers goes
 // with the connection.
-func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
+func (r *Reconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 	gone := lease.GoneJob(s.intent.Namespace, s.intent.JobName)
 	switch {
 	case s.remote != nil && s.memory.gone != nil && s.remote.UID == s.memory.gone.UID:
@@ -179,7 +179,7 @@ func (r *PooledJobReconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 		s.memory = r.memories.update(s.job, func(m *memory) {
 			m.gone, m.goneWatched, m.goneAt, m.goneForgotten = gone.Job, gone.Watched, s.now.Add(-time.Since(gone.At)), false
 			m.gonePods, m.gonePodsMissing = slices.Concat(s.pods, s.endedPods), gone.PodsMissing
-			m.goneSettled = time.Since(gone.At) >= podsPause
+			m.goneSettled = time.Since(gone.At) >= PodsPause
 		})
 	case s.remote == nil && gone == nil && s.memory.gone != nil && !s.memory.goneForgotten:
 		s.memory = r.memories.update(s.job, func(m *memory) { m.goneForgotten = true })
@@ -214,7 +214,7 @@ func ofJob(pods []*corev1.Pod, name string) []*corev1.Pod {
 
 // checkAccess applies the access rules to the labels of the PooledJob's
 // namespace, which it reads through reader.
-func (r *PooledJobReconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (access.Decision, error) {
+func (r *Reconciler) checkAccess(ctx context.Context, reader client.Reader, connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob) (access.Decision, error) {
 	labels, ok, err := namespaceLabels(ctx, reader, job.Namespace)
 	if !ok || err != nil {
 		return access.Decision{}, err // gone or not seen yet: refused only after a live read
@@ -243,7 +243,7 @@ func namespaceLabels(ctx context.Context, reader client.Reader, name string) (la
 // whyNotReady records why a connection cannot be used, and whether that is because
 // the contact is still under way. The words are the same for as long as the state is,
 // so that they are written once.
-func (r *PooledJobReconciler) whyNotReady(s *snapshot, err error) {
+func (r *Reconciler) whyNotReady(s *snapshot, err error) {
 	name := s.cluster
 	if errors.Is(err, connpool.ErrNotWatched) {
 		s.notReadyReason = v1alpha1.ReasonNamespaceNotWatched

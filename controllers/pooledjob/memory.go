@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"slices"
@@ -72,7 +72,7 @@ type memory struct {
 	goneWatched bool
 	// gonePodsMissing says that gonePods are not all: there was no room for them.
 	gonePodsMissing bool
-	// goneSettled says that the view still remembered the Job podsPause after it had left, so that
+	// goneSettled says that the view still remembered the Job PodsPause after it had left, so that
 	// gonePods has all Pods that ended before it left.
 	goneSettled bool
 	// goneForgotten says that the view does not remember the Job any more: Pods that have ended since

@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 // A leader that was stopped, replaced and continued remembers that it has the creation of a
 // Job to itself. It must not believe that once another process has taken over.
 func TestMemoryEndsWithATakeover(t *testing.T) {
-	r := &PooledJobReconciler{process: "us"}
+	r := &Reconciler{process: "us"}
 	s := given(bound)
 	job := s.job
 	creator := func(name string) { job.Annotations = map[string]string{v1alpha1.AnnotationCreator: name} }
@@ -46,7 +46,7 @@ func TestRequestsOfAnotherProcessCount(t *testing.T) {
 	s := given(bound)
 	s.memory.creatorSeenAt = s.now.Add(-10 * time.Second)
 	r := &run{snapshot: s}
-	if left := r.requestsInFlight(); left != requestLifetime-10*time.Second {
+	if left := r.requestsInFlight(); left != RequestLifetime-10*time.Second {
 		t.Errorf("%s left", left)
 	}
 }

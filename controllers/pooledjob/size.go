@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// maxObjectSize is how large a PooledJob may be before its run begins, in bytes of JSON. etcd
+	// MaxObjectSize is how large a PooledJob may be before its run begins, in bytes of JSON. etcd
 	// takes requests of 1.5 MiB (its flag --max-request-bytes); a status with all that may be in it
 	// needs the rest.
-	maxObjectSize = 1280 << 10
+	MaxObjectSize = 1280 << 10
 )
 
 // whyTooLarge says why the PooledJob is so large that its status might not fit into it; empty if it
@@ -34,9 +34,9 @@ func (r *run) whyTooLarge(ctx context.Context) (why string, err error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("reading the PooledJob's size: %w", err)
-	case size > maxObjectSize:
+	case size > MaxObjectSize:
 		return fmt.Sprintf("The PooledJob has %d bytes, and its status might not fit into it: at most %d can be run. Shorten spec.template, "+
-			"for example by a ConfigMap on the cluster.", size, maxObjectSize), nil
+			"for example by a ConfigMap on the cluster.", size, MaxObjectSize), nil
 	}
 	return "", nil
 }

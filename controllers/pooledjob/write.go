@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"context"
@@ -22,10 +22,10 @@ const (
 	// writeInterval is the shortest time between two writes of a PooledJob that
 	// is not finished: what happens in between is written together.
 	writeInterval = time.Second
-	// countersInterval is how long a status waits of which only counters and times
+	// CountersInterval is how long a status waits of which only counters and times
 	// changed. A Job's counters move several times within the seconds of its start and of
 	// its end, and the writes that follow carry them.
-	countersInterval = 10 * time.Second
+	CountersInterval = 10 * time.Second
 )
 
 // writeMeta writes changed metadata of the PooledJob, if nobody has written it since it was
@@ -54,7 +54,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	}
 	due := r.memory.writtenAt.Add(writeInterval)
 	if !more {
-		due = r.memory.waitsSince.Add(countersInterval)
+		due = r.memory.waitsSince.Add(CountersInterval)
 	}
 	if left := due.Sub(r.now); left > 0 && !finished {
 		return left, nil

@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"cmp"
@@ -35,7 +35,7 @@ const notSentPause = 2 * time.Second
 
 // run is one reconcile of one PooledJob.
 type run struct {
-	*PooledJobReconciler
+	*Reconciler
 	*snapshot
 	lease  *connpool.Lease // nil exactly when snapshot.notReady is not empty
 	before *v1alpha1.PooledJobStatus

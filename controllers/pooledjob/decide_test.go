@@ -1,4 +1,4 @@
-package controllers
+package pooledjob
 
 import (
 	"math/rand/v2"
@@ -64,7 +64,7 @@ func podLeft(s *snapshot) {
 func podOrphaned(s *snapshot) { s.pods = []*corev1.Pod{podOfJob(s)} }
 func podForged(s *snapshot)   { s.pods = []*corev1.Pod{{}} }
 func podOfJob(s *snapshot) *corev1.Pod {
-	owner := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: s.intent.JobName, UID: "job", Controller: truly()}
+	owner := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: s.intent.JobName, UID: "job", Controller: new(true)}
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{owner}}}
 }
 func wentUnended(s *snapshot) {
@@ -105,15 +105,14 @@ func refusedUntilLater(s *snapshot) {
 	bound(s)
 	s.memory.refusal, s.memory.retryAt = &refusal{reason: v1alpha1.ReasonQuotaExceeded, message: "full"}, decisionTime.Add(5*time.Second)
 }
-func truly() *bool { yes := true; return &yes }
 
-func cancelled(s *snapshot) { s.job.Spec.Cancel = truly() }
-func suspended(s *snapshot) { s.job.Spec.Suspend = truly() }
+func cancelled(s *snapshot) { s.job.Spec.Cancel = new(true) }
+func suspended(s *snapshot) { s.job.Spec.Suspend = new(true) }
 func remoteAsked(s *snapshot) {
 	inView(s)
 	s.remote.Labels = map[string]string{v1alpha1.LabelSuspend: "true"}
 }
-func remoteHeld(s *snapshot)  { inView(s); s.remote.Spec.Suspend = truly() }
+func remoteHeld(s *snapshot)  { inView(s); s.remote.Spec.Suspend = new(true) }
 func remoteStops(s *snapshot) { inView(s); s.remote.Spec.ActiveDeadlineSeconds = new(int64) }
 func abandoned(s *snapshot) {
 	s.job.Annotations = map[string]string{v1alpha1.AnnotationAbandon: "cluster"}
@@ -277,14 +276,14 @@ func TestDecide(t *testing.T) {
 		"deleted, unreachable":                     {changes{bound, deleted, notReady}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonClusterNotReady, message: "Unreachable"}},
 		"deleted, not watched":                     {changes{bound, deleted, notWatched}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonNamespaceNotWatched, message: "spec.namespaces"}},
 		"deleted, in view":                         {changes{seenJob, inView, deleted}, action{verb: deleteRemote}},
-		"deleted, request lost":                    {changes{seenJob, inDoubt, inView, deleted}, action{verb: patchRemote, patch: `{"metadata":{"uid":"job"},"spec":{"activeDeadlineSeconds":0}}`, doing: "stopping the remote Job", after: requestLifetime}},
-		"deleted, request lost, stopped":           {changes{seenJob, inDoubt, remoteStops, deleted}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: requestLifetime}},
-		"deleted, request lost before a restart":   {changes{seenJob, lostBefore, remoteEnded, deleted}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: requestLifetime + time.Second}},
+		"deleted, request lost":                    {changes{seenJob, inDoubt, inView, deleted}, action{verb: patchRemote, patch: `{"metadata":{"uid":"job"},"spec":{"activeDeadlineSeconds":0}}`, doing: "stopping the remote Job", after: RequestLifetime}},
+		"deleted, request lost, stopped":           {changes{seenJob, inDoubt, remoteStops, deleted}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: RequestLifetime}},
+		"deleted, request lost before a restart":   {changes{seenJob, lostBefore, remoteEnded, deleted}, action{verb: wait, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonCreating, after: RequestLifetime + time.Second}},
 		"deleted, finished, in view":               {changes{ended, inView, deleted}, action{verb: deleteRemote}},
 		"deleted, no longer permitted":             {changes{seenJob, inView, deleted, denied}, action{verb: deleteRemote}},
-		"deleted, Job being deleted":               {changes{seenJob, remoteDeleting, deleted}, action{verb: awaitDeletion, after: podsGrace}},
+		"deleted, Job being deleted":               {changes{seenJob, remoteDeleting, deleted}, action{verb: awaitDeletion, after: PodsGrace}},
 		"deleted, Job slow to go":                  {changes{seenJob, remoteDeleting, podLeft, deleted, minuteLater}, action{verb: awaitDeletion, condition: v1alpha1.ConditionDeleting, reason: v1alpha1.ReasonWaitingForPods, message: "1 Pods"}},
-		"deleted, Pods outlive the Job":            {changes{seenJob, podLeft, deleted}, action{verb: awaitDeletion, after: podsGrace}},
+		"deleted, Pods outlive the Job":            {changes{seenJob, podLeft, deleted}, action{verb: awaitDeletion, after: PodsGrace}},
 		"deleted, Job left Pods":                   {changes{seenJob, podOrphaned, deleted}, action{verb: confirmGone}},
 		"deleted, nothing in view":                 {changes{seenJob, deleted}, action{verb: confirmGone}},
 		"deleted, nothing ever observed":           {changes{bound, deleted}, action{verb: confirmGone}},
@@ -342,7 +341,7 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 // What a run waits for that has no ClusterConnection is nothing that will soon be known.
 func TestNoConnectionIsNotConnecting(t *testing.T) {
 	s := given(noConnection)
-	new(PooledJobReconciler).whyNotReady(s, connpool.ErrClosed)
+	new(Reconciler).whyNotReady(s, connpool.ErrClosed)
 	if s.connecting || s.notReady == "" {
 		t.Errorf("connecting: %v, not ready: %q", s.connecting, s.notReady)
 	}
