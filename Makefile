@@ -96,7 +96,7 @@ check-image: ## Check what of the image can be checked without a container engin
 generate: ## Generate deepcopy functions, CRDs and the manager's role.
 	$(TOOL) controller-gen object paths=./api/...
 	$(TOOL) controller-gen crd:maxDescLen=0,generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd
-	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers paths=./controllers/clusterconnection paths=./controllers/pooledjob paths=./cmd/... output:rbac:dir=config/rbac
+	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers paths=./controllers/clusterconnection paths=./controllers/pooledjob paths=./internal/hubid paths=./cmd/... output:rbac:dir=config/rbac
 	$(TOOL) controller-gen rbac:roleName=pooledjob-logs paths=./controllers/logs output:rbac:dir=config/logs
 
 .PHONY: build

@@ -23,7 +23,7 @@ import (
 type Options struct {
 	// Namespace is the manager's own.
 	Namespace string
-	// HubID marks the remote objects of this installation; see HubID.
+	// HubID marks the remote objects of this installation; see hubid.Ensure.
 	HubID string
 	// Workers is how many PooledJobs are reconciled at once, at least 1.
 	Workers int

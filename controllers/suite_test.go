@@ -28,6 +28,7 @@ import (
 	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
+	"github.com/pooledjob/pooledjob/internal/hubid"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -123,7 +124,7 @@ func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess 
 	})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())
-	hubID, err := HubID(ctx, hub, pooledJobs, systemNamespace)
+	hubID, err := hubid.Ensure(ctx, hub, pooledJobs, systemNamespace)
 	Expect(err).NotTo(HaveOccurred())
 	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	p.wait, err = Setup(ctx, mgr, Options{

@@ -21,6 +21,7 @@ import (
 	"github.com/pooledjob/pooledjob/controllers"
 	"github.com/pooledjob/pooledjob/controllers/orphan"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
+	"github.com/pooledjob/pooledjob/internal/hubid"
 )
 
 // +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=events,verbs=create;patch
@@ -69,9 +70,9 @@ func run(ctx context.Context, options Options) error {
 
 func findHubID(ctx context.Context, options *Options, hub client.Client, pooledJobs *hubcache.Reader) (string, error) {
 	if options.Controllers {
-		return controllers.HubID(ctx, hub, pooledJobs, options.Namespace)
+		return hubid.Ensure(ctx, hub, pooledJobs, options.Namespace)
 	}
-	return controllers.AwaitHubID(log.IntoContext(ctx, log.Log), hub, options.Namespace)
+	return hubid.Await(log.IntoContext(ctx, log.Log), hub, options.Namespace)
 }
 
 // forControllers is what the flags ask of the reconcilers and of their pool.

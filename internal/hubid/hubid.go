@@ -1,4 +1,5 @@
-package controllers
+// Package hubid finds the ID of an installation, which marks all of its objects on targets.
+package hubid
 
 import (
 	"context"
@@ -20,16 +21,16 @@ import (
 )
 
 const (
-	// hubConfigMap holds the hub ID, in the manager's namespace.
-	hubConfigMap = "pooledjob-hub"
-	hubIDKey     = "id"
+	// configMap holds the hub ID, in the manager's namespace.
+	configMap = "pooledjob-hub"
+	idKey     = "id"
 )
 
 // +kubebuilder:rbac:groups="",namespace=pooledjob-system,resources=configmaps,verbs=get;create
 
-// createHubID makes a new installation. It refuses to where there was one: with a new
+// create makes a new installation. It refuses to where there was one: with a new
 // ID every Job on the targets would be a stranger's, and be taken for lost.
-func createHubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, config *corev1.ConfigMap) error {
+func create(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, config *corev1.ConfigMap) error {
 	key, orphaned := client.ObjectKeyFromObject(config), ""
 	err := pooledJobs.Each(ctx, func(job *v1alpha1.PooledJob) error {
 		if controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob) {
@@ -43,7 +44,7 @@ func createHubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Re
 	case orphaned != "":
 		return fmt.Errorf("ConfigMap %s, which holds the hub ID, is gone, and PooledJob %s still has a remote Job: "+
 			"create the ConfigMap again with key %q and the ID that the Jobs on the targets carry as label %s",
-			key, orphaned, hubIDKey, v1alpha1.LabelHub)
+			key, orphaned, idKey, v1alpha1.LabelHub)
 	}
 	if err := hub.Create(ctx, config); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating ConfigMap %s, which holds the hub ID: %w", key, err)
@@ -51,24 +52,24 @@ func createHubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Re
 	return nil
 }
 
-// HubID returns the ID of this installation, and makes one if there is none yet.
+// Ensure returns the ID of this installation, and makes one if there is none yet.
 // It marks every remote object, so it must never change: without it the Jobs on
 // the targets belong to nobody.
-func HubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, namespace string) (string, error) {
+func Ensure(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, namespace string) (string, error) {
 	fresh := make([]byte, 8)
 	if _, err := rand.Read(fresh); err != nil {
 		return "", fmt.Errorf("making a hub ID: %w", err)
 	}
 	config := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: hubConfigMap},
-		Data:       map[string]string{hubIDKey: hex.EncodeToString(fresh)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: configMap},
+		Data:       map[string]string{idKey: hex.EncodeToString(fresh)},
 	}
 	key := client.ObjectKeyFromObject(config)
 	// Get first, so that a start needs no write; create loses to another process
 	// that starts at the same time, and then its ID is ours.
 	err := hub.Get(ctx, key, &corev1.ConfigMap{})
 	if apierrors.IsNotFound(err) {
-		if err := createHubID(ctx, hub, pooledJobs, config); err != nil {
+		if err := create(ctx, hub, pooledJobs, config); err != nil {
 			return "", err
 		}
 	}
@@ -79,9 +80,9 @@ func HubID(ctx context.Context, hub client.Client, pooledJobs *hubcache.Reader, 
 }
 
 func idIn(config *corev1.ConfigMap) (string, error) {
-	id := config.Data[hubIDKey]
+	id := config.Data[idKey]
 	if errs := validation.IsValidLabelValue(id); id == "" || len(errs) > 0 {
-		return "", fmt.Errorf("ConfigMap %s: %q must be a label value: restore the one that the Jobs on the targets carry as label pooledjob.io/hub, or delete the ConfigMap if there are none", client.ObjectKeyFromObject(config), hubIDKey)
+		return "", fmt.Errorf("ConfigMap %s: %q must be a label value: restore the one that the Jobs on the targets carry as label pooledjob.io/hub, or delete the ConfigMap if there are none", client.ObjectKeyFromObject(config), idKey)
 	}
 	return id, nil
 }
@@ -89,10 +90,10 @@ func idIn(config *corev1.ConfigMap) (string, error) {
 // hubIDPause is the wait between two looks for the hub ID.
 const hubIDPause = time.Second
 
-// AwaitHubID returns the ID of this installation as soon as HubID has made it in another process.
-func AwaitHubID(ctx context.Context, hub client.Client, namespace string) (string, error) {
+// Await returns the ID of this installation as soon as HubID has made it in another process.
+func Await(ctx context.Context, hub client.Client, namespace string) (string, error) {
 	config := &corev1.ConfigMap{}
-	key := client.ObjectKey{Namespace: namespace, Name: hubConfigMap}
+	key := client.ObjectKey{Namespace: namespace, Name: configMap}
 	for said := false; ; said = true {
 		err := hub.Get(ctx, key, config)
 		switch {
