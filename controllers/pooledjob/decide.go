@@ -3,19 +3,16 @@ package pooledjob
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
 const (
@@ -74,6 +71,16 @@ const (
 	release
 )
 
+var verbs = [...]string{
+	settle: "settle", wait: "wait", accept: "accept", refuse: "refuse", restore: "restore", place: "place", bind: "bind",
+	create: "create", observe: "observe", observeGone: "observeGone", keepJob: "keepJob", patchRemote: "patchRemote",
+	moveAway: "moveAway", confirmLoss: "confirmLoss", deleteRemote: "deleteRemote", confirmGone: "confirmGone",
+	awaitDeletion: "awaitDeletion", orphanJob: "orphanJob", abandon: "abandon", release: "release",
+}
+
+// String implements fmt.Stringer.
+func (v verb) String() string { return verbs[v] }
+
 // What patchRemote is doing.
 const (
 	doingCancel  = "cancelling the remote Job"
@@ -83,6 +90,8 @@ const (
 
 // action is a decision.
 type action struct {
+	// rule is the name of the one that decided.
+	rule string
 	verb verb
 	// condition is the one that wait and awaitDeletion record, for reason and
 	// message.
@@ -94,27 +103,6 @@ type action struct {
 	// patch is what patchRemote sends, and doing what for.
 	patch string
 	doing string
-}
-
-// decide tells what to do about a PooledJob. It is pure: the first rule that
-// applies wins.
-func decide(s *snapshot) action {
-	switch {
-	case !s.job.DeletionTimestamp.IsZero():
-		return decideDeletion(s)
-	case s.stripped && (s.wasObserved() || !jobstatus.Finished(&s.job.Status)):
-		return action{verb: restore} // without them it could go without its Job
-	case jobstatus.Finished(&s.job.Status):
-		return action{verb: settle}
-	case s.remote != nil && isSameJob(s):
-		return decideObserved(s)
-	case s.endedBeforeItWent():
-		return action{verb: observeGone}
-	case s.wasObserved() || (s.bound && slices.ContainsFunc(s.pods, s.provesJob)):
-		return decideMissing(s)
-	default:
-		return decideDispatch(s)
-	}
 }
 
 // wasObserved reports whether the remote Job is known to have existed.
@@ -162,71 +150,9 @@ func holdName(s *snapshot) action {
 // cancelled reports whether the run is to be stopped.
 func (s *snapshot) cancelled() bool { return s.job.Spec.Cancel != nil && *s.job.Spec.Cancel }
 
-// decideObserved: the Job is in view.
-func decideObserved(s *snapshot) action {
-	ended := jobstatus.Verdict(s.remote) != nil || !s.remote.DeletionTimestamp.IsZero()
-	suspend, ask := jobspec.SuspendWanted(s.job, s.remote)
-	switch {
-	case ended || (s.cancelled() && jobspec.Cancelled(s.remote) && !isSuspended(s.remote)):
-		return action{verb: observe}
-	case s.cancelled() && isSuspended(s.remote) && s.requestsInFlight() > 0:
-		return action{verb: observe, after: s.requestsInFlight()} // see holdName
-	case s.cancelled() && isSuspended(s.remote):
-		return action{verb: deleteRemote} // the clock of its deadline stands still
-	case s.cancelled():
-		return action{verb: patchRemote, patch: string(jobspec.CancelPatch(s.remote.UID)), doing: doingCancel}
-	case ask && suspend:
-		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, true)), doing: doingSuspend}
-	case ask:
-		return action{verb: patchRemote, patch: string(jobspec.SuspendPatch(s.remote.UID, false)), doing: doingResume}
-	case jobspec.ExpiresSoon(s.remote) && !s.memory.ttlRefused:
-		return action{verb: keepJob}
-	default:
-		return action{verb: observe}
-	}
-}
-
 // isSuspended reports whether a Job is, or is about to be, suspended.
 func isSuspended(remote *batchv1.Job) bool {
 	return remote.Spec.Suspend != nil && *remote.Spec.Suspend
-}
-
-// decideDeletion: the PooledJob goes when its Job is proven gone.
-func decideDeletion(s *snapshot) action {
-	deleting := func(verb verb, reason, message string) action {
-		return action{verb: verb, condition: v1alpha1.ConditionDeleting, reason: reason, message: message}
-	}
-	switch {
-	case !controllerutil.ContainsFinalizer(s.job, v1alpha1.FinalizerPooledJob):
-		return action{verb: settle}
-	case s.now.Sub(s.memory.releasedAt) < informerGrace:
-		return action{verb: settle, after: informerGrace} // the cache will show it
-	case s.cluster == "":
-		return action{verb: release} // it has no Job
-	case s.notReady != "" && !s.connecting && s.intent.ClusterUID != "" && s.job.Annotations[v1alpha1.AnnotationAbandon] == s.intent.ClusterUID:
-		return action{verb: abandon}
-	case s.connecting:
-		return action{verb: settle} // it will soon be known
-	case s.connection == nil:
-		return deleting(wait, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
-			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again%s", s.cluster, s.orAbandon()))
-	case s.notReady != "":
-		return deleting(wait, s.notReadyReason, fmt.Sprintf(
-			"The remote Job cannot be deleted: %s. Wait until it can%s", strings.TrimSuffix(s.notReady, "."), s.orAbandon()))
-	case s.job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan:
-		return action{verb: orphanJob}
-	case s.remote == nil && (len(s.pods) == 0 || !allBeingDeleted(s.pods)):
-		return action{verb: confirmGone} // to let it go, or to delete the Pods that the Job left
-	case s.remote != nil && s.remote.DeletionTimestamp.IsZero() && s.requestsInFlight() > 0 && isSameJob(s):
-		return holdName(s)
-	case s.remote != nil && s.remote.DeletionTimestamp.IsZero():
-		return action{verb: deleteRemote}
-	}
-	if left := PodsGrace - s.now.Sub(s.job.DeletionTimestamp.Time); left > 0 && !hasCondition(s.job, v1alpha1.ConditionDeleting) {
-		return action{verb: awaitDeletion, after: left}
-	}
-	return deleting(awaitDeletion, v1alpha1.ReasonWaitingForPods, fmt.Sprintf(
-		"Waiting for %d Pods of Job %s/%s to stop.", len(s.pods), s.intent.Namespace, s.intent.JobName))
 }
 
 // orAbandon says how to give the remote Job up.
@@ -244,67 +170,6 @@ func allBeingDeleted(pods []*corev1.Pod) bool {
 // hasCondition reports whether something was said already that must not stay as it is.
 func hasCondition(job *v1alpha1.PooledJob, kind string) bool {
 	return meta.FindStatusCondition(job.Status.Conditions, kind) != nil
-}
-
-// decideMissing: the Job was observed and is not in view.
-func decideMissing(s *snapshot) action {
-	switch {
-	case s.connection != nil && s.connecting:
-		return action{verb: settle} // what was written before may still be true
-	case s.connection == nil || s.notReady != "":
-		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionSynced))
-	}
-	if s.job.Status.JobRef.UID == "" && !s.memory.seen {
-		if left := informerGrace - s.now.Sub(s.memory.createdAt); left > 0 {
-			return action{verb: settle, after: left}
-		}
-	}
-	return action{verb: confirmLoss}
-}
-
-// decideDispatch: no Job was observed yet.
-func decideDispatch(s *snapshot) action {
-	if s.bound && s.fenced && s.failoverAfter() > 0 {
-		return decideFailover(s, action{}) // whatever else is to become of it, not there
-	}
-	if s.cancelled() {
-		message := "The run was cancelled before it had a remote Job."
-		if s.job.Status.Attempt > 0 {
-			message = "The run was cancelled before it had a remote Job on another cluster."
-		}
-		return action{verb: refuse, reason: v1alpha1.ReasonCancelled, message: message}
-	}
-	if s.connection != nil && !s.access.Permitted {
-		return action{verb: refuse, reason: v1alpha1.ReasonNotPermitted, message: whyNotPermitted(s)}
-	}
-	if left, ok := s.dispatchTimeLeft(); ok && left <= 0 {
-		return action{verb: refuse, reason: v1alpha1.ReasonDispatchDeadlineExceeded, message: fmt.Sprintf(
-			"No remote Job existed %d seconds after the PooledJob was created. %s", s.job.Spec.DispatchDeadlineSeconds, lastObstacle(s))}
-	}
-	switch {
-	case s.cluster == "":
-		return decidePlacement(s)
-	case s.connection == nil:
-		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionAccepted))
-	case s.connecting && s.connection.DeletionTimestamp.IsZero():
-		left, _ := s.dispatchTimeLeft()
-		if meta.IsStatusConditionFalse(s.job.Status.Conditions, v1alpha1.ConditionAccepted) {
-			return action{verb: accept, after: left} // no longer true, and the contact may take its time
-		}
-		return action{verb: settle, after: left}
-	case s.notReady != "" || !s.connection.DeletionTimestamp.IsZero():
-		return decideFailover(s, waitForConnection(s, v1alpha1.ConditionDispatched))
-	case !s.expiredAt.IsZero():
-		return decideFailover(s, s.waiting(v1alpha1.ConditionDispatched, v1alpha1.ReasonClusterNotReady, s.whyExpired()))
-	case s.memory.refusal != nil && s.now.Before(s.memory.retryAt):
-		a := s.waiting(v1alpha1.ConditionDispatched, s.memory.refusal.reason, s.memory.refusal.message)
-		a.after = wakeup.Earliest(a.after, s.memory.retryAt.Sub(s.now))
-		return a
-	case !s.bound:
-		return action{verb: bind}
-	default:
-		return action{verb: create}
-	}
 }
 
 func whyNotPermitted(s *snapshot) string {

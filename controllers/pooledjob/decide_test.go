@@ -106,6 +106,7 @@ func refusedUntilLater(s *snapshot) {
 	s.memory.refusal, s.memory.retryAt = &refusal{reason: v1alpha1.ReasonQuotaExceeded, message: "full"}, decisionTime.Add(5*time.Second)
 }
 
+func released(s *snapshot)  { s.memory.releasedAt = decisionTime }
 func cancelled(s *snapshot) { s.job.Spec.Cancel = new(true) }
 func suspended(s *snapshot) { s.job.Spec.Suspend = new(true) }
 func remoteAsked(s *snapshot) {
@@ -294,7 +295,7 @@ func TestDecide(t *testing.T) {
 			if !strings.Contains(got.message, test.want.message) {
 				t.Errorf("message %q does not contain %q", got.message, test.want.message)
 			}
-			got.message, test.want.message = "", ""
+			got.rule, got.message, test.want.message = "", "", ""
 			if got != test.want {
 				t.Errorf("decide = %+v, want %+v", got, test.want)
 			}
@@ -309,7 +310,8 @@ func TestDecide(t *testing.T) {
 func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 	all := changes{selecting, bound, seenJob, boundByUs, inDoubt, lostBefore, inView, anotherInView, remoteAsked, remoteHeld, remoteStops, remoteEnded, remoteDeleting, podLeft, podOrphaned,
 		away, notReady, fenced, connecting, noConnection, expired, denied, unplaced, usable, deleted, orphaned, abandoned, minuteLater, deadline,
-		justCreated, refusedUntilLater, cancelled, suspended, ended, stripped, failed, podForged, wentUnended, wentEnded, expires}
+		justCreated, refusedUntilLater, cancelled, suspended, ended, stripped, failed, podForged, wentUnended, wentEnded, expires, released}
+	fired := map[string]bool{}
 	check := func(mask uint64) {
 		var some changes
 		for i, change := range all {
@@ -319,6 +321,7 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 		}
 		s := given(some...)
 		got := decide(s)
+		fired[got.rule] = true
 		if err := violation(s, got); err != "" {
 			t.Fatalf("%b: %+v for %+v: %s", mask, got, s, err)
 		}
@@ -333,6 +336,13 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 				for l := range k {
 					check(1<<i | 1<<j | 1<<k | 1<<l)
 				}
+			}
+		}
+	}
+	for _, state := range states {
+		for _, rule := range state.rules {
+			if name := state.name + "/" + rule.name; !fired[name] {
+				t.Errorf("rule %q never decides", name)
 			}
 		}
 	}

@@ -2,7 +2,8 @@
 //
 //	reconciler.go   what wakes a PooledJob, and what happens then
 //	snapshot.go     what is known: PooledJob, connection, Job and Pods in view, memory
-//	decide.go       the decision, pure: failover.go, placement.go and refusal.go have parts of it
+//	rules.go        the decision, pure: states, and the rules of each
+//	decide.go       what the rules say: verbs, words, questions; failover.go, placement.go and refusal.go have more
 //	act.go          what the decision asks for; delete.go ends a run
 //	dispatch.go     the Job is created; collected.go makes sure that it has not been before
 //	absence.go      the Job is proven absent; gonejob.go says how its run ends then
@@ -11,8 +12,8 @@
 //	memory.go       what this process remembers; offload.go frees its workers
 //
 // A reconcile gathers a snapshot, decides on one action, acts, and writes at most
-// one status patch. The decision is a pure function of the snapshot (decide), a
-// chain of rules in which the first that applies wins.
+// one status patch. The decision is a pure function of the snapshot: of the state that
+// it shows, the first rule that applies decides (decide).
 //
 //		unbound ──bind──▶ bound ──create──▶ dispatched ──observe──▶ finished
 //		   │                │                    │                     │

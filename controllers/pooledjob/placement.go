@@ -3,7 +3,6 @@ package pooledjob
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -47,14 +46,6 @@ func (r *Reconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
 		})
 	}
 	return nil
-}
-
-// decidePlacement: the run has no cluster yet.
-func decidePlacement(s *snapshot) action {
-	if slices.ContainsFunc(s.candidates, func(c placement.Candidate) bool { return c.Usable() }) {
-		return action{verb: place}
-	}
-	return s.waiting(v1alpha1.ConditionAccepted, v1alpha1.ReasonNoClusterMatches, whyNoCluster(s))
 }
 
 // whyNoCluster says why the run cannot be placed.

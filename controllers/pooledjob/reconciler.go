@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -134,7 +135,9 @@ func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		Reconciler: r, snapshot: s, lease: lease,
 		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now), wokenAt: wokenAt,
 	}
-	after, err := run.act(ctx, decide(s))
+	decision := decide(s)
+	logf.FromContext(ctx).V(1).Info("Decided", "rule", decision.rule, "action", decision.verb.String(), "cluster", s.cluster)
+	after, err := run.act(ctx, decision)
 	wait, writeErr := run.writeStatus(ctx)
 	return asResult(wakeup.Earliest(after, wait), cmp.Or(err, writeErr))
 }
