@@ -13,7 +13,7 @@ BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERS
 
 .PHONY: help
 help: ## Show this help.
-	@awk 'BEGIN {FS = ":.*## "} /^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^## / {print "\n" substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Try it
 
@@ -35,6 +35,10 @@ down: ## Stop what `make up` started.
 test: localkube build build-installer test-pool ## Run every test.
 	@go run ./hack/demo nodes
 	go test -p 1 $$(go list ./... | grep -v /internal/connpool) -timeout 30m
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no clusters.
+	go test -short ./...
 
 .PHONY: test-pool
 test-pool: localkube ## Run the pool's tests, with the race detector where there is a C compiler.

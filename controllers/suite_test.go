@@ -62,6 +62,7 @@ var clockOffset atomic.Int64
 func operatorNow() time.Time { return time.Now().Add(time.Duration(clockOffset.Load())) }
 
 func TestControllers(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(patience)

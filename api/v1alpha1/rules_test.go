@@ -22,6 +22,7 @@ import (
 var hub client.Client
 
 func TestMain(m *testing.M) {
+	localcluster.ExitIfShort()
 	code, err := withHub(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

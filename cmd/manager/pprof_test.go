@@ -44,6 +44,7 @@ func block() {
 }
 
 func TestProfilesAreServedWhenAskedFor(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	hub, err := localcluster.Start(t.Context(), localcluster.Options{Name: "hub"})
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { NewWithT(t).Expect(hub.Stop()).To(Succeed()) })

@@ -46,6 +46,7 @@ const (
 )
 
 func TestConnpool(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(patience)

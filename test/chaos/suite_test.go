@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
 
@@ -23,6 +24,7 @@ var settings struct {
 }
 
 func TestChaos(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(time.Minute)

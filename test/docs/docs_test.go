@@ -30,6 +30,7 @@ done
 `
 
 func TestExamples(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	if problem := localcluster.RealNodeProblem(); problem != nil {
 		t.Skip(problem)
 	}

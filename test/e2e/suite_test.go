@@ -37,6 +37,7 @@ var (
 )
 
 func TestE2E(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(time.Minute)

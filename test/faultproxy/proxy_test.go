@@ -35,6 +35,7 @@ type stage struct {
 }
 
 func TestProxy(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	cluster, err := localcluster.Start(t.Context(), localcluster.Options{Name: "behind", Audit: true})
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 )
 
 func TestFollow(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(30 * time.Second)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
 
@@ -55,6 +56,7 @@ const (
 const hold = 5 * time.Second
 
 func TestHostile(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(time.Minute)

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	if node := os.Getenv(beOrphanVariable); node != "" {
 		parentToBeKilled(node == oneRealNode)
 	}
+	ExitIfShort()
 	os.Exit(m.Run())
 }
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/test/fakekubelet"
+	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 	"github.com/pooledjob/pooledjob/test/samples"
 )
@@ -40,6 +41,7 @@ const (
 )
 
 func TestLogs(t *testing.T) {
+	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	SetDefaultEventuallyTimeout(patience)
