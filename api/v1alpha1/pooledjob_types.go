@@ -105,14 +105,14 @@ type PooledJobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.targetNamespace cannot be changed; a new run is a new PooledJob"
 	TargetNamespace string `json:"targetNamespace,omitempty"`
 
-	// suspend, if true, suspends the remote Job: its Pods stop, and the timer of its
+	// suspend suspends the remote Job if it is true: the Pods stop, and the timer of the
 	// deadline pauses. A change resumes or suspends the remote Job. If it is not set, the
 	// remote Job is not suspended by PooledJob, and one that is suspended on the target
 	// stays so. May be changed at any time.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 
-	// cancel, if true, stops the run and keeps the object: the Pods are
+	// cancel stops the run, if it is true, and keeps the object: the Pods are
 	// stopped, and the run ends Failed with reason Cancelled, unless it ended by
 	// itself before. It cannot be taken back.
 	// +optional
