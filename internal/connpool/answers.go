@@ -261,7 +261,7 @@ func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 		return "", nil, err
 	}
 	e.told(event.Kept.Size)
-	if event.Status != nil {
+	if event.Type == watch.Error {
 		return event.Type, event.Status, nil
 	}
 	obj, err := e.decode(event.Kept)

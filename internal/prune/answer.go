@@ -127,10 +127,27 @@ func (w *Watch) Next() (event Event, err error) {
 		}
 		return w.pruner.discard(length)
 	})
-	if err == nil && event.Kept.Message == nil && event.Status == nil {
-		err = malformed("an event without an object")
+	if err == nil {
+		err = event.check()
 	}
 	return event, unexpected(err)
+}
+
+// check refuses what no API server sends: client-go would complain of each such event, and pause.
+func (e *Event) check() error {
+	switch e.Type {
+	case watch.Added, watch.Modified, watch.Deleted, watch.Bookmark:
+		if e.Kept.Message == nil {
+			return malformed("an event of the type %s without an object of its kind", e.Type)
+		}
+	case watch.Error:
+		if e.Status == nil {
+			return malformed("an event of the type %s without a Status", e.Type)
+		}
+	default:
+		return malformed("an event of the type %q", e.Type)
+	}
+	return nil
 }
 
 func (w *Watch) object(event *Event, kind string, length int64) (err error) {

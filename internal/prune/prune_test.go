@@ -338,6 +338,27 @@ func TestWhatNoAPIServerSendsEndsTheAnswer(t *testing.T) {
 	}
 }
 
+func TestWhatNoAPIServerSendsEndsTheWatch(t *testing.T) {
+	pod, status := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod"}}, &metav1.Status{Message: "expired"}
+	for name, event := range map[string][]byte{
+		"a type of its own":       frame(t, "PATCHED", pod),
+		"no type":                 frame(t, "", pod),
+		"a Status that was added": frame(t, watch.Added, status),
+		"an error that is a Pod":  frame(t, watch.Error, pod),
+		"a type without a Pod":    {0, 0, 0, 7, 0x0a, 5, 'A', 'D', 'D', 'E', 'D'},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			_, err := podSchema.Watch(bytes.NewReader(event)).Next()
+			g.Expect(err).To(MatchError(ErrMalformed))
+		})
+	}
+	g := NewWithT(t)
+	event, err := podSchema.Watch(bytes.NewReader(frame(t, watch.Error, status))).Next()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(event.Status.Message).To(Equal("expired"))
+}
+
 // allocated is how much f allocates, in bytes.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
@@ -406,7 +427,7 @@ func FuzzWatch(f *testing.F) {
 		events := podSchema.Watch(bytes.NewReader(stream))
 		used := allocated(func() {
 			for event, err := events.Next(); err == nil; event, err = events.Next() {
-				if event.Status == nil {
+				if event.Type != watch.Error {
 					g.Expect((&corev1.Pod{}).Unmarshal(event.Kept.Message)).To(Succeed())
 				}
 			}
