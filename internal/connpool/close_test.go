@@ -3,6 +3,7 @@ package connpool
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"runtime"
 	"runtime/pprof"
 	"strings"
@@ -10,7 +11,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 var _ = Describe("A connection that is closed", func() {
@@ -93,6 +99,41 @@ var _ = Describe("A connection that is closed", func() {
 			r.pool.Disconnect(name)
 		}
 		Eventually(ctx, p.open).Should(BeZero())
+		Eventually(ctx, runtime.NumGoroutine).Should(BeNumerically("<=", before), goroutines)
+	})
+
+	It("leaves no goroutine of a watch whose first objects it has no room for", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.MaxMemory, o.LimitPause = minMemory, 300*time.Millisecond })
+		job := func(i int) *batchv1.Job {
+			return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: fmt.Sprintf("%0200d", i), UID: types.UID(fmt.Sprintf("%060d", i)),
+				Labels: map[string]string{runLabel: r.run, keyLabel: fmt.Sprintf("%060d", i)},
+			}}
+		}
+		// They take a tenth more than there is room for: a list that is still coming may take half as
+		// much again, so that they are refused only when all are there.
+		one, err := newStore(r.pool.options, loneBudget(r.pool.options)).record(job(0))
+		Expect(err).NotTo(HaveOccurred())
+		var first strings.Builder
+		for i := range minMemory / one.size() * 11 / 10 {
+			first.WriteString(eventOf(watch.Added, job(i)))
+		}
+		first.WriteString(bookmarkOf(&batchv1.Job{}, 2, initialEventsEnd))
+		first.WriteString(bookmarkOf(&batchv1.Job{}, 3, nil)) // which nobody reads
+		s.answer(jobsPath, func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", kruntime.ContentTypeProtobuf)
+			fmt.Fprint(w, first.String())
+			_ = http.NewResponseController(w).Flush()
+			<-q.Context().Done()
+		})
+		figures := r.registry()
+		before := runtime.NumGoroutine()
+		r.pool.Connect(target, s.config("token"))
+		Eventually(ctx, func() int { return len(s.listed()) }).Should(BeNumerically(">", 6), "it is tried again and again")
+		Eventually(ctx, r.stateOf(target)).Should(Equal(LimitExceeded))
+		Eventually(ctx, figures).Should(HaveKeyWithValue("watches{target}", 0.0))
+		r.pool.Disconnect(target)
 		Eventually(ctx, runtime.NumGoroutine).Should(BeNumerically("<=", before), goroutines)
 	})
 

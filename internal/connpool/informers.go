@@ -85,8 +85,9 @@ type informer struct {
 	kind      kind
 	ask       func() *rest.Request // for all of its objects
 	reflector *cache.Reflector
-	synced    chan struct{} // closed after the first list
-	pending   pendingList   // what it has brought that the store does not have yet
+	synced    chan struct{}   // closed after the first list
+	pending   pendingList     // what it has brought that the store does not have yet
+	opened    watch.Interface // the watch that the reflector opened last
 	// heard is when its watch last told something, Unix nanoseconds.
 	heard atomic.Int64
 }
@@ -104,7 +105,9 @@ func (i *informers) informer(k kind, ask func() *rest.Request) *informer {
 func (i *informer) run() {
 	for failures := 0; ; failures++ {
 		begin := time.Now()
-		if err := i.reflector.ListAndWatchWithContext(i.pair.ctx); err != nil {
+		err := i.reflector.ListAndWatchWithContext(i.pair.ctx)
+		i.stopWatch()
+		if err != nil {
 			i.pair.failed(err)
 		}
 		if time.Since(begin) > i.pair.options.MaxBackoff {
@@ -165,8 +168,19 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 		&events{schema: i.schema(), decode: i.decode, told: g.told, failed: i.pair.failed})
 	if err != nil {
 		_ = g.Close() // else it is closed by the end of the watch
+		return nil, err
 	}
-	return opened, err
+	i.opened = opened
+	return opened, nil
+}
+
+// stopWatch stops the watch that was opened last. A reflector does not stop one whose first events
+// its store has refused, and nobody reads that one any more.
+func (i *informer) stopWatch() {
+	if i.opened != nil {
+		i.opened.Stop()
+		i.opened = nil
+	}
 }
 
 // An informer is the store of its reflector.
