@@ -273,25 +273,29 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 
 // ListPods reads from the target itself the Pods of the run that Options.Selector picks. Those that
 // the view shows as they are come as Pods has them, the others without what only events tell. The
-// error is ErrTooManyPods if there are many that the view does not show so. A view that is only late
-// shows them soon, so that the next list is a short one.
+// error is ErrTooManyPods if there are many that the view does not show so, and one that ExceedsLimit if
+// there is no room for them now. A view that is only late shows them soon, so that the next list is a
+// short one.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
-		pods, err := l.listPods(ctx, namespace, false)
+		pods, err := l.listPods(ctx, namespace, nil)
 		if !errors.Is(err, errLongList) {
 			return pods, err
 		}
 		entry := l.session.entry
-		done, err := awaitTurn(ctx, entry.longLists, entry.pool.longLists)
-		if err != nil {
-			return nil, err
+		// Nothing is read meanwhile: an answer that nobody reads would hold up all others over its TCP
+		// connection.
+		if err := entry.longLists.Acquire(ctx, 1); err != nil {
+			return nil, fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
 		}
-		defer done()
-		return l.listPods(ctx, namespace, true)
+		defer entry.longLists.Release(1)
+		long := &pendingList{budget: entry.budget}
+		defer long.close()
+		return l.listPods(ctx, namespace, long)
 	})
 }
 
-func (l *Lease) listPods(ctx context.Context, namespace string, long bool) ([]*corev1.Pod, error) {
+func (l *Lease) listPods(ctx context.Context, namespace string, long *pendingList) ([]*corev1.Pod, error) {
 	request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
 	list := &podList{keyLabel: l.session.options.KeyLabel, key: l.key, namespace: namespace, shown: map[*record]struct{}{}, long: long}

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -184,6 +187,62 @@ var _ = Describe("A lease", func() {
 			g.Expect(run.Pods(pod.Namespace)).To(HaveLen(1))
 			list(g)
 		}).WithContext(ctx).Should(Succeed())
+	})
+
+	It("lets others use its TCP connection while lists of many Pods wait for their turn", func(ctx context.Context) {
+		const runs, pods = 8, 500
+		s := newAPIServer()
+		r := newRig()
+		lease := r.connect(ctx, target, s.config("token"))
+		began, release := make(chan string, runs), make(chan struct{})
+		var mu sync.Mutex
+		asked := map[string]int{}
+		s.answer("/api/v1/namespaces/default/pods", func(w http.ResponseWriter, q *http.Request) {
+			selector := q.URL.Query().Get("labelSelector")
+			key := selector[strings.LastIndex(selector, "=")+1:]
+			mu.Lock()
+			asked[key]++
+			again := asked[key] > 1
+			mu.Unlock()
+			if again {
+				began <- key
+				<-release
+			}
+			list := &corev1.PodList{}
+			for i := range pods {
+				pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint(key, "-", i), Labels: map[string]string{runLabel: r.run, keyLabel: key}}}
+				pod.UID, pod.Annotations = types.UID(pod.Name), map[string]string{"fat": strings.Repeat("f", 5<<10)}
+				list.Items = append(list.Items, pod)
+			}
+			answerJSON(list)(w, q)
+		})
+		ended := make(chan int, runs)
+		for i := range runs {
+			go func() {
+				defer GinkgoRecover()
+				found, err := keyed(lease, fmt.Sprint("run", i)).ListPods(ctx, "default")
+				Expect(err).NotTo(HaveOccurred())
+				ended <- len(found)
+			}()
+		}
+		for range maxLongLists {
+			Eventually(ctx, began).Should(Receive())
+		}
+		Eventually(func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(asked)
+		}).WithContext(ctx).Should(Equal(runs))
+		for range 3 {
+			_, err := lease.GetJob(ctx, "default", "job")
+			Expect(err).To(Satisfy(apierrors.IsNotFound))
+		}
+		Consistently(began).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
+		close(release)
+		for range runs {
+			Eventually(ctx, ended).Should(Receive(Equal(pods)))
+		}
+		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
 	It("bounds a call that is never answered", func(ctx context.Context) {

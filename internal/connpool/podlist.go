@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -20,11 +19,10 @@ const (
 	// maxUnseen is how much memory one list may take, in bytes: some 600 Pods that the view does not
 	// show so, or 20,000 that it does.
 	maxUnseen = 2 << 20
-	// shortList is what a list may take without waiting for others. Of longer ones, which are asked for
-	// again then, only so many are read at a time, of one connection and of all.
-	shortList             = 64 << 10
-	longListsOfConnection = 2
-	longListsOfAll        = 16
+	// shortList is what a list may take without waiting for others, in bytes. Longer ones are asked for
+	// again: only maxLongLists of a connection are read at a time, and they count in its budget.
+	shortList    = 64 << 10
+	maxLongLists = 2
 	// maxLogList is how much memory all Pods of a run may take for those who read logs, in bytes. Logs
 	// can be read in a process of their own.
 	maxLogList = 16 << 20
@@ -42,7 +40,7 @@ var (
 type podList struct {
 	view                     *store // nil if there is none
 	keyLabel, key, namespace string
-	long                     bool // it may become a long one
+	long                     *pendingList // what it counts as, if it may become a long one
 
 	shown  map[*record]struct{} // of the view, as they are in the list
 	unseen []*corev1.Pod        // the others
@@ -91,28 +89,13 @@ func (l *podList) takeRoom(size int) error {
 	switch {
 	case l.size > maxUnseen:
 		return errTooManyUnseen
-	case l.size > shortList && !l.long:
+	case l.long != nil:
+		l.long.add(size)
+		return l.long.budget.check()
+	case l.size > shortList:
 		return errLongList
 	}
 	return nil
-}
-
-// awaitTurn takes a place for a long list. Nothing may be read meanwhile: an answer that nobody reads
-// would hold up all others over its TCP connection.
-func awaitTurn(ctx context.Context, places ...*semaphore.Weighted) (done func(), err error) {
-	for i, place := range places {
-		if err := place.Acquire(ctx, 1); err != nil {
-			giveBack(places[:i])
-			return nil, fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
-		}
-	}
-	return func() { giveBack(places) }, nil
-}
-
-func giveBack(places []*semaphore.Weighted) {
-	for _, place := range places {
-		place.Release(1)
-	}
 }
 
 // pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its

@@ -1,14 +1,11 @@
 package connpool
 
 import (
-	"context"
 	"fmt"
 	"runtime"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
-	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pooledjob/pooledjob/internal/prune"
@@ -16,7 +13,7 @@ import (
 
 // newPodList is a list of the Pods of run a beside what a view shows.
 func newPodList(view *store) *podList {
-	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, long: true}
+	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, long: &pendingList{budget: loneBudget(packOptions)}}
 }
 
 // listed is what is kept of a Pod in a list that takes so much memory.
@@ -81,43 +78,32 @@ func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
 	}
 }
 
-func TestOnlyAListThatHasItsTurnMayBeLong(t *testing.T) {
+func TestAListIsLongOnlyWhenItCountsInABudget(t *testing.T) {
 	g, n := NewWithT(t), 0
 	add := func(list *podList, size int) error {
 		n++
 		return list.add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-itemCost))
 	}
 	short, long := newPodList(nil), newPodList(nil)
-	short.long = false
+	short.long = nil
 	g.Expect(add(short, shortList)).To(Succeed())
 	g.Expect(add(short, itemCost)).To(MatchError(errLongList))
 	g.Expect(add(long, maxUnseen)).To(Succeed())
 	g.Expect(add(long, itemCost)).To(MatchError(ErrTooManyPods))
 }
 
-func TestFewLongListsAreReadAtOnce(t *testing.T) {
-	g := NewWithT(t)
-	one, other, all := semaphore.NewWeighted(1), semaphore.NewWeighted(1), semaphore.NewWeighted(2)
-	ctx, cancel := context.WithCancel(t.Context())
-	first, err := awaitTurn(ctx, one, all)
-	g.Expect(err).NotTo(HaveOccurred())
-	ofOther, err := awaitTurn(ctx, other, all)
-	g.Expect(err).NotTo(HaveOccurred(), "another connection has places of its own")
-	turn := make(chan func())
-	go func() {
-		second, _ := awaitTurn(ctx, one, all)
-		turn <- second
-	}()
-	g.Consistently(turn).WithTimeout(50 * time.Millisecond).ShouldNot(Receive())
-	first()
-	var second func()
-	g.Eventually(turn).Should(Receive(&second))
-	cancel()
-	_, err = awaitTurn(ctx, semaphore.NewWeighted(1), all)
-	g.Expect(err).To(And(MatchError(context.Canceled), Not(MatchError(ErrTooManyPods))))
-	second()
-	ofOther()
-	g.Expect(one.TryAcquire(1) && other.TryAcquire(1) && all.TryAcquire(2)).To(BeTrue())
+func TestALongListCountsInTheBudgetOfItsConnection(t *testing.T) {
+	g, options := NewWithT(t), packOptions
+	options.MaxMemory = 1 << 20
+	budget := loneBudget(options)
+	list := newPodList(nil)
+	list.long = &pendingList{budget: budget}
+	// A list that is still coming may take half as much again as what is held.
+	g.Expect(list.add(listed(g, podOf("a", "first", corev1.PodRunning), 3<<19-itemCost))).To(Succeed())
+	g.Expect(budget.held.Load()).To(BeEquivalentTo(3 << 19))
+	g.Expect(list.add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(ExceedsLimit), Not(MatchError(ErrTooManyPods))))
+	list.long.close()
+	g.Expect(budget.held.Load()).To(BeZero())
 }
 
 func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {

@@ -19,9 +19,7 @@ type Pool struct {
 	options Options
 	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
 	budget  *poolBudget          // of all connections
-	// longLists are those that are read, of all connections.
-	longLists *semaphore.Weighted
-	running   sync.WaitGroup
+	running sync.WaitGroup
 
 	mu      sync.Mutex
 	members map[string]*member // by name
@@ -42,7 +40,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	return &Pool{
-		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options), longLists: semaphore.NewWeighted(longListsOfAll),
+		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -201,7 +199,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			longLists: semaphore.NewWeighted(longListsOfConnection), pacing: newPacing(),
+			longLists: semaphore.NewWeighted(maxLongLists), pacing: newPacing(),
 		}
 		e.budget = newBudget(p.options, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)

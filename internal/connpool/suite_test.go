@@ -184,7 +184,7 @@ func (r *rig) lease(name string) *Lease {
 // keyed is the lease as another run has it.
 func keyed(l *Lease, key string) *Lease {
 	other := *l
-	other.key = key
+	other.key, other.made = key, madePods{}
 	return &other
 }
 
