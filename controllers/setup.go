@@ -51,7 +51,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	if err := hubcache.AddIndexes(ctx, mgr.GetFieldIndexer(), options.HubID); err != nil {
 		return nil, err
 	}
-	wakeups := wakeup.New(mgr.GetClient(), options.Now)
+	uids, err := hubcache.IndexUIDs(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, err
+	}
+	wakeups := wakeup.New(mgr.GetClient(), uids, options.Now)
 	options.Pool.Selector = v1alpha1.LabelHub + "=" + options.HubID
 	options.Pool.KeyLabel = v1alpha1.LabelUID
 	options.Pool.OnState = wakeups.ConnectionChanged
@@ -75,7 +79,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
 		HubID: options.HubID, Metrics: figures,
 		Orphans: &orphan.Sweeper{
-			Hub: mgr.GetClient(), PooledJobs: options.PooledJobs, Connections: pool, HubID: options.HubID,
+			Hub: mgr.GetClient(), UIDs: uids, PooledJobs: options.PooledJobs, Connections: pool, HubID: options.HubID,
 			Options: options.Orphans.WithDefaults(), Recorder: recorder, Metrics: figures, Now: options.Now,
 		},
 	}

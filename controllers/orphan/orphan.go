@@ -89,8 +89,9 @@ type Connections interface {
 
 // Sweeper looks for orphans. Its methods may be called for several connections at the same time.
 type Sweeper struct {
-	// Hub answers from the manager's caches.
-	Hub client.Reader
+	// Hub answers from the manager's caches, and UIDs finds the PooledJobs that they have.
+	Hub  client.Reader
+	UIDs *hubcache.UIDs
 	// PooledJobs reads PooledJobs from the hub's API server itself.
 	PooledJobs *hubcache.Reader
 	// Connections is the pool.
@@ -204,10 +205,7 @@ func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnect
 	if err != nil {
 		return 0, err
 	}
-	suspects, inView, err := w.suspects(ctx, lease.Jobs(), state.seen, lease.ClusterUID())
-	if err != nil {
-		return 0, err
-	}
+	suspects, inView := w.suspects(lease.Jobs(), state.seen, lease.ClusterUID())
 	deleting := w.Options.Delete && !fenced && now.Sub(w.started) >= w.Options.Grace
 	orphans, seen, err := w.judge(ctx, suspects, state.seen, lease.ClusterUID(), deleting)
 	if errors.Is(err, errListing) {
@@ -268,18 +266,14 @@ func (w *Sweeper) judge(ctx context.Context, suspects []*batchv1.Job, before map
 // suspects are the metadata of Jobs that have no PooledJob behind them in the cache, and are not
 // being deleted: those that were seen before, and others as long as there are not too many.
 // inView is how many Jobs there are.
-func (w *Sweeper) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], before map[types.UID]sighting, clusterUID string) (suspects []*batchv1.Job, inView int, err error) {
+func (w *Sweeper) suspects(jobs iter.Seq[*batchv1.Job], before map[types.UID]sighting, clusterUID string) (suspects []*batchv1.Job, inView int) {
 	room := maxSuspects - len(before)
 	for job := range jobs {
 		inView++
 		if !job.DeletionTimestamp.IsZero() || job.Labels[v1alpha1.LabelHub] != w.HubID {
 			continue
 		}
-		var found v1alpha1.PooledJobList
-		if err := w.Hub.List(ctx, &found, client.MatchingFields{hubcache.JobsByUID: job.Labels[v1alpha1.LabelUID]}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, 0, fmt.Errorf("looking for the PooledJob of a remote Job: %w", err)
-		}
-		if len(found.Items) > 0 && standsBehind(w.HubID, &found.Items[0], job, clusterUID) {
+		if run := w.UIDs.Find(types.UID(job.Labels[v1alpha1.LabelUID])); run != nil && standsBehind(w.HubID, run, job, clusterUID) {
 			continue
 		}
 		if _, known := before[job.UID]; !known {
@@ -290,7 +284,7 @@ func (w *Sweeper) suspects(ctx context.Context, jobs iter.Seq[*batchv1.Job], bef
 		}
 		suspects = append(suspects, &batchv1.Job{ObjectMeta: job.ObjectMeta})
 	}
-	return suspects, inView, nil
+	return suspects, inView
 }
 
 // standsBehind reports whether a PooledJob stands behind a Job.

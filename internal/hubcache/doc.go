@@ -10,7 +10,7 @@
 //	dispatch ──▶ Templates, else the hub ──▶ decoded, as many at once as there is room for
 //
 // CacheOptions put the Reader under the cache of a manager and cut every object that is cached down to what is
-// needed of it; AddIndexes are what the cache is asked by, and a Tally counts its PooledJobs.
+// needed of it; AddIndexes and IndexUIDs are what the cache is asked by, and a Tally counts its PooledJobs.
 //
 // The bounds do not depend on how many PooledJobs there are. A tenant that fills the hub with
 // templates meets the limits of the hub and not the memory of the manager.

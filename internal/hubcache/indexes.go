@@ -17,8 +17,6 @@ import (
 
 // Indexes of the hub's caches.
 const (
-	// JobsByUID finds the PooledJob that a remote object's label names.
-	JobsByUID = "metadata.uid"
 	// JobsByCluster finds the PooledJobs of a ClusterConnection.
 	JobsByCluster = "cluster"
 	// JobsInNeed finds the PooledJobs of a ClusterConnection that still need it:
@@ -43,7 +41,6 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer, hubID string) 
 		field   string
 		extract func(client.Object) string
 	}{
-		{&v1alpha1.PooledJob{}, JobsByUID, func(o client.Object) string { return string(o.GetUID()) }},
 		{&v1alpha1.PooledJob{}, JobsByCluster, func(o client.Object) string { return ClusterOf(o, hubID) }},
 		{&v1alpha1.PooledJob{}, JobsInNeed, func(o client.Object) string { return clusterInNeed(o, hubID) }},
 		{&v1alpha1.ClusterConnection{}, ConnectionsBySecret, secretOf},

@@ -20,16 +20,20 @@ import (
 // News that comes before a reconciler has started is dropped: it reconciles every
 // object when it starts.
 type Wakeups struct {
-	hub client.Reader // answers from a cache with hubcache.AddIndexes
-	now func() time.Time
+	hub  client.Reader // answers from a cache with hubcache.AddIndexes
+	uids *hubcache.UIDs
+	now  func() time.Time
 	// Connections and Jobs are the queues of ClusterConnections and PooledJobs.
 	Connections, Jobs Queue
 	// woken is since when there is news of each PooledJob that no reconcile has seen.
 	woken Moments[types.NamespacedName]
 }
 
-// New returns Wakeups for the reconcilers of a hub. It answers from a cache with hubcache.AddIndexes.
-func New(hub client.Reader, now func() time.Time) *Wakeups { return &Wakeups{hub: hub, now: now} }
+// New returns Wakeups for the reconcilers of a hub, which answers from a cache with hubcache.AddIndexes
+// and uids.
+func New(hub client.Reader, uids *hubcache.UIDs, now func() time.Time) *Wakeups {
+	return &Wakeups{hub: hub, uids: uids, now: now}
+}
 
 // ConnectionChanged wakes a ClusterConnection and exactly its PooledJobs that need it;
 // those not for other words about the same state, which each of them would write.
@@ -38,25 +42,25 @@ func (w *Wakeups) ConnectionChanged(name string, onlyWords bool) {
 	if onlyWords {
 		return
 	}
-	w.wakeJobs(client.MatchingFields{hubcache.JobsInNeed: name})
+	if w.Jobs.started() {
+		for _, job := range hubcache.FindJobs(context.Background(), w.hub, client.MatchingFields{hubcache.JobsInNeed: name}) {
+			w.wakeJob(job.NamespacedName)
+		}
+	}
 }
 
 // RemoteChanged wakes the PooledJob of that UID.
 func (w *Wakeups) RemoteChanged(uid string) {
-	if uid != "" {
-		w.wakeJobs(client.MatchingFields{hubcache.JobsByUID: uid})
+	if w.Jobs.started() {
+		if job := w.uids.Find(types.UID(uid)); job != nil {
+			w.wakeJob(client.ObjectKeyFromObject(job))
+		}
 	}
 }
 
-func (w *Wakeups) wakeJobs(which client.MatchingFields) {
-	if !w.Jobs.started() {
-		return
-	}
-	now := w.now()
-	for _, name := range hubcache.FindJobs(context.Background(), w.hub, which) {
-		w.woken.Note(name.NamespacedName, now) // first: the reconcile that follows takes it
-		w.Jobs.Add(name.NamespacedName)
-	}
+func (w *Wakeups) wakeJob(name types.NamespacedName) {
+	w.woken.Note(name, w.now()) // first: the reconcile that follows takes it
+	w.Jobs.Add(name)
 }
 
 // TakeWoken returns since when there is news of a PooledJob that no reconcile has seen, zero if there is
