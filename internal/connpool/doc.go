@@ -73,9 +73,12 @@
 //	                                   (runrecords.go)
 //	Jobs and Pods that went            about an eighth of a connection's each (gone.go)
 //	a list of the Pods of a run        2 MiB beside those that are in view; of lists above 64 KiB
-//	                                   two of a connection are read at a time, and 16 of all (podlist.go)
+//	                                   two of a connection are read at a time, and count as lists that come
+//	                                   (podlist.go)
 //	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (pacing.go)
+//	time for events, once all are      an eighth of each CPU for those of all connections together; those
+//	there                              that want more have equal parts (eventtime.go)
 //	how often runs are looked at       500 times a second for each CPU after the first 20,000 of a
 //	                                   connection, none later than after 10 s; a run of more than 25
 //	                                   objects once in 2 ms for each of them, or in 10 s (news.go)

@@ -56,6 +56,7 @@ type entry struct {
 	names     atomic.Pointer[[]string] // of those who hold it
 	budget    *budget
 	pacing    *pacing
+	events    *eventTime
 	longLists *semaphore.Weighted // that are read
 	exceeded  atomic.Int64        // how often the target went past a limit
 	redialled atomic.Int64        // TCP connections that replaced one within a session

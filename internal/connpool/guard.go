@@ -25,8 +25,14 @@ type guard struct {
 	// heard is when it last told something, Unix nanoseconds; to open one is added while
 	// the watch is.
 	heard, open *atomic.Int64
+	// events is whose time it takes to do what the events ask for, once synced is closed: what a watch
+	// brings first is wanted as soon as can be.
+	events *eventTime
+	synced <-chan struct{}
 
-	body    io.ReadCloser // nil until the watch is granted
+	ctx     context.Context // of the request
+	began   time.Time       // when its reader began with what was read last; zero before
+	body    io.ReadCloser   // nil until the watch is granted
 	silence *time.Timer
 	silent  atomic.Bool
 	closing sync.Once
@@ -40,8 +46,8 @@ func guarded(ctx context.Context, g *guard) context.Context {
 	return context.WithValue(ctx, guardKey{}, g)
 }
 
-func (g *guard) over(body io.ReadCloser) *guard {
-	g.body = body
+func (g *guard) over(ctx context.Context, body io.ReadCloser) *guard {
+	g.ctx, g.body = ctx, body
 	g.open.Add(1)
 	g.silence = time.AfterFunc(g.renewal, func() {
 		g.silent.Store(true)
@@ -52,11 +58,26 @@ func (g *guard) over(body io.ReadCloser) *guard {
 
 // Read implements io.Reader.
 func (g *guard) Read(p []byte) (int, error) {
+	if err := g.spend(); err != nil {
+		return 0, err
+	}
 	n, err := g.body.Read(p)
+	g.began = time.Now()
 	if err != nil && g.silent.Load() {
 		err = errSilent
 	}
 	return n, err
+}
+
+// spend counts the time since the last read as that of its events, and waits for as long as they took
+// too much.
+func (g *guard) spend() error {
+	select {
+	case <-g.synced:
+		return g.events.spend(g.ctx, time.Since(g.began))
+	default:
+		return nil
+	}
 }
 
 // told records that an event has come. Bytes alone are no event: one may never come to its end.
@@ -64,7 +85,9 @@ func (g *guard) told(size int) {
 	g.heard.Store(time.Now().UnixNano())
 	g.silence.Reset(g.renewal)
 	if p, ok := g.body.(*paced); ok {
+		begin := time.Now()
 		p.charge(size)
+		g.began = g.began.Add(time.Since(begin)) // that was no work
 	}
 }
 

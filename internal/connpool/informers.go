@@ -27,6 +27,7 @@ type informers struct {
 	failed  func(error)           // is told what keeps one from its list or watch
 	trouble atomic.Pointer[error] // that one had last
 	watches *atomic.Int64         // open ones
+	events  *eventTime            // what those of its watches take
 	news    *runNews
 }
 
@@ -35,7 +36,7 @@ type informers struct {
 // judge.
 func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) *informers {
 	i := &informers{
-		options: v.session.options, schemas: v.session.schemas, ctx: ctx, store: newStore(v.session.options, v.session.entry.budget), watches: &v.session.entry.watches,
+		options: v.session.options, schemas: v.session.schemas, ctx: ctx, store: newStore(v.session.options, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
 	}
 	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.pacing.looks)
 	i.failed = func(err error) {
@@ -161,7 +162,7 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches}
+	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches, events: i.pair.events, synced: i.synced}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.clear()
 	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),

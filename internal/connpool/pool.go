@@ -19,6 +19,7 @@ type Pool struct {
 	options Options
 	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
 	budget  *poolBudget          // of all connections
+	events  *eventTimes          // of all connections
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -40,7 +41,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	return &Pool{
-		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options),
+		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options), events: newEventTimes(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -199,7 +200,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			longLists: semaphore.NewWeighted(maxLongLists), pacing: newPacing(),
+			longLists: semaphore.NewWeighted(maxLongLists), pacing: newPacing(), events: p.events.newPart(),
 		}
 		e.budget = newBudget(p.options, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
