@@ -211,7 +211,7 @@ spec:
 		nameless := strings.Replace(manifest, "name: in-file", "generateName: in-file-", 1)
 		session = plugWithInput(nameless, developer, "run", "-f", "-", "-n", team).Wait(time.Minute)
 		Expect(session).To(gexec.Exit(1))
-		Expect(stderr(session)).To(ContainSubstring("give a NAME, or --detach"))
+		Expect(stderr(session)).To(ContainSubstring("pass NAME, or --detach"))
 		session = plugWithInput(nameless, developer, "run", "-f", "-", "-n", team, "--detach", "-o", "name").Wait(time.Minute)
 		Expect(session).To(gexec.Exit(0))
 		Expect(stdout(session)).To(HavePrefix("pooledjob.pooledjob.io/in-file-"))
