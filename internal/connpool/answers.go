@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -172,10 +171,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 // ExceedsLimit reports whether a limit is why something was not read: of a target's answer, or of the
 // memory that there is for what it holds.
-func ExceedsLimit(err error) bool {
-	var limit *prune.LimitError
-	return errors.As(err, &limit)
-}
+func ExceedsLimit(err error) bool { return prune.ExceedsLimit(err) }
 
 // message is an object that can be decoded.
 type message interface{ Unmarshal(data []byte) error }

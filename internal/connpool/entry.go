@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -54,7 +55,7 @@ type entry struct {
 	ended   map[State]int64 // sessions, by the state they led to
 
 	names     atomic.Pointer[[]string] // of those who hold it
-	budget    *budget
+	budget    *budget.Budget
 	pacing    *pacing
 	events    *eventTime
 	longLists *semaphore.Weighted // that are read

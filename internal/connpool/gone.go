@@ -150,8 +150,8 @@ type goneSize struct {
 // hasRoomFor reports whether more can be remembered: the stores of the connection do not use all that
 // they may, or this one uses less than an equal part. s.mu is held.
 func (s *store) hasRoomFor(size goneSize) bool {
-	most := s.budget.limit() / goneFraction
-	return size.all.Load() < most || size.own < most/max(s.budget.stores.Load(), 1)
+	most := s.budget.Limit() / goneFraction
+	return size.all.Load() < most || size.own < most/max(s.budget.Stores.Load(), 1)
 }
 
 // hasRoom reports whether another Job that went can be remembered. s.mu is held.

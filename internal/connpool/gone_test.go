@@ -80,7 +80,7 @@ func TestItIsKnownThatPodsThatWentAreMissing(t *testing.T) {
 	r.Expect(r.jobs.Delete(jobOf("late", "late"))).To(Succeed())
 	r.Expect(r.store.goneJob("late", "ns", "late").PodsMissing).To(BeTrue())
 	r.store.close()
-	r.Expect(r.store.budget.held.Load() + r.store.budget.gonePods.Load() + r.store.budget.goneJobs.Load()).To(BeZero())
+	r.Expect(r.store.budget.Held() + r.store.budget.GonePods.Load() + r.store.budget.GoneJobs.Load()).To(BeZero())
 }
 
 func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
@@ -164,8 +164,8 @@ func TestAPodIsNotRememberedForAJobThatIsForgotten(t *testing.T) {
 	r.options.OnChange = func(string) {}
 	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
 	r.makeOld("a")
-	r.store.budget.stores.Add(1)
-	r.store.growGone(&r.store.sizeOfGonePods, int(r.store.budget.limit()/goneFraction)) // there is no room
+	r.store.budget.Stores.Add(1)
+	r.store.growGone(&r.store.sizeOfGonePods, int(r.store.budget.Limit()/goneFraction)) // there is no room
 	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.store.early).To(HaveKey("a"), "else it would never be forgotten")
 	r.store.early["a"] = time.Now().Add(-maxEarlyAge - time.Second)
@@ -178,7 +178,7 @@ func TestAViewThatRemembersMuchLeavesOthersRoom(t *testing.T) {
 	r := newStoreRig(t)
 	r.options.OnChange = func(string) {}
 	other := newStore(packOptions, r.store.budget)
-	most := int(r.store.budget.limit() / goneFraction)
+	most := int(r.store.budget.Limit() / goneFraction)
 	other.growGone(&other.sizeOfGonePods, most)
 	other.growGone(&other.sizeOfGoneJobs, most)
 	for n := range 10 {

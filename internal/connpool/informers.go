@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -47,7 +48,7 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 		}
 	}
 	transport := v.session.transport
-	i.store.budget.hold(i, i.failed)
+	i.store.budget.Hold(i, i.failed)
 	i.jobs = i.informer(kindJob, func() *rest.Request {
 		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
 	})
@@ -63,10 +64,10 @@ func (i *informers) run() {
 	other.Go(i.jobs.run)
 	i.pods.run()
 	other.Wait()
-	i.jobs.pending.close()
-	i.pods.pending.close()
+	i.jobs.pending.Close()
+	i.pods.pending.Close()
 	i.store.close()
-	i.store.budget.letGo(i)
+	i.store.budget.Release(i)
 }
 
 // whyNotSynced is what is known of why the first list takes long.
@@ -87,14 +88,14 @@ type informer struct {
 	ask       func() *rest.Request // for all of its objects
 	reflector *cache.Reflector
 	synced    chan struct{}   // closed after the first list
-	pending   pendingList     // what it has brought that the store does not have yet
+	pending   *budget.Pending // what it has brought that the store does not have yet
 	opened    watch.Interface // the watch that the reflector opened last
 	// heard is when its watch last told something, Unix nanoseconds.
 	heard atomic.Int64
 }
 
 func (i *informers) informer(k kind, ask func() *rest.Request) *informer {
-	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{}), pending: pendingList{budget: i.store.budget}}
+	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{}), pending: budget.NewPending(i.store.budget)}
 	made.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: made.list, WatchFuncWithContext: made.watch,
 	}, k.newObject(), made, cache.ReflectorOptions{Name: "connpool"})
@@ -125,10 +126,10 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 	defer cancel()
 	o.LabelSelector = i.pair.options.Selector
 	if o.Continue == "" {
-		i.pending.clear()
+		i.pending.Clear()
 	}
-	i.pending.add(pageCost)
-	if err := i.pair.store.budget.check(); err != nil {
+	i.pending.Add(pageCost)
+	if err := i.pair.store.budget.Check(); err != nil {
 		return nil, err
 	}
 	listed := &metav1.List{}
@@ -164,7 +165,7 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	defer impatient.Stop()
 	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches, events: i.pair.events, synced: i.synced}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
-	i.pending.clear()
+	i.pending.Clear()
 	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
 		&events{schema: i.schema(), decode: i.decode, told: g.told, failed: i.pair.failed})
 	if err != nil {
@@ -207,10 +208,10 @@ func (i *informer) gather(obj any) (*record, error) {
 	}
 	r, isNew := i.pair.store.known(i.kind, r)
 	if isNew {
-		i.pending.add(r.size())
+		i.pending.Add(r.size())
 	}
-	i.pending.add(itemCost)
-	return r, i.pair.store.budget.check()
+	i.pending.Add(itemCost)
+	return r, i.pair.store.budget.Check()
 }
 
 // What a page of a list and an item in it count at least, in bytes, whatever is in it: else one
@@ -244,7 +245,7 @@ func (i *informer) change(apply func(kind, *record) []string, obj any) error {
 
 // checkSize ends the view when the store has become too large.
 func (i *informer) checkSize() error {
-	err := i.pair.store.budget.check()
+	err := i.pair.store.budget.Check()
 	if err != nil {
 		i.pair.failed(err)
 	}
@@ -263,7 +264,7 @@ func (i *informer) Replace(list []any, _ string) error {
 		records = append(records, r)
 	}
 	changed := i.pair.store.replace(i.kind, records)
-	i.pending.clear()
+	i.pending.Clear()
 	if err := i.checkSize(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -289,13 +290,13 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 			return nil, fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
 		}
 		defer entry.longLists.Release(1)
-		long := &pendingList{budget: entry.budget}
-		defer long.close()
+		long := budget.NewPending(entry.budget)
+		defer long.Close()
 		return l.listPods(ctx, namespace, long)
 	})
 }
 
-func (l *Lease) listPods(ctx context.Context, namespace string, long *pendingList) ([]*corev1.Pod, error) {
+func (l *Lease) listPods(ctx context.Context, namespace string, long *budget.Pending) ([]*corev1.Pod, error) {
 	request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
 	list := &podList{keyLabel: l.session.options.KeyLabel, key: l.key, namespace: namespace, shown: map[*record]struct{}{}, long: long}

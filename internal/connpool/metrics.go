@@ -111,8 +111,8 @@ func (m *member) figures(now time.Time) memberFigures {
 	f.add(figureWatches, float64(e.watches.Load()))
 	f.add(figureInFlight, float64(e.gate.inFlight))
 	f.add(figureQueued, float64(len(e.gate.queue)))
-	f.add(figureMemory, float64(e.budget.held.Load()))
-	f.add(figureMost, float64(e.budget.limit()))
+	f.add(figureMemory, float64(e.budget.Held()))
+	f.add(figureMost, float64(e.budget.Limit()))
 	f.add(figureExceeded, float64(e.exceeded.Load()))
 	for cause, times := range m.allReconnects() {
 		f.add(figureReconnects, float64(times), cause)

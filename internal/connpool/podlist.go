@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -40,7 +41,7 @@ var (
 type podList struct {
 	view                     *store // nil if there is none
 	keyLabel, key, namespace string
-	long                     *pendingList // what it counts as, if it may become a long one
+	long                     *budget.Pending // what it counts as, if it may become a long one
 
 	shown  map[*record]struct{} // of the view, as they are in the list
 	unseen []*corev1.Pod        // the others
@@ -90,8 +91,8 @@ func (l *podList) takeRoom(size int) error {
 	case l.size > maxUnseen:
 		return errTooManyUnseen
 	case l.long != nil:
-		l.long.add(size)
-		return l.long.budget.check()
+		l.long.Add(size)
+		return l.long.Check()
 	case l.size > shortList:
 		return errLongList
 	}
@@ -120,7 +121,7 @@ func (m madePods) pod(s *store, r *record) *corev1.Pod {
 
 // readAllPods reads all Pods that a request asks for. They count in the budget as long as anybody
 // has them.
-func readAllPods(ctx context.Context, request *rest.Request, counted *budget) ([]*corev1.Pod, error) {
+func readAllPods(ctx context.Context, request *rest.Request, counted *budget.Budget) ([]*corev1.Pod, error) {
 	var pods []*corev1.Pod
 	size := 0
 	_, err := readList(ctx, request, logPodSchema, func(kept prune.Kept) error {
@@ -129,7 +130,7 @@ func readAllPods(ctx context.Context, request *rest.Request, counted *budget) ([
 		}
 		pod := &corev1.Pod{}
 		pods = append(pods, pod)
-		if err := counted.take(pod, kept.Size, size); err != nil {
+		if err := counted.Take(pod, kept.Size, size); err != nil {
 			return err
 		}
 		return pod.Unmarshal(kept.Message)

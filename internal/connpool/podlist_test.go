@@ -2,18 +2,18 @@ package connpool
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // newPodList is a list of the Pods of run a beside what a view shows.
 func newPodList(view *store) *podList {
-	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, long: &pendingList{budget: loneBudget(packOptions)}}
+	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, long: budget.NewPending(loneBudget(packOptions))}
 }
 
 // listed is what is kept of a Pod in a list that takes so much memory.
@@ -95,104 +95,13 @@ func TestAListIsLongOnlyWhenItCountsInABudget(t *testing.T) {
 func TestALongListCountsInTheBudgetOfItsConnection(t *testing.T) {
 	g, options := NewWithT(t), packOptions
 	options.MaxMemory = 1 << 20
-	budget := loneBudget(options)
+	counted := loneBudget(options)
 	list := newPodList(nil)
-	list.long = &pendingList{budget: budget}
+	list.long = budget.NewPending(counted)
 	// A list that is still coming may take half as much again as what is held.
 	g.Expect(list.add(listed(g, podOf("a", "first", corev1.PodRunning), 3<<19-itemCost))).To(Succeed())
-	g.Expect(budget.held.Load()).To(BeEquivalentTo(3 << 19))
+	g.Expect(counted.Held()).To(BeEquivalentTo(3 << 19))
 	g.Expect(list.add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(ExceedsLimit), Not(MatchError(ErrTooManyPods))))
-	list.long.close()
-	g.Expect(budget.held.Load()).To(BeZero())
-}
-
-func TestPodsCountAsLongAsAnybodyHasThem(t *testing.T) {
-	g, all := NewWithT(t), newStreamPool(4<<20)
-	line := newStreamBudget(2<<20, all)
-	pods := []*corev1.Pod{{}, {}}
-	for _, pod := range pods {
-		g.Expect(line.take(pod, 1<<20, 1<<20)).To(Succeed())
-	}
-	more := &corev1.Pod{}
-	g.Expect(line.take(more, 1, 3<<20)).To(Satisfy(ExceedsLimit))
-	g.Expect(line.take(more, 1, maxAdmitted)).To(Succeed(), "a run of a few Pods is read always")
-	other := &corev1.Pod{}
-	g.Expect(newStreamBudget(2<<20, all).take(other, 1<<20, 1<<20)).To(Succeed(), "another connection has a budget of its own")
-	runtime.KeepAlive(pods)
-	runtime.KeepAlive(more)
-	g.Eventually(func() int64 {
-		runtime.GC()
-		return line.held.Load()
-	}).Should(BeZero())
-	g.Expect(all.held.Load()).To(BeEquivalentTo(1 << 20))
-	runtime.KeepAlive(other)
-}
-
-func TestThePodsOfReadersOfManyConnectionsAreBounded(t *testing.T) {
-	const most = 4 << 20
-	g, all := NewWithT(t), newStreamPool(most)
-	all.interval = 0
-	var held []*corev1.Pod
-	take := func(line *budget, size int) error {
-		held = append(held, &corev1.Pod{})
-		return line.take(held[len(held)-1], size, size)
-	}
-	hostile, honest := newStreamBudget(most, all), newStreamBudget(most, all)
-	g.Expect(take(hostile, most*3/4)).To(Succeed())
-	g.Expect(take(honest, most/2)).To(Succeed(), "it has no more than an equal part")
-	g.Expect(take(hostile, 1)).To(Satisfy(ExceedsLimit), "also for a run of a few Pods")
-	g.Expect(take(honest, 1)).To(Satisfy(ExceedsLimit))
-	for range 10 {
-		g.Expect(take(newStreamBudget(most, all), most/2)).To(Satisfy(ExceedsLimit))
-	}
-	runtime.KeepAlive(held)
-}
-
-// newPart is the budget of a connection with so many runs.
-func newPart(o Options, pool *poolBudget, runs *int64) *budget {
-	return newBudget(o, pool, func() int64 { return *runs })
-}
-
-func TestABudgetGrowsWithTheRuns(t *testing.T) {
-	g, runs, options := NewWithT(t), int64(0), Options{MaxMemory: minMemory}
-	b := newPart(options, newPoolBudget(options), &runs)
-	b.add(minMemory + 2*memoryPerRun)
-	g.Expect(b.check()).To(Satisfy(ExceedsLimit))
-	runs = 2
-	g.Expect(b.check()).To(Succeed())
-}
-
-func TestAllConnectionsTogetherAreBounded(t *testing.T) {
-	const most = 2 * minMemory
-	options := Options{MaxMemory: most}
-	g, all, none, runs := NewWithT(t), newPoolBudget(options), int64(0), int64(1000)
-	all.interval = 0
-	given := make(map[int]error)
-	hostile := make([]*budget, poolFactor+1)
-	for i := range hostile {
-		hostile[i] = newPart(options, all, &none)
-		hostile[i].hold(i, func(why error) { given[i] = why })
-		hostile[i].add(most * 4 / 5)
-		g.Expect(hostile[i].check()).To(Succeed())
-	}
-	hostile[1].add(1)
-	honest := newPart(options, all, &runs)
-	honest.add(runs * memoryPerRun)
-	g.Expect(honest.check()).To(Succeed(), "what its runs account for takes nothing from others")
-	g.Expect(given).To(BeEmpty())
-	honest.add(most / 5)
-	g.Expect(honest.check()).To(Succeed(), "another has more, although it says nothing")
-	g.Expect(given).To(And(HaveLen(1), HaveKeyWithValue(1, Satisfy(ExceedsLimit))))
-	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "what it still brings is refused")
-	g.Expect(hostile[0].check()).To(Succeed(), "one is enough")
-	hostile[1].add(-hostile[1].held.Load())
-	hostile[1].letGo(1)
-	g.Expect(hostile[1].check()).To(Succeed())
-	hostile[1].add(most)
-	g.Expect(hostile[1].check()).To(Satisfy(ExceedsLimit), "it has the most again")
-	g.Expect(honest.check()).To(Succeed())
-	all.leave(hostile[1])
-	first, parts := all.look()
-	g.Expect(first).To(BeNil())
-	g.Expect(parts).To(Equal(poolFactor + 1))
+	list.long.Close()
+	g.Expect(counted.Held()).To(BeZero())
 }

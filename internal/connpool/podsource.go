@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -21,7 +22,7 @@ type podSource struct {
 	changed func() // is called when present has changed
 	failed  func(error)
 
-	budget *budget
+	budget *budget.Budget
 	cancel context.CancelFunc // of the present run
 
 	mu      sync.Mutex
@@ -79,7 +80,7 @@ func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watc
 
 func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
 	pod := &corev1.Pod{}
-	if err := s.budget.take(pod, kept.Size, s.together(kept.Size)); err != nil {
+	if err := s.budget.Take(pod, kept.Size, s.together(kept.Size)); err != nil {
 		return nil, err
 	}
 	return &sizedPod{Pod: pod, size: kept.Size}, pod.Unmarshal(kept.Message)

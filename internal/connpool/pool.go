@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -18,7 +19,7 @@ type Pool struct {
 	ctx     context.Context
 	options Options
 	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
-	budget  *poolBudget          // of all connections
+	budget  *budget.Pool         // of all connections
 	events  *eventTimes          // of all connections
 	running sync.WaitGroup
 
@@ -41,7 +42,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	return &Pool{
-		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: newPoolBudget(options), events: newEventTimes(),
+		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: budget.NewPool(options.MaxMemory), events: newEventTimes(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -202,7 +203,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
 			longLists: semaphore.NewWeighted(maxLongLists), pacing: newPacing(), events: p.events.newPart(),
 		}
-		e.budget = newBudget(p.options, p.budget, e.countRuns)
+		e.budget = budget.New(p.options.MaxMemory, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)
 		p.entries[hash] = e
 		p.running.Go(e.run)
@@ -224,7 +225,7 @@ func (p *Pool) release(h *hold) {
 		return
 	}
 	delete(p.entries, e.hash)
-	p.budget.leave(e.budget)
+	e.budget.Leave()
 	if e.session != nil {
 		e.session.retire()
 	}

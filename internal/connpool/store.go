@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,7 +43,7 @@ func (k kind) newObject() object {
 // store holds the Jobs and Pods of a view: of each only what a run needs, packed.
 type store struct {
 	labels *labelling
-	budget *budget
+	budget *budget.Budget
 
 	mu      sync.RWMutex
 	size    int                       // bytes that all this takes
@@ -102,17 +103,17 @@ func (*record) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind
 // DeepCopyObject implements runtime.Object. Nobody changes what would be copied.
 func (r *record) DeepCopyObject() runtime.Object { return r }
 
-func newStore(o Options, b *budget) *store {
+func newStore(o Options, b *budget.Budget) *store {
 	s := &store{
 		labels: newLabelling(o), budget: b, runs: map[string]runRecords{},
 		gone: map[string][]*record{}, early: map[string]time.Time{}, podsMissing: map[string]struct{}{}, goneJobs: map[string]goneJob{},
 		lost: map[uint64]time.Time{}, seed: maphash.MakeSeed(),
-		sizeOfGoneJobs: goneSize{all: &b.goneJobs}, sizeOfGonePods: goneSize{all: &b.gonePods},
+		sizeOfGoneJobs: goneSize{all: &b.GoneJobs}, sizeOfGonePods: goneSize{all: &b.GonePods},
 	}
 	for k := range s.objects {
 		s.objects[k] = map[string]*record{}
 	}
-	b.stores.Add(1)
+	b.Stores.Add(1)
 	return s
 }
 
@@ -233,7 +234,7 @@ func (s *store) grow(size int) {
 		return
 	}
 	s.size += size
-	s.budget.add(int64(size))
+	s.budget.Add(int64(size))
 }
 
 // growGone counts those of what went. s.mu is held.
@@ -252,7 +253,7 @@ func (s *store) close() {
 	if s.closed {
 		return
 	}
-	s.budget.stores.Add(-1)
+	s.budget.Stores.Add(-1)
 	for key := range s.goneJobs {
 		s.forgetGoneJob(key)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -55,8 +56,9 @@ func testInformers(o Options) *informers {
 }
 
 // loneBudget is that of a connection without others.
-func loneBudget(o Options) *budget {
-	return newBudget(o, newPoolBudget(o), func() int64 { return 0 })
+func loneBudget(o Options) *budget.Budget {
+	most := o.WithDefaults().MaxMemory
+	return budget.New(most, budget.NewPool(most), func() int64 { return 0 })
 }
 
 func (r *storeRig) expectTold(keys ...string) {
@@ -385,7 +387,7 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 	for n := range 20 {
 		add(n)
 	}
-	r.Expect(r.store.budget.held.Load()).To(BeEquivalentTo(records), "a small one counts its records only")
+	r.Expect(r.store.budget.Held()).To(BeEquivalentTo(records), "a small one counts its records only")
 	for n := 20; n < 1000; n++ {
 		add(n)
 	}
@@ -395,7 +397,7 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 	pods := r.store.podsOf("a", "ns", madePods{})
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	look := int(r.store.budget.held.Load()) - records
+	look := int(r.store.budget.Held()) - records
 	taken := int(after.HeapAlloc) - int(before.HeapAlloc)
 	r.Expect(look).To(BeNumerically("~", taken, taken/2), "of %d Pods", len(pods))
 	runtime.KeepAlive(pods)
@@ -403,7 +405,7 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 		r.Expect(r.pods.Delete(podOf("a", fmt.Sprint(n), corev1.PodRunning))).To(Succeed())
 	}
 	r.store.close()
-	r.Expect(r.store.budget.held.Load()).To(BeZero())
+	r.Expect(r.store.budget.Held()).To(BeZero())
 }
 
 func TestWhatIsTooMuchIsNotToldOf(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,13 +30,20 @@ const (
 	streamGrace = 30 * 24 * time.Hour
 )
 
+const (
+	// streamMemory is what all Pods may take that the users of Streams have read or watch, in bytes,
+	// and lineMemory those of one connection.
+	streamMemory = 128 << 20
+	lineMemory   = 64 << 20
+)
+
 // Streams are connections for answers without an end, such as logs. They are apart
 // from those of a Pool, so that who reads slowly, or much, delays nothing there.
 type Streams struct {
 	ctx     context.Context
 	options Options
 	idle    time.Duration
-	budget  *poolBudget // of the Pods that are read and watched
+	budget  *budget.Pool // of the Pods that are read and watched
 
 	mu   sync.Mutex
 	open map[streamKey]*streamLine
@@ -52,8 +60,8 @@ type streamLine struct {
 	ctx       context.Context // done when it is closed
 	cancel    context.CancelFunc
 	users     int
-	since     time.Time // without users
-	budget    *budget   // of its Pods
+	since     time.Time      // without users
+	budget    *budget.Budget // of its Pods
 	watches   map[podWatchKey]*podWatch
 	lists     map[podWatchKey]*sharedLists
 }
@@ -62,7 +70,7 @@ type streamLine struct {
 func NewStreams(ctx context.Context, options Options) *Streams {
 	options = options.WithDefaults()
 	options.streamBuffer = streamBuffer
-	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, budget: newStreamPool(streamMemory), open: map[streamKey]*streamLine{}}
+	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, budget: budget.NewPoolForLogs(streamMemory), open: map[streamKey]*streamLine{}}
 	context.AfterFunc(ctx, s.closeAll)
 	return s
 }
@@ -96,12 +104,12 @@ func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	made := &streamLine{
-		ctx: ctx, cancel: cancel, budget: newStreamBudget(lineMemory, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
+		ctx: ctx, cancel: cancel, budget: budget.NewForLogs(lineMemory, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
 	t, err := newTransport(ctx, identity, s.options, &made.sockets, newPacing())
 	if err != nil {
 		cancel()
-		s.budget.leave(made.budget)
+		made.budget.Leave()
 		return nil, err
 	}
 	t.wire.redialled = &made.redialled
@@ -154,7 +162,7 @@ func (s *Streams) closeIdle() {
 
 func (c *streamLine) close() {
 	c.cancel()
-	c.budget.pool.leave(c.budget)
+	c.budget.Leave()
 	c.transport.sockets.close()
 }
 
@@ -182,7 +190,7 @@ func (*Streams) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (s *Streams) Collect(metrics chan<- prometheus.Metric) {
-	metrics <- prometheus.MustNewConstMetric(streamMemoryMetric, prometheus.GaugeValue, float64(s.budget.held.Load()))
+	metrics <- prometheus.MustNewConstMetric(streamMemoryMetric, prometheus.GaugeValue, float64(s.budget.Held()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var n int64

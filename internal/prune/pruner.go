@@ -41,6 +41,12 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s exceeds the limit of %d %s", e.What, e.Limit, e.Unit)
 }
 
+// ExceedsLimit reports whether an error is, or wraps, a *LimitError.
+func ExceedsLimit(err error) bool {
+	var limit *LimitError
+	return errors.As(err, &limit)
+}
+
 // pruner copies what is kept of one message after the other.
 type pruner struct {
 	in   *bufio.Reader
