@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 )
 
 func TestAJobThatWentIsRememberedAsItWas(t *testing.T) {
@@ -269,7 +270,7 @@ func TestWhenADeletionWasFirstAskedForIsKept(t *testing.T) {
 }
 
 func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
-	for _, uid := range []string{strings.Repeat("u", maxUID+1), "\xff", "a\nb"} {
+	for _, uid := range []string{strings.Repeat("u", sanitize.MaxUID+1), "\xff", "a\nb"} {
 		r := newStoreRig(t)
 		r.options.OnChange = func(string) {}
 		job, pod := jobOf("a", "job"), podOf("a", "p", corev1.PodRunning)

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -229,7 +230,7 @@ func (l *Lease) readJob(ctx context.Context, request *rest.Request, namespace, n
 	if err := checkJob(job, namespace, name); err != nil {
 		return nil, err
 	}
-	tidyJob(job)
+	sanitize.Job(job)
 	return job, nil
 }
 
@@ -237,7 +238,7 @@ func checkJob(job *batchv1.Job, namespace, name string) error {
 	if job.UID == "" || job.Namespace != namespace || job.Name != name {
 		return errNotKube
 	}
-	return checkUID(job.UID)
+	return sanitize.CheckUID(job.UID)
 }
 
 // PatchJob applies a JSON merge patch to a Job, and returns what became of it.
@@ -369,3 +370,10 @@ type waitingKey struct{}
 func WithWaiting(ctx context.Context, waiting *atomic.Bool) context.Context {
 	return context.WithValue(ctx, waitingKey{}, waiting)
 }
+
+// eventSchema is what is kept of an Event.
+var eventSchema = prune.NewSchema(&corev1.Event{}, "Event", sanitize.SmallBounds, prune.Fields{
+	"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "creationTimestamp": prune.Time()}),
+	"reason":   prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords), "type": prune.Text(prune.MaxLabel),
+	"lastTimestamp": prune.Time(), "eventTime": prune.Time(), "series": prune.Message(prune.Fields{"lastObservedTime": prune.Time()}),
+})

@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -54,7 +55,7 @@ func (l *podList) add(kept prune.Kept) error {
 	if err := pod.Unmarshal(kept.Message); err != nil {
 		return err
 	}
-	if pod.Namespace != l.namespace || pod.Labels[l.keyLabel] != l.key || checkUID(pod.UID) != nil {
+	if pod.Namespace != l.namespace || pod.Labels[l.keyLabel] != l.key || sanitize.CheckUID(pod.UID) != nil {
 		return l.takeRoom(itemCost)
 	}
 	if r := l.shows(pod); r != nil {
@@ -69,7 +70,7 @@ func (l *podList) add(kept prune.Kept) error {
 // views show.
 func (l *podList) shows(pod *corev1.Pod) *record {
 	if l.view == nil {
-		tidyPod(pod)
+		sanitize.Pod(pod)
 		return nil
 	}
 	r, err := l.view.record(pod)

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -130,22 +131,22 @@ func runSource(ctx context.Context, o Options, source *podSource) {
 }
 
 // logPodSchema has the fields of a Pod that show which of its containers have a log.
-var logPodSchema = prune.NewSchema(&corev1.Pod{}, "Pod", podBounds, prune.Fields{
+var logPodSchema = prune.NewSchema(&corev1.Pod{}, "Pod", sanitize.PodBounds, prune.Fields{
 	"metadata": prune.Message(prune.Fields{
-		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(maxUID + 1),
+		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1),
 		"resourceVersion": prune.Exact(prune.MaxVersion), "creationTimestamp": prune.Time(),
-		"annotations": prune.Map(maxOwnLabels, prune.MaxName, func(key string) bool {
+		"annotations": prune.Map(sanitize.MaxOwnLabels, prune.MaxName, func(key string) bool {
 			return key == batchv1.JobCompletionIndexAnnotation || key == defaultContainer || key == metav1.InitialEventsAnnotationKey
 		}),
-		"ownerReferences": prune.List(maxOwners, prune.Message(prune.Fields{
+		"ownerReferences": prune.List(sanitize.MaxOwners, prune.Message(prune.Fields{
 			"apiVersion": prune.Text(prune.MaxName), "kind": prune.Text(prune.MaxName), "name": prune.Text(prune.MaxName),
-			"uid": prune.Text(maxUID + 1), "controller": prune.Number(),
+			"uid": prune.Text(sanitize.MaxUID + 1), "controller": prune.Number(),
 		})),
 	}),
 	"spec": prune.Message(prune.Fields{
-		"containers":     prune.List(maxContainers, prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)})),
-		"initContainers": prune.List(maxContainers, prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)})),
-		"ephemeralContainers": prune.List(maxContainers, prune.Message(prune.Fields{
+		"containers":     prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)})),
+		"initContainers": prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)})),
+		"ephemeralContainers": prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{
 			"EphemeralContainerCommon": prune.Message(prune.Fields{"name": prune.Text(prune.MaxName)}),
 		})),
 	}),
@@ -155,10 +156,10 @@ var logPodSchema = prune.NewSchema(&corev1.Pod{}, "Pod", podBounds, prune.Fields
 	}),
 })
 
-var logStatusFields = prune.List(maxContainers, prune.Message(prune.Fields{
+var logStatusFields = prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{
 	"name": prune.Text(prune.MaxName), "restartCount": prune.Number(),
 	"state": prune.Message(prune.Fields{
-		"terminated": terminatedFields, "running": prune.Message(prune.Fields{"startedAt": prune.Time()}),
+		"terminated": sanitize.TerminatedFields, "running": prune.Message(prune.Fields{"startedAt": prune.Time()}),
 		"waiting": prune.Message(prune.Fields{"reason": prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords)}),
 	}),
 }))

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/prune"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -131,3 +133,8 @@ func (s *session) missingOf(ctx context.Context, rights []right, scope string) (
 	}
 	return []string{strings.Join(missing, ", ") + where}, nil
 }
+
+// reviewSchema is what is kept of the answer to whether a right is granted.
+var reviewSchema = prune.NewSchema(&authorizationv1.SelfSubjectAccessReview{}, "SelfSubjectAccessReview", sanitize.SmallBounds, prune.Fields{
+	"status": prune.Message(prune.Fields{"allowed": prune.Number(), "reason": prune.Text(prune.MaxWords)}),
+})

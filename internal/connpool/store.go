@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,12 +124,12 @@ func (s *store) record(obj any) (*record, error) {
 	case *record:
 		return o, nil
 	case *batchv1.Job:
-		tidyJob(o)
+		sanitize.Job(o)
 		r := s.newRecord(&o.ObjectMeta, func(p *packer) { p.job(o) })
 		r.parts = partsOfJob(o)
 		return r, nil
 	case *corev1.Pod:
-		tidyPod(o)
+		sanitize.Pod(o)
 		r := s.newRecord(&o.ObjectMeta, func(p *packer) { p.pod(o) })
 		r.pod, r.parts = factsOf(o), partsOfPod(o)
 		return r, nil
@@ -138,7 +139,7 @@ func (s *store) record(obj any) (*record, error) {
 
 func (s *store) newRecord(m *metav1.ObjectMeta, walk func(*packer)) *record {
 	r := &record{name: m.Namespace + "/" + m.Name, packed: s.labels.pack(walk)}
-	if checkUID(m.UID) == nil {
+	if sanitize.CheckUID(m.UID) == nil {
 		r.key = m.Labels[s.labels.key] // else it is nobody's
 	}
 	return r

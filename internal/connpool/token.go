@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/prune"
 	authenticationv1 "k8s.io/api/authentication/v1"
 )
 
@@ -47,3 +49,8 @@ func redactTokens(err error) error {
 	}
 	return err
 }
+
+// tokenSchema is what is kept of a new token.
+var tokenSchema = prune.NewSchema(&authenticationv1.TokenRequest{}, "TokenRequest", sanitize.SmallBounds, prune.Fields{
+	"status": prune.Message(prune.Fields{"token": prune.Text(maxToken + 1)}),
+})

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"sync/atomic"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/prune"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	batchv1client "k8s.io/client-go/kubernetes/typed/batch/v1"
@@ -130,3 +132,8 @@ func restConfigOf(identity Identity, o Options) *rest.Config {
 		WarningHandler: rest.NoWarnings{},
 	}
 }
+
+// namespaceSchema is what is kept of the namespace that tells clusters apart.
+var namespaceSchema = prune.NewSchema(&corev1.Namespace{}, "Namespace", sanitize.SmallBounds, prune.Fields{
+	"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1)}),
+})

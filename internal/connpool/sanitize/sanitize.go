@@ -1,4 +1,7 @@
-package connpool
+// Package sanitize makes what targets answer safe to go by. A target is not trusted to answer as an API
+// server would: a value that cannot be is none, an object without a usable UID is nobody's, and lists and
+// texts have bounds.
+package sanitize
 
 import (
 	"errors"
@@ -12,21 +15,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// A target is not trusted to answer as an API server would. What its answers say passes here
-// before anybody goes by it: a value that cannot be is none, and an object without a usable UID
-// is nobody's.
-
-// maxUID is how long a UID may be: API servers make UUIDs of 36 characters, and the API of
+// MaxUID is how long a UID may be: API servers make UUIDs of 36 characters, and the API of
 // PooledJob takes 128.
-const maxUID = 128
+const MaxUID = 128
 
-// checkUID says why a UID cannot be used.
-func checkUID(uid types.UID) error {
+// CheckUID returns why a UID cannot be used, nil if it can.
+func CheckUID(uid types.UID) error {
 	if uid == "" {
 		return errors.New("the target's answer cannot be used: an object without a UID")
 	}
-	if len(uid) > maxUID {
-		return fmt.Errorf("the target's answer cannot be used: a UID of %d bytes, of which at most %d are possible", len(uid), maxUID)
+	if len(uid) > MaxUID {
+		return fmt.Errorf("the target's answer cannot be used: a UID of %d bytes, of which at most %d are possible", len(uid), MaxUID)
 	}
 	for _, c := range string(uid) {
 		if c == utf8.RuneError || !unicode.IsPrint(c) {
@@ -36,7 +35,8 @@ func checkUID(uid types.UID) error {
 	return nil
 }
 
-func tidyJob(job *batchv1.Job) {
+// Job makes the numbers and times of a Job that cannot be ones that are not known.
+func Job(job *batchv1.Job) {
 	tidyDeletion(job.DeletionTimestamp)
 	for _, n := range []*int32{
 		job.Spec.BackoffLimit, job.Spec.BackoffLimitPerIndex, job.Spec.MaxFailedIndexes, job.Spec.TTLSecondsAfterFinished,
@@ -52,7 +52,8 @@ func tidyJob(job *batchv1.Job) {
 	}
 }
 
-func tidyPod(pod *corev1.Pod) {
+// Pod makes the times of a Pod that cannot be ones that are not known.
+func Pod(pod *corev1.Pod) {
 	tidyDeletion(pod.DeletionTimestamp)
 	tidyTime(&pod.CreationTimestamp)
 	pod.Status.StartTime = possible(pod.Status.StartTime)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,7 +85,7 @@ func TestTheMostThatIsAllowedFitsIntoTheBounds(t *testing.T) {
 	schemas := newLabelling(Options{Selector: "our.example/hub=hub", KeyLabel: "our.example/run"}).schemas()
 	long := strings.Repeat("x", 100)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: long}}
-	for i := range maxContainers {
+	for i := range sanitize.MaxContainers {
 		name := fmt.Sprintf("%s-%d", long[:55], i)
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name})
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: name})
@@ -98,5 +99,5 @@ func TestTheMostThatIsAllowedFitsIntoTheBounds(t *testing.T) {
 	read := &corev1.Pod{}
 	g.Expect(read.Unmarshal(kept.Message)).To(Succeed())
 	g.Expect(reflect.DeepEqual(read.Status, pod.Status)).To(BeTrue())
-	g.Expect(read.Spec.InitContainers).To(HaveLen(maxContainers))
+	g.Expect(read.Spec.InitContainers).To(HaveLen(sanitize.MaxContainers))
 }

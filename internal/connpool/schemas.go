@@ -3,44 +3,36 @@ package connpool
 import (
 	"strings"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
-// This file says what is read of a target's answers. What is not named here is not decoded.
+// This file says what is read of Jobs and Pods. What is not named here is not decoded.
 
 const (
-	// maxOwnLabels is how many labels an object may have that say something to a run.
-	maxOwnLabels = 16
-	// maxContainers is how many containers of each kind a Pod may have for its end to be told.
-	maxContainers = 128
 	// maxRules is how many rules the API takes in a podFailurePolicy or a successPolicy, and
 	// maxRuleValues how many exit codes in one of them.
 	maxRules      = 20
 	maxRuleValues = 255
 	// maxConditionsRead is how many conditions an object may have.
 	maxConditionsRead = 64
-	// maxFinalizers and maxOwners are how many of them an object may have.
+	// maxFinalizers is how many finalizers an object may have.
 	maxFinalizers = 32
-	maxOwners     = 32
 	// maxIndexList bounds the indexes of an Indexed Job that completed or failed, in bytes.
 	maxIndexList = 64 << 10
 )
 
-// The most that an object may take in memory: what the Job and the Pod with the most that is
-// allowed above take. The kubelet bounds what the containers of one Pod say at their end to 12
-// KiB together; a Pod shows of each the last two.
+// The most that a Job and the status of a Job and a Pod may take in memory: what those with the most that is
+// allowed above take. The kubelet bounds what the containers of one Pod say at their end to 12 KiB
+// together; a Pod shows of each the last two.
 var (
 	jobBounds       = prune.Bounds{Types: 128 << 10, Texts: 96 << 10}
 	jobStatusBounds = prune.Bounds{Types: 16 << 10, Texts: 160 << 10}
-	podBounds       = prune.Bounds{Types: 256 << 10, Texts: 48 << 10}
 	podStatusBounds = prune.Bounds{Types: 256 << 10, Texts: 64 << 10}
-	smallBounds     = prune.Bounds{Types: 16 << 10, Texts: 64 << 10}
 )
 
 // schemas are what is kept of the objects of each kind that a store holds.
@@ -48,7 +40,7 @@ func (l *labelling) schemas() (schemas [kinds]*prune.Schema) {
 	schemas[kindJob] = prune.NewSchema(&batchv1.Job{}, "Job", jobBounds, prune.Fields{
 		"metadata": l.metaFields(), "spec": l.jobSpecFields(), "status": prune.Within(jobStatusBounds, jobStatusFields),
 	})
-	schemas[kindPod] = prune.NewSchema(&corev1.Pod{}, "Pod", podBounds, prune.Fields{
+	schemas[kindPod] = prune.NewSchema(&corev1.Pod{}, "Pod", sanitize.PodBounds, prune.Fields{
 		"metadata": l.metaFields(), "spec": podSpecFields, "status": prune.Within(podStatusBounds, podStatusFields),
 	})
 	return schemas
@@ -58,17 +50,17 @@ func (l *labelling) schemas() (schemas [kinds]*prune.Schema) {
 // kept, and of the annotations those of an index, and that of a bookmark.
 func (l *labelling) metaFields() prune.Rule {
 	return prune.Message(prune.Fields{
-		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(maxUID + 1),
+		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1),
 		"resourceVersion": prune.Exact(prune.MaxVersion), "creationTimestamp": prune.Time(),
 		"deletionTimestamp": prune.Time(), "deletionGracePeriodSeconds": prune.Number(),
-		"labels": prune.Map(maxOwnLabels, prune.MaxLabel, l.isKept),
+		"labels": prune.Map(sanitize.MaxOwnLabels, prune.MaxLabel, l.isKept),
 		"annotations": prune.Map(4, prune.MaxLabel, func(key string) bool {
 			return key == batchv1.JobCompletionIndexAnnotation || key == batchv1.JobIndexFailureCountAnnotation ||
 				key == metav1.InitialEventsAnnotationKey
 		}),
-		"ownerReferences": prune.List(maxOwners, prune.Message(prune.Fields{
+		"ownerReferences": prune.List(sanitize.MaxOwners, prune.Message(prune.Fields{
 			"apiVersion": prune.Text(prune.MaxName), "kind": prune.Text(prune.MaxName), "name": prune.Text(prune.MaxName),
-			"uid": prune.Text(maxUID + 1), "controller": prune.Number(),
+			"uid": prune.Text(sanitize.MaxUID + 1), "controller": prune.Number(),
 		})),
 		"finalizers": prune.List(maxFinalizers, prune.Text(prune.MaxName)),
 	})
@@ -100,7 +92,7 @@ func (l *labelling) jobSpecFields() prune.Rule {
 		}))}),
 		// The labels of its Pods tell whose a Job is from which somebody has taken its own.
 		"template": prune.Message(prune.Fields{
-			"metadata": prune.Message(prune.Fields{"labels": prune.Map(maxOwnLabels, prune.MaxLabel, l.isKept)}),
+			"metadata": prune.Message(prune.Fields{"labels": prune.Map(sanitize.MaxOwnLabels, prune.MaxLabel, l.isKept)}),
 			"spec":     prune.Message(prune.Fields{"restartPolicy": prune.Text(prune.MaxLabel)}),
 		}),
 	})
@@ -112,6 +104,7 @@ var jobStatusFields = prune.Message(prune.Fields{
 	"startTime": prune.Time(), "completionTime": prune.Time(), "conditions": conditionFields,
 })
 
+// conditionFields are those of a list of conditions.
 var conditionFields = prune.List(maxConditionsRead, prune.Message(prune.Fields{
 	"type": prune.Text(prune.MaxName), "status": prune.Text(prune.MaxLabel), "lastTransitionTime": prune.Time(),
 	"reason": prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords),
@@ -119,10 +112,10 @@ var conditionFields = prune.List(maxConditionsRead, prune.Message(prune.Fields{
 
 var podSpecFields = prune.Message(prune.Fields{
 	"nodeName": prune.Text(prune.MaxName),
-	"containers": prune.List(maxContainers, prune.Message(prune.Fields{
+	"containers": prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{
 		"name": prune.Text(prune.MaxName),
 	})),
-	"initContainers": prune.List(maxContainers, prune.Message(prune.Fields{
+	"initContainers": prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{
 		"name": prune.Text(prune.MaxName), "restartPolicy": prune.Text(prune.MaxLabel),
 	})),
 })
@@ -133,37 +126,11 @@ var podStatusFields = prune.Message(prune.Fields{
 	"initContainerStatuses": containerStatusFields, "containerStatuses": containerStatusFields,
 })
 
-var (
-	terminatedFields = prune.Message(prune.Fields{
-		"exitCode": prune.Number(), "reason": prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords),
-		"startedAt": prune.Time(), "finishedAt": prune.Time(),
-	})
-	containerStatusFields = prune.List(maxContainers, prune.Message(prune.Fields{
-		"name": prune.Text(prune.MaxName), "restartCount": prune.Number(),
-		"state": prune.Message(prune.Fields{
-			"terminated": terminatedFields, "running": prune.Message(prune.Fields{}),
-			"waiting": prune.Message(prune.Fields{"reason": prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords)}),
-		}),
-		"lastState": prune.Message(prune.Fields{"terminated": terminatedFields}),
-	}))
-)
-
-// eventSchema is what is kept of an Event.
-var eventSchema = prune.NewSchema(&corev1.Event{}, "Event", smallBounds, prune.Fields{
-	"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "creationTimestamp": prune.Time()}),
-	"reason":   prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords), "type": prune.Text(prune.MaxLabel),
-	"lastTimestamp": prune.Time(), "eventTime": prune.Time(), "series": prune.Message(prune.Fields{"lastObservedTime": prune.Time()}),
-})
-
-// The answers to questions about the cluster and the identity.
-var (
-	namespaceSchema = prune.NewSchema(&corev1.Namespace{}, "Namespace", smallBounds, prune.Fields{
-		"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "uid": prune.Text(maxUID + 1)}),
-	})
-	reviewSchema = prune.NewSchema(&authorizationv1.SelfSubjectAccessReview{}, "SelfSubjectAccessReview", smallBounds, prune.Fields{
-		"status": prune.Message(prune.Fields{"allowed": prune.Number(), "reason": prune.Text(prune.MaxWords)}),
-	})
-	tokenSchema = prune.NewSchema(&authenticationv1.TokenRequest{}, "TokenRequest", smallBounds, prune.Fields{
-		"status": prune.Message(prune.Fields{"token": prune.Text(maxToken + 1)}),
-	})
-)
+var containerStatusFields = prune.List(sanitize.MaxContainers, prune.Message(prune.Fields{
+	"name": prune.Text(prune.MaxName), "restartCount": prune.Number(),
+	"state": prune.Message(prune.Fields{
+		"terminated": sanitize.TerminatedFields, "running": prune.Message(prune.Fields{}),
+		"waiting": prune.Message(prune.Fields{"reason": prune.Text(prune.MaxName), "message": prune.Text(prune.MaxWords)}),
+	}),
+	"lastState": prune.Message(prune.Fields{"terminated": sanitize.TerminatedFields}),
+}))
