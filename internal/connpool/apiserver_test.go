@@ -1,10 +1,7 @@
 package connpool
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -18,6 +15,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,9 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // The paths that a session asks for.
@@ -132,7 +128,7 @@ func answerCode(code int, object any) http.HandlerFunc {
 	Expect(err).NotTo(HaveOccurred())
 	var inProtobuf []byte
 	if o, ok := object.(runtime.Object); ok {
-		inProtobuf = protobufOf(o)
+		inProtobuf = fixtures.Protobuf(o)
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		mediaType, body := runtime.ContentTypeJSON, inJSON
@@ -143,19 +139,6 @@ func answerCode(code int, object any) http.HandlerFunc {
 		w.WriteHeader(code)
 		_, _ = w.Write(body)
 	}
-}
-
-// protobufOf is an object as API servers encode it.
-func protobufOf(object runtime.Object) []byte {
-	kinds, _, err := scheme.Scheme.ObjectKinds(object)
-	object = object.DeepCopyObject()
-	object.GetObjectKind().SetGroupVersionKind(kinds[0])
-	var out bytes.Buffer
-	err = errors.Join(err, protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(object, &out))
-	if err != nil {
-		panic(err)
-	}
-	return out.Bytes()
 }
 
 // toCreate is a Job as it is created.
@@ -169,12 +152,7 @@ func toCreate(job *batchv1.Job) NewJob {
 
 // eventOf is an event of a watch as API servers send it.
 func eventOf(kind watch.EventType, object runtime.Object) string {
-	event := metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: protobufOf(object)}}
-	data, err := event.Marshal()
-	if err != nil {
-		panic(err)
-	}
-	return string(binary.BigEndian.AppendUint32(nil, uint32(len(data)))) + string(data)
+	return string(fixtures.Event(kind, object))
 }
 
 // bookmarkOf is a bookmark of a watch for objects like the example.

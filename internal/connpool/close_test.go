@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -113,7 +114,7 @@ var _ = Describe("A connection that is closed", func() {
 		}
 		// They take a tenth more than there is room for: a list that is still coming may take half as
 		// much again, so that they are refused only when all are there.
-		one, err := newStore(r.pool.options, loneBudget(r.pool.options)).record(job(0))
+		one, err := newStore(r.pool.labels, budget.New(minMemory, budget.NewPool(minMemory), func() int64 { return 0 })).record(job(0))
 		Expect(err).NotTo(HaveOccurred())
 		var first strings.Builder
 		for i := range minMemory / one.size() * 11 / 10 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Identity says which server to reach and what to present there. It holds
@@ -247,4 +248,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// ofRun are the options of a request for the Pods of a run.
+func ofRun(o Options, key string, options metav1.ListOptions) *metav1.ListOptions {
+	options.LabelSelector = o.Selector + "," + o.KeyLabel + "=" + key
+	return &options
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -47,8 +48,21 @@ type goneKey struct {
 	at  time.Time
 }
 
+// Gone is a Job that was watched and went, as it was then.
+type Gone struct {
+	*batchv1.Job
+	// At is when that was noticed.
+	At time.Time
+	// Watched is true if an event told of it, and nothing can have happened to the Job
+	// between the state that it has here and its going; else it was missing from a list.
+	// (An object that lost the labels of the selector goes by the same event.)
+	Watched bool
+	// PodsMissing is true if more Pods of it had ended than EndedPods has.
+	PodsMissing bool
+}
+
 // goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
-func (s *store) goneJob(key, namespace, name string) *GoneJob {
+func (s *store) goneJob(key, namespace, name string) *Gone {
 	s.mu.RLock()
 	gone := s.goneJobs[key]
 	_, missing := s.podsMissing[key]
@@ -56,7 +70,7 @@ func (s *store) goneJob(key, namespace, name string) *GoneJob {
 	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
 		return nil
 	}
-	return &GoneJob{Job: s.readJob(gone.record), At: gone.at, Watched: gone.watched, PodsMissing: missing}
+	return &Gone{Job: s.readJob(gone.record), At: gone.at, Watched: gone.watched, PodsMissing: missing}
 }
 
 // forget drops what is remembered of a run's Job that went, and of its Pods.

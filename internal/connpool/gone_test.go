@@ -32,7 +32,7 @@ func TestAJobThatWentIsRememberedAsItWas(t *testing.T) {
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.store.goneJob("a", "ns", "job")).To(BeNil(), "it is there again")
 
-	r.Expect(r.jobs.Replace(nil, "7")).To(Succeed())
+	r.Expect(r.jobs.Replace()).To(Succeed())
 	gone = r.store.goneJob("a", "ns", "job")
 	r.Expect(gone).NotTo(BeNil())
 	r.Expect(gone.Watched).To(BeFalse(), "a list does not say how the Job was when it went")
@@ -42,7 +42,6 @@ func TestAJobThatWentIsRememberedAsItWas(t *testing.T) {
 
 func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	for n := range maxGoneJobs + 10 {
 		name := fmt.Sprint(n)
 		r.Expect(r.jobs.Add(jobOf(name, name))).To(Succeed())
@@ -63,7 +62,6 @@ func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
 
 func TestItIsKnownThatPodsThatWentAreMissing(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	words := strings.Repeat("w", 4<<10)
 	for run := 0; r.store.hasRoomFor(r.store.sizeOfGonePods); run++ {
 		key := fmt.Sprint(run)
@@ -97,7 +95,7 @@ func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
 		},
 		"with a Job that had its key for a while": func(r *storeRig) {
 			r.Expect(r.jobs.Add(jobOf("a", "foreign"))).To(Succeed())
-			r.Expect(r.jobs.Update(jobOf("b", "foreign"))).To(Succeed())
+			r.Expect(r.jobs.Add(jobOf("b", "foreign"))).To(Succeed())
 		},
 		"and so many others that it is forgotten which": func(r *storeRig) {
 			for n := range maxEarly + 2*maxLost {
@@ -108,7 +106,6 @@ func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
 	for name, lose := range lose {
 		t.Run(name, func(t *testing.T) {
 			r := newStoreRig(t)
-			r.options.OnChange = func(string) {}
 			r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
 			lose(r)
 			r.Expect(r.store.gone).NotTo(HaveKey("a"))
@@ -121,7 +118,6 @@ func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
 
 func TestNoPodsAreMissingOfRunsThatLostNone(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	r.Expect(r.pods.Delete(podOf("b", "other", corev1.PodFailed))).To(Succeed())
 	r.store.early["b"] = time.Now().Add(-maxEarlyAge - time.Second)
 	r.store.age()
@@ -129,7 +125,7 @@ func TestNoPodsAreMissingOfRunsThatLostNone(t *testing.T) {
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.jobs.Add(jobOf("a", "foreign"))).To(Succeed())
-	r.Expect(r.jobs.Update(jobOf("b", "foreign"))).To(Succeed())
+	r.Expect(r.jobs.Add(jobOf("b", "foreign"))).To(Succeed())
 	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.store.goneJob("a", "ns", "job").PodsMissing).To(BeFalse())
 	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(1))
@@ -137,7 +133,6 @@ func TestNoPodsAreMissingOfRunsThatLostNone(t *testing.T) {
 
 func TestAnOldJobThatWentTakesNoPodsOfAnotherOfItsRun(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	r.Expect(r.jobs.Delete(jobOf("a", "first"))).To(Succeed())
 	r.Expect(r.jobs.Add(jobOf("a", "second"))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
@@ -162,7 +157,6 @@ func (r *storeRig) makeOld(key string) {
 
 func TestAPodIsNotRememberedForAJobThatIsForgotten(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
 	r.makeOld("a")
 	r.store.budget.Stores.Add(1)
@@ -177,8 +171,7 @@ func TestAPodIsNotRememberedForAJobThatIsForgotten(t *testing.T) {
 
 func TestAViewThatRemembersMuchLeavesOthersRoom(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
-	other := newStore(packOptions, r.store.budget)
+	other := newStore(packLabels, r.store.budget)
 	most := int(r.store.budget.Limit() / goneFraction)
 	other.growGone(&other.sizeOfGonePods, most)
 	other.growGone(&other.sizeOfGoneJobs, most)
@@ -231,10 +224,9 @@ func TestWhetherAPodCountsIsToldByItsEvents(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newStoreRig(t)
-			r.options.OnChange = func(string) {}
 			r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 			for _, step := range test.steps {
-				r.Expect(r.pods.Update(step.pod())).To(Succeed())
+				r.Expect(r.pods.Add(step.pod())).To(Succeed())
 			}
 			check := func(pods []*corev1.Pod) {
 				r.Expect(pods).To(HaveLen(1))
@@ -255,16 +247,15 @@ func TestWhetherAPodCountsIsToldByItsEvents(t *testing.T) {
 // The kubelet asks for the deletion again, without grace, when the containers have ended.
 func TestWhenADeletionWasFirstAskedForIsKept(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	at := func(pod *corev1.Pod, second, grace int64) *corev1.Pod {
 		when := metav1.Unix(second, 0)
 		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &when, &grace
 		return pod
 	}
 	step := podStep{true, true, corev1.PodRunning}
-	r.Expect(r.pods.Update(at(step.pod(), 1030, 30))).To(Succeed())
+	r.Expect(r.pods.Add(at(step.pod(), 1030, 30))).To(Succeed())
 	step.phase = corev1.PodFailed
-	r.Expect(r.pods.Update(at(step.pod(), 1002, 0))).To(Succeed())
+	r.Expect(r.pods.Add(at(step.pod(), 1002, 0))).To(Succeed())
 	pod := r.store.podsOf("a", "ns", madePods{})[0]
 	r.Expect(pod.DeletionTimestamp.Unix() - *pod.DeletionGracePeriodSeconds).To(BeEquivalentTo(1000))
 }
@@ -272,14 +263,13 @@ func TestWhenADeletionWasFirstAskedForIsKept(t *testing.T) {
 func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
 	for _, uid := range []string{strings.Repeat("u", sanitize.MaxUID+1), "\xff", "a\nb"} {
 		r := newStoreRig(t)
-		r.options.OnChange = func(string) {}
 		job, pod := jobOf("a", "job"), podOf("a", "p", corev1.PodRunning)
 		job.UID, pod.UID = types.UID(uid), types.UID(uid)
 		r.Expect(r.jobs.Add(job)).To(Succeed())
 		r.Expect(r.pods.Add(pod)).To(Succeed())
 		r.Expect(r.store.job("ns", "job").Labels).NotTo(HaveKey("our.example/run"))
 		r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
-		r.Expect(checkJob(job, "ns", "job")).To(MatchError(ContainSubstring("UID")))
+		r.Expect(sanitize.CheckUID(job.UID)).To(MatchError(ContainSubstring("UID")))
 	}
 }
 

@@ -22,6 +22,7 @@ type informers struct {
 	options Options
 	schemas [kinds]*prune.Schema
 	ctx     context.Context // done when they have been told to end
+	budget  *budget.Budget  // of the connection
 	store   *store
 	jobs    *informer
 	pods    *informer
@@ -37,7 +38,7 @@ type informers struct {
 // judge.
 func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) *informers {
 	i := &informers{
-		options: v.session.options, schemas: v.session.schemas, ctx: ctx, store: newStore(v.session.options, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
+		options: v.session.options, schemas: v.session.schemas, ctx: ctx, budget: v.session.entry.budget, store: newStore(v.session.entry.pool.labels, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
 	}
 	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.pacing.looks)
 	i.failed = func(err error) {
@@ -48,7 +49,7 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 		}
 	}
 	transport := v.session.transport
-	i.store.budget.Hold(i, i.failed)
+	i.budget.Hold(i, i.failed)
 	i.jobs = i.informer(kindJob, func() *rest.Request {
 		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
 	})
@@ -67,7 +68,7 @@ func (i *informers) run() {
 	i.jobs.pending.Close()
 	i.pods.pending.Close()
 	i.store.close()
-	i.store.budget.Release(i)
+	i.budget.Release(i)
 }
 
 // whyNotSynced is what is known of why the first list takes long.
@@ -95,7 +96,7 @@ type informer struct {
 }
 
 func (i *informers) informer(k kind, ask func() *rest.Request) *informer {
-	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{}), pending: budget.NewPending(i.store.budget)}
+	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{}), pending: budget.NewPending(i.budget)}
 	made.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: made.list, WatchFuncWithContext: made.watch,
 	}, k.newObject(), made, cache.ReflectorOptions{Name: "connpool"})
@@ -129,7 +130,7 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 		i.pending.Clear()
 	}
 	i.pending.Add(pageCost)
-	if err := i.pair.store.budget.Check(); err != nil {
+	if err := i.pair.budget.Check(); err != nil {
 		return nil, err
 	}
 	listed := &metav1.List{}
@@ -211,15 +212,12 @@ func (i *informer) gather(obj any) (*record, error) {
 		i.pending.Add(r.size())
 	}
 	i.pending.Add(itemCost)
-	return r, i.pair.store.budget.Check()
+	return r, i.pair.budget.Check()
 }
 
-// What a page of a list and an item in it count at least, in bytes, whatever is in it: else one
-// without an end would cost nothing.
-const (
-	pageCost = 16 << 10
-	itemCost = 100
-)
+// pageCost is what a page of a list counts at least, in bytes, whatever is in it: else one without an end
+// would cost nothing.
+const pageCost = 16 << 10
 
 // Add implements cache.ReflectorStore.
 func (i *informer) Add(obj any) error { return i.change(i.pair.store.put, obj) }
@@ -245,7 +243,7 @@ func (i *informer) change(apply func(kind, *record) []string, obj any) error {
 
 // checkSize ends the view when the store has become too large.
 func (i *informer) checkSize() error {
-	err := i.pair.store.budget.Check()
+	err := i.pair.budget.Check()
 	if err != nil {
 		i.pair.failed(err)
 	}

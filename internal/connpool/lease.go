@@ -105,17 +105,7 @@ func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 }
 
 // GoneJob is a Job that was watched and went, as it was then.
-type GoneJob struct {
-	*batchv1.Job
-	// At is when that was noticed.
-	At time.Time
-	// Watched is true if an event told of it, and nothing can have happened to the Job
-	// between the state that it has here and its going; else it was missing from a list.
-	// (An object that lost the labels of the selector goes by the same event.)
-	Watched bool
-	// PodsMissing is true if more Pods of it had ended than EndedPods has.
-	PodsMissing bool
-}
+type GoneJob = Gone
 
 // GoneJob is what is remembered of the run's Job of that name that went; nil when that is
 // nothing: it never was, is there, was forgotten, or went while nobody watched. At most
@@ -297,13 +287,17 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 	})
 }
 
+// maxLongLists is how many long lists of Pods of one connection are read at a time.
+const maxLongLists = 2
+
 func (l *Lease) listPods(ctx context.Context, namespace string, long *budget.Pending) ([]*corev1.Pod, error) {
 	request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
-	list := &podList{keyLabel: l.session.options.KeyLabel, key: l.key, namespace: namespace, shown: map[*record]struct{}{}, long: long}
+	var shown *store
 	if view, err := l.view(namespace); err == nil {
-		list.view = view.store
+		shown = view.store
 	}
+	list := newPodList(shown, l.session.entry.pool.labels, l.key, namespace, long)
 	if _, err := readList(ctx, request, l.session.schemas[kindPod], list.add); err != nil {
 		return nil, err
 	}

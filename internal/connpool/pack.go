@@ -20,13 +20,13 @@ type labelling struct {
 
 // newLabelling keeps the labels of the domain of the key label. All others are those of
 // whoever wrote the Job, and nothing to us.
-func newLabelling(o Options) *labelling {
-	l := &labelling{key: o.KeyLabel}
-	if slash := strings.IndexByte(o.KeyLabel, '/'); slash >= 0 {
-		l.domain = o.KeyLabel[:slash+1]
+func newLabelling(selector, keyLabel string) *labelling {
+	l := &labelling{key: keyLabel}
+	if slash := strings.IndexByte(keyLabel, '/'); slash >= 0 {
+		l.domain = keyLabel[:slash+1]
 	}
-	if selector, err := metav1.ParseToLabelSelector(o.Selector); err == nil {
-		l.common = selector.MatchLabels
+	if parsed, err := metav1.ParseToLabelSelector(selector); err == nil {
+		l.common = parsed.MatchLabels
 	}
 	return l
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // packOptions are those of the stores of these tests.
-var packOptions = Options{Selector: "our.example/hub=hub", KeyLabel: "our.example/run"}
+var packLabels = newLabelling("our.example/hub=hub", "our.example/run")
 
 // keptMeta is what is kept of fullMeta.
 func keptMeta(name string) metav1.ObjectMeta {
@@ -39,7 +39,7 @@ func fullMeta(name string) metav1.ObjectMeta {
 
 // throughStore is the Job or Pod as a store hands it out.
 func throughStore[T any](g *WithT, obj T, read func(*store, *record) T) T {
-	s := newStore(packOptions, loneBudget(packOptions))
+	s := newStore(packLabels, loneBudget())
 	r, err := s.record(obj)
 	g.Expect(err).NotTo(HaveOccurred())
 	again, err := s.record(obj)
@@ -66,7 +66,7 @@ func TestOfAJobIsKeptWhatARunNeeds(t *testing.T) {
 	}
 	full := kept.DeepCopy()
 	full.ObjectMeta = fullMeta("name")
-	full.Spec.Parallelism, full.Spec.Template = &limit, corev1.PodTemplateSpec{Spec: podSpec()}
+	full.Spec.Parallelism, full.Spec.Template = &limit, corev1.PodTemplateSpec{Spec: onePodSpec()}
 	full.Status.Ready, full.Status.Terminating = &limit, &limit
 	full.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Failed: []types.UID{"x"}}
 	full.Status.Conditions[1].LastProbeTime = start
@@ -174,7 +174,7 @@ func TestLabelsAreNeverInvented(t *testing.T) {
 
 func TestASelectorThatIsNoEqualityIsKeptInTheLabels(t *testing.T) {
 	g := NewWithT(t)
-	s := newStore(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel}, loneBudget(Options{Selector: "our.example/hub in (a, b)", KeyLabel: packOptions.KeyLabel}))
+	s := newStore(newLabelling("our.example/hub in (a, b)", "our.example/run"), loneBudget())
 	labels := map[string]string{"our.example/hub": "a", "our.example/run": "r"}
 	r, err := s.record(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", UID: "uid", Labels: labels}})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -183,6 +183,6 @@ func TestASelectorThatIsNoEqualityIsKeptInTheLabels(t *testing.T) {
 
 func TestAStrangerIsNoRecord(t *testing.T) {
 	g := NewWithT(t)
-	_, err := newStore(packOptions, loneBudget(packOptions)).record(&corev1.Service{})
+	_, err := newStore(packLabels, loneBudget()).record(&corev1.Service{})
 	g.Expect(err).To(MatchError(ContainSubstring("*v1.Service")))
 }

@@ -1,13 +1,10 @@
 package connpool
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
@@ -22,20 +19,18 @@ const (
 	// show so, or 20,000 that it does.
 	maxUnseen = 2 << 20
 	// shortList is what a list may take without waiting for others, in bytes. Longer ones are asked for
-	// again: only maxLongLists of a connection are read at a time, and they count in its budget.
-	shortList    = 64 << 10
-	maxLongLists = 2
-	// maxLogList is how much memory all Pods of a run may take for those who read logs, in bytes. Logs
-	// can be read in a process of their own.
-	maxLogList = 16 << 20
+	// again, and count in the budget of their connection then.
+	shortList = 64 << 10
+	// itemCost is what an item of a list counts at least, in bytes, whatever is in it: else a list without
+	// an end would cost nothing.
+	itemCost = 100
 )
 
 // ErrTooManyPods is the error of a list of more Pods of a run than are read.
 var ErrTooManyPods = errors.New("the run has too many Pods")
 
 var (
-	errTooManyUnseen  = fmt.Errorf("%w: those that are not in view take more than %d MiB", ErrTooManyPods, maxUnseen>>20)
-	errTooManyForLogs = fmt.Errorf("%w for their logs to be read: they take more than %d MiB", ErrTooManyPods, maxLogList>>20)
+	errTooManyUnseen = fmt.Errorf("%w: those that are not in view take more than %d MiB", ErrTooManyPods, maxUnseen>>20)
 )
 
 // podList is a list of the Pods of one run, while it is read.
@@ -47,6 +42,12 @@ type podList struct {
 	shown  map[*record]struct{} // of the view, as they are in the list
 	unseen []*corev1.Pod        // the others
 	size   int                  // bytes that all this takes
+}
+
+// newPodList is a list of the Pods of a run in a namespace, beside a view; nil if there is none. It may
+// become a long one if it counts as long.
+func newPodList(view *store, labels *labelling, key, namespace string, long *budget.Pending) *podList {
+	return &podList{view: view, keyLabel: labels.key, key: key, namespace: namespace, shown: map[*record]struct{}{}, long: long}
 }
 
 // add looks at one Pod of the list. Whatever is not of the run takes time, and is left out.
@@ -118,29 +119,4 @@ func (m madePods) pod(s *store, r *record) *corev1.Pod {
 		m[r] = s.readPod(r)
 	}
 	return m[r]
-}
-
-// readAllPods reads all Pods that a request asks for. They count in the budget as long as anybody
-// has them.
-func readAllPods(ctx context.Context, request *rest.Request, counted *budget.Budget) ([]*corev1.Pod, error) {
-	var pods []*corev1.Pod
-	size := 0
-	_, err := readList(ctx, request, logPodSchema, func(kept prune.Kept) error {
-		if size += kept.Size; size > maxLogList {
-			return errTooManyForLogs
-		}
-		pod := &corev1.Pod{}
-		pods = append(pods, pod)
-		if err := counted.Take(pod, kept.Size, size); err != nil {
-			return err
-		}
-		return pod.Unmarshal(kept.Message)
-	})
-	return pods, err
-}
-
-// ofRun are the options of a request for the Pods of a run.
-func ofRun(o Options, key string, options metav1.ListOptions) *metav1.ListOptions {
-	options.LabelSelector = o.Selector + "," + o.KeyLabel + "=" + key
-	return &options
 }

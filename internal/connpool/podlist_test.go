@@ -11,9 +11,9 @@ import (
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
-// newPodList is a list of the Pods of run a beside what a view shows.
-func newPodList(view *store) *podList {
-	return &podList{view: view, keyLabel: "our.example/run", key: "a", namespace: "ns", shown: map[*record]struct{}{}, long: budget.NewPending(loneBudget(packOptions))}
+// podListBeside is a list of the Pods of run a beside what a view shows.
+func podListBeside(view *store) *podList {
+	return newPodList(view, packLabels, "a", "ns", budget.NewPending(loneBudget()))
 }
 
 // listed is what is kept of a Pod in a list that takes so much memory.
@@ -25,13 +25,12 @@ func listed(g Gomega, pod *corev1.Pod, size int) prune.Kept {
 
 func TestAListBringsWhatTheViewDoesNotShow(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodRunning, "gone": corev1.PodRunning, "goes": corev1.PodFailed} {
 		r.Expect(r.pods.Add(podOf("a", name, phase))).To(Succeed())
 	}
 	made := madePods{}
 	before := r.store.podsOf("a", "ns", made)
-	list := newPodList(r.store)
+	list := podListBeside(r.store)
 	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodSucceeded, "goes": corev1.PodFailed, "new": corev1.PodPending} {
 		r.Expect(list.add(listed(r, podOf("a", name, phase), 1))).To(Succeed())
 	}
@@ -52,8 +51,7 @@ func TestAListBringsWhatTheViewDoesNotShow(t *testing.T) {
 
 func TestAListOfWhatTheViewShowsTakesLittle(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
-	list := newPodList(r.store)
+	list := podListBeside(r.store)
 	for n := range 100 {
 		pod := podOf("a", fmt.Sprint(n), corev1.PodRunning)
 		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
@@ -65,11 +63,10 @@ func TestAListOfWhatTheViewShowsTakesLittle(t *testing.T) {
 
 func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	shown := podOf("a", "shown", corev1.PodRunning)
 	r.Expect(r.pods.Add(shown.DeepCopy())).To(Succeed())
 	for name, pod := range map[string]*corev1.Pod{"shown": shown, "of another run": podOf("b", "other", corev1.PodRunning), "without anything": {}} {
-		list, kept := newPodList(r.store), listed(r, pod, 1)
+		list, kept := podListBeside(r.store), listed(r, pod, 1)
 		var err error
 		for n := 0; err == nil && n <= maxUnseen/itemCost; n++ {
 			err = list.add(kept)
@@ -84,7 +81,7 @@ func TestAListIsLongOnlyWhenItCountsInABudget(t *testing.T) {
 		n++
 		return list.add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-itemCost))
 	}
-	short, long := newPodList(nil), newPodList(nil)
+	short, long := podListBeside(nil), podListBeside(nil)
 	short.long = nil
 	g.Expect(add(short, shortList)).To(Succeed())
 	g.Expect(add(short, itemCost)).To(MatchError(errLongList))
@@ -93,15 +90,14 @@ func TestAListIsLongOnlyWhenItCountsInABudget(t *testing.T) {
 }
 
 func TestALongListCountsInTheBudgetOfItsConnection(t *testing.T) {
-	g, options := NewWithT(t), packOptions
-	options.MaxMemory = 1 << 20
-	counted := loneBudget(options)
-	list := newPodList(nil)
+	const most = 1 << 20
+	g, counted := NewWithT(t), budget.New(most, budget.NewPool(most), func() int64 { return 0 })
+	list := podListBeside(nil)
 	list.long = budget.NewPending(counted)
 	// A list that is still coming may take half as much again as what is held.
 	g.Expect(list.add(listed(g, podOf("a", "first", corev1.PodRunning), 3<<19-itemCost))).To(Succeed())
 	g.Expect(counted.Held()).To(BeEquivalentTo(3 << 19))
-	g.Expect(list.add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(ExceedsLimit), Not(MatchError(ErrTooManyPods))))
+	g.Expect(list.add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(prune.ExceedsLimit), Not(MatchError(ErrTooManyPods))))
 	list.long.Close()
 	g.Expect(counted.Held()).To(BeZero())
 }

@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -227,4 +228,29 @@ func (s *podSource) present() (pods []*corev1.Pod, known bool) {
 		pods = append(pods, pod.Pod)
 	}
 	return pods, s.known
+}
+
+// maxLogList is how much memory all Pods of a run may take for those who read logs, in bytes. Logs can be
+// read in a process of their own.
+const maxLogList = 16 << 20
+
+var errTooManyForLogs = fmt.Errorf("%w for their logs to be read: they take more than %d MiB", ErrTooManyPods, maxLogList>>20)
+
+// readAllPods reads all Pods that a request asks for. They count in the budget as long as anybody
+// has them.
+func readAllPods(ctx context.Context, request *rest.Request, counted *budget.Budget) ([]*corev1.Pod, error) {
+	var pods []*corev1.Pod
+	size := 0
+	_, err := readList(ctx, request, logPodSchema, func(kept prune.Kept) error {
+		if size += kept.Size; size > maxLogList {
+			return errTooManyForLogs
+		}
+		pod := &corev1.Pod{}
+		pods = append(pods, pod)
+		if err := counted.Take(pod, kept.Size, size); err != nil {
+			return err
+		}
+		return pod.Unmarshal(kept.Message)
+	})
+	return pods, err
 }

@@ -51,7 +51,7 @@ func (r *sourceRig) news() []int {
 }
 
 func sized(name string, size int) *sizedPod {
-	return &sizedPod{Pod: podOf("a", name, corev1.PodRunning), size: size}
+	return &sizedPod{Pod: &corev1.Pod{ObjectMeta: metaOf("a", name), Status: corev1.PodStatus{Phase: corev1.PodRunning}}, size: size}
 }
 
 func many(n, size int) (list []any) {

@@ -18,7 +18,8 @@ import (
 type Pool struct {
 	ctx     context.Context
 	options Options
-	schemas [kinds]*prune.Schema // of what is read of Jobs and Pods
+	labels  *labelling           // that are kept of Jobs and Pods
+	schemas [kinds]*prune.Schema // of what is read of them
 	budget  *budget.Pool         // of all connections
 	events  *eventTimes          // of all connections
 	running sync.WaitGroup
@@ -41,8 +42,9 @@ const (
 func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
+	labels := newLabelling(options.Selector, options.KeyLabel)
 	return &Pool{
-		ctx: unlogged(ctx), options: options, schemas: newLabelling(options).schemas(), budget: budget.NewPool(options.MaxMemory), events: newEventTimes(),
+		ctx: unlogged(ctx), options: options, labels: labels, schemas: labels.schemas(), budget: budget.NewPool(options.MaxMemory), events: newEventTimes(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,13 +61,12 @@ func anyObjects(seed int64) *randfill.Filler {
 
 func TestAnAnswerKeepsAllThatAStoreKeeps(t *testing.T) {
 	g, fill := NewWithT(t), anyObjects(1)
-	options := Options{Selector: "our.example/hub=hub", KeyLabel: "our.example/run"}
-	store, schemas := newStore(options, loneBudget(options)), newLabelling(options).schemas()
+	store, schemas := newStore(packLabels, loneBudget()), packLabels.schemas()
 	for range 500 {
 		for k := range kinds {
 			whole, pruned := k.newObject(), k.newObject()
 			fill.Fill(whole)
-			kept, err := schemas[k].Object(bytes.NewReader(protobufOf(whole)))
+			kept, err := schemas[k].Object(bytes.NewReader(fixtures.Protobuf(whole)))
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(pruned.Unmarshal(kept.Message)).To(Succeed())
 			want, err := store.record(whole)
@@ -82,7 +82,7 @@ func TestAnAnswerKeepsAllThatAStoreKeeps(t *testing.T) {
 
 func TestTheMostThatIsAllowedFitsIntoTheBounds(t *testing.T) {
 	g := NewWithT(t)
-	schemas := newLabelling(Options{Selector: "our.example/hub=hub", KeyLabel: "our.example/run"}).schemas()
+	schemas := packLabels.schemas()
 	long := strings.Repeat("x", 100)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: long}}
 	for i := range sanitize.MaxContainers {
@@ -94,7 +94,7 @@ func TestTheMostThatIsAllowedFitsIntoTheBounds(t *testing.T) {
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, status)
 		pod.Status.InitContainerStatuses = append(pod.Status.InitContainerStatuses, status)
 	}
-	kept, err := schemas[kindPod].Object(bytes.NewReader(protobufOf(pod)))
+	kept, err := schemas[kindPod].Object(bytes.NewReader(fixtures.Protobuf(pod)))
 	g.Expect(err).NotTo(HaveOccurred())
 	read := &corev1.Pod{}
 	g.Expect(read.Unmarshal(kept.Message)).To(Succeed())

@@ -31,7 +31,7 @@ const (
 // object is a Job or a Pod that can be decoded.
 type object interface {
 	runtime.Object
-	message
+	Unmarshal(data []byte) error
 }
 
 func (k kind) newObject() object {
@@ -104,9 +104,10 @@ func (*record) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind
 // DeepCopyObject implements runtime.Object. Nobody changes what would be copied.
 func (r *record) DeepCopyObject() runtime.Object { return r }
 
-func newStore(o Options, b *budget.Budget) *store {
+// newStore returns an empty store whose objects count in a budget.
+func newStore(labels *labelling, b *budget.Budget) *store {
 	s := &store{
-		labels: newLabelling(o), budget: b, runs: map[string]runRecords{},
+		labels: labels, budget: b, runs: map[string]runRecords{},
 		gone: map[string][]*record{}, early: map[string]time.Time{}, podsMissing: map[string]struct{}{}, goneJobs: map[string]goneJob{},
 		lost: map[uint64]time.Time{}, seed: maphash.MakeSeed(),
 		sizeOfGoneJobs: goneSize{all: &b.GoneJobs}, sizeOfGonePods: goneSize{all: &b.GonePods},

@@ -1,18 +1,15 @@
 package connpool
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
-	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,39 +23,64 @@ func (s *store) names(k kind) []string {
 	return slices.Collect(maps.Keys(s.objects[k]))
 }
 
-// storeRig are the two informers of a store and what they told.
+// storeRig is a store, what its watches bring, and the keys for which that made a difference.
 type storeRig struct {
 	*WithT
-	*informers
-	telling sync.Mutex // of a run with many objects it is told later, too
-	told    []string
+	store      *store
+	jobs, pods *watched
+	told       []string
+}
+
+// watched are the objects of one kind, as their watch tells of them.
+type watched struct {
+	rig  *storeRig
+	kind kind
 }
 
 func newStoreRig(t *testing.T) *storeRig {
 	t.Helper()
-	r := &storeRig{WithT: NewWithT(t)}
-	options := packOptions
-	options.OnChange = func(key string) {
-		r.telling.Lock()
-		defer r.telling.Unlock()
-		r.told = append(r.told, key)
-	}
-	r.informers = testInformers(options)
-	r.jobs, r.pods = r.informer(kindJob, nil), r.informer(kindPod, nil)
-	r.Expect(r.jobs.Replace(nil, "1")).To(Succeed())
-	r.Expect(r.pods.Replace(nil, "1")).To(Succeed())
+	r := &storeRig{WithT: NewWithT(t), store: newStore(packLabels, loneBudget())}
+	r.jobs, r.pods = &watched{r, kindJob}, &watched{r, kindPod}
 	return r
 }
 
-// testInformers are informers without a session.
-func testInformers(o Options) *informers {
-	return &informers{options: o, store: newStore(o, loneBudget(o)), news: newRunNews(context.Background(), o.OnChange, rate.NewLimiter(rate.Inf, 1))}
+// loneBudget is that of a connection without others.
+func loneBudget() *budget.Budget {
+	const most = 16 << 20
+	return budget.New(most, budget.NewPool(most), func() int64 { return 0 })
 }
 
-// loneBudget is that of a connection without others.
-func loneBudget(o Options) *budget.Budget {
-	most := o.WithDefaults().MaxMemory
-	return budget.New(most, budget.NewPool(most), func() int64 { return 0 })
+// Add adds an object or changes it.
+func (w *watched) Add(obj any) error { return w.change(w.rig.store.put, obj) }
+
+// Delete takes an object out.
+func (w *watched) Delete(obj any) error { return w.change(w.rig.store.remove, obj) }
+
+func (w *watched) change(apply func(kind, *record) []string, obj any) error {
+	r, err := w.rig.store.record(obj)
+	if err != nil {
+		return err
+	}
+	w.tell(apply(w.kind, r))
+	return nil
+}
+
+// Replace lists anew.
+func (w *watched) Replace(objects ...any) error {
+	records := make([]*record, 0, len(objects))
+	for _, obj := range objects {
+		r, err := w.rig.store.record(obj)
+		if err != nil {
+			return err
+		}
+		records = append(records, r)
+	}
+	w.tell(w.rig.store.replace(w.kind, records))
+	return nil
+}
+
+func (w *watched) tell(keys []string) {
+	w.rig.told = append(w.rig.told, slices.DeleteFunc(keys, func(key string) bool { return key == "" })...)
 }
 
 func (r *storeRig) expectTold(keys ...string) {
@@ -120,10 +142,10 @@ func TestStoreTellsOnlyOfWhatMatters(t *testing.T) {
 	r.expectTold("a")
 	same := jobOf("a", "one")
 	same.ResourceVersion, same.Annotations = "8", map[string]string{"some": "thing"}
-	r.Expect(r.jobs.Update(same)).To(Succeed())
+	r.Expect(r.jobs.Add(same)).To(Succeed())
 	r.expectTold()
 	same.Status.Active = 1
-	r.Expect(r.jobs.Update(same)).To(Succeed())
+	r.Expect(r.jobs.Add(same)).To(Succeed())
 	r.expectTold("a")
 	r.Expect(r.store.job("ns", "one").Status.Active).To(BeEquivalentTo(1))
 	keyless := jobOf("", "two")
@@ -135,7 +157,7 @@ func TestStoreTellsBothRunsOfAChangeOfTheKey(t *testing.T) {
 	r := newStoreRig(t)
 	r.Expect(r.pods.Add(podOf("a", "p", corev1.PodRunning))).To(Succeed())
 	r.told = nil
-	r.Expect(r.pods.Update(podOf("b", "p", corev1.PodRunning))).To(Succeed())
+	r.Expect(r.pods.Add(podOf("b", "p", corev1.PodRunning))).To(Succeed())
 	r.expectTold("a", "b")
 	r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
 	r.Expect(r.store.podsOf("b", "ns", madePods{})).To(HaveLen(1))
@@ -151,24 +173,9 @@ func TestANewListTellsWhatIsOtherThanBefore(t *testing.T) {
 	r.told = nil
 	changed := jobOf("changed", "changed")
 	changed.Status.Active = 1
-	r.Expect(r.jobs.Replace([]any{jobOf("kept", "kept"), changed, jobOf("new", "new")}, "2")).To(Succeed())
+	r.Expect(r.jobs.Replace(jobOf("kept", "kept"), changed, jobOf("new", "new"))).To(Succeed())
 	r.expectTold("changed", "gone", "new")
 	r.Expect(r.store.names(kindJob)).To(ConsistOf("ns/kept", "ns/changed", "ns/new"))
-}
-
-func TestTheFirstListTellsNothing(t *testing.T) {
-	g, told := NewWithT(t), 0
-	options := packOptions
-	options.OnChange = func(string) { told++ }
-	i := testInformers(options).informer(kindJob, nil)
-	g.Expect(i.synced).NotTo(BeClosed())
-	packed, err := i.Transformer()(jobOf("a", "one")) // as a reflector does that lists by a watch
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(i.Replace([]any{packed}, "1")).To(Succeed())
-	g.Expect(told).To(BeZero(), "the view is told to be Ready")
-	g.Expect(i.synced).To(BeClosed())
-	g.Expect(i.pair.store.job("ns", "one")).NotTo(BeNil())
-	g.Expect(i.Replace([]any{&corev1.Service{}}, "1")).NotTo(Succeed())
 }
 
 func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
@@ -203,7 +210,7 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r.Expect(gone("a")).To(BeEmpty())
 	r.Expect(gone("b")).To(HaveLen(1))
 	r.Expect(r.store.gone).To(HaveLen(1), "a key that has nothing is kept")
-	r.Expect(r.jobs.Update(jobOf("c", "b"))).To(Succeed())
+	r.Expect(r.jobs.Add(jobOf("c", "b"))).To(Succeed())
 	r.Expect(r.store.gone).To(BeEmpty(), "its Job is another run's now")
 }
 
@@ -217,7 +224,7 @@ func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
 		pod.Finalizers = []string{batchv1.JobTrackingFinalizer}
 		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
 		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Unix(1000, 0)}, new(int64)
-		r.Expect(r.pods.Update(pod.DeepCopy())).To(Succeed())
+		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
 		pod.Finalizers = nil
 		r.Expect(r.pods.Delete(pod.DeepCopy())).To(Succeed())
 	}
@@ -259,10 +266,10 @@ func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
 	r.Expect(r.jobs.Add(jobOf("a", "a"))).To(Succeed())
 	r.Expect(r.pods.Add(podOf("a", "p", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.pods.Add(podOf("a", "q", corev1.PodRunning))).To(Succeed())
-	r.Expect(r.pods.Replace(nil, "2")).To(Succeed())
+	r.Expect(r.pods.Replace()).To(Succeed())
 	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
 	r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
-	r.Expect(r.jobs.Replace(nil, "2")).To(Succeed())
+	r.Expect(r.jobs.Replace()).To(Succeed())
 	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
 	r.store.forget("a")
 	r.Expect(r.store.gone).To(BeEmpty())
@@ -270,7 +277,6 @@ func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
 
 func TestPodsWithoutAJobAreForgotten(t *testing.T) {
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
 	for n := range maxEarly + 10 {
 		r.Expect(r.pods.Delete(podOf(fmt.Sprint(n), fmt.Sprint(n), corev1.PodFailed))).To(Succeed())
 	}
@@ -309,6 +315,20 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})[0].Name).To(Equal("0"))
 }
 
+// onePodSpec is that of a Pod with one container.
+func onePodSpec() corev1.PodSpec {
+	return corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "busybox"}}}
+}
+
+// liveHeap is the live heap, in bytes.
+func liveHeap() int {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int(stats.HeapAlloc)
+}
+
 // runningPair are a Job that runs and its Pod, as API servers send them.
 func runningPair(n int) (*batchv1.Job, *corev1.Pod) {
 	name := fmt.Sprintf("nightly-report-%d-0123456789abcdef", n)
@@ -318,12 +338,12 @@ func runningPair(n int) (*batchv1.Job, *corev1.Pod) {
 	start := metav1.NewTime(time.Unix(1_700_000_000, 0))
 	job := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: name, UID: types.UID(uid(1)), Labels: labels},
-		Spec:       batchv1.JobSpec{BackoffLimit: &limit, Template: corev1.PodTemplateSpec{Spec: podSpec()}},
+		Spec:       batchv1.JobSpec{BackoffLimit: &limit, Template: corev1.PodTemplateSpec{Spec: onePodSpec()}},
 		Status:     batchv1.JobStatus{Active: active, Ready: &active, StartTime: &start},
 	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: name + "-x7x7x", UID: types.UID(uid(2)), Labels: maps.Clone(labels)},
-		Spec:       podSpec(),
+		Spec:       onePodSpec(),
 		Status: corev1.PodStatus{
 			Phase: corev1.PodRunning, PodIP: "10.0.0.1", StartTime: &start,
 			Conditions:        []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, {Type: corev1.PodReady, Status: corev1.ConditionTrue}},
@@ -340,32 +360,20 @@ const maxBytesPerRun = 900
 func TestAJobAndItsPodTakeLittle(t *testing.T) {
 	const runs = 10_000
 	r := newStoreRig(t)
-	r.options.OnChange = func(string) {}
-	before := inUse()
+	before := liveHeap()
 	for n := range runs {
 		job, pod := runningPair(n)
 		r.Expect(r.jobs.Add(job)).To(Succeed())
 		r.Expect(r.pods.Add(pod)).To(Succeed())
 	}
-	bytes := (inUse() - before) / runs
+	bytes := (liveHeap() - before) / runs
 	t.Logf("%d bytes of live heap per Job and Pod", bytes)
 	r.Expect(bytes).To(BeNumerically("<", maxBytesPerRun))
 	runtime.KeepAlive(r)
 }
 
-func BenchmarkStoreUpdate(b *testing.B) {
-	i := testInformers(packOptions.WithDefaults())
-	informer := i.informer(kindJob, nil)
-	job, _ := runningPair(1)
-	b.ReportAllocs()
-	for n := range b.N {
-		job.Status.Active = int32(n % 2) //nolint:gosec // 0 or 1
-		_ = informer.Update(job)
-	}
-}
-
 func BenchmarkStoreRead(b *testing.B) {
-	s := newStore(packOptions, loneBudget(packOptions))
+	s := newStore(packLabels, loneBudget())
 	job, _ := runningPair(1)
 	r, _ := s.record(job)
 	s.put(kindJob, r)
@@ -408,15 +416,13 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 	r.Expect(r.store.budget.Held()).To(BeZero())
 }
 
-func TestWhatIsTooMuchIsNotToldOf(t *testing.T) {
-	r := newStoreRig(t)
-	var err error
-	failed := 0
-	r.failed = func(error) { failed++ }
-	for n := 0; failed == 0; n++ {
-		r.told = nil
-		err = r.pods.Add(podOf(fmt.Sprint(n), fmt.Sprint(n), corev1.PodRunning))
+func BenchmarkStoreUpdate(b *testing.B) {
+	s := newStore(packLabels, loneBudget())
+	job, _ := runningPair(1)
+	b.ReportAllocs()
+	for n := range b.N {
+		job.Status.Active = int32(n % 2) //nolint:gosec // 0 or 1
+		r, _ := s.record(job)
+		s.put(kindJob, r)
 	}
-	r.Expect(err).To(Satisfy(ExceedsLimit))
-	r.Expect(r.told).To(BeEmpty())
 }

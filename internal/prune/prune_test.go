@@ -12,12 +12,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/randfill"
 )
 
@@ -91,32 +90,6 @@ func project(pod *corev1.Pod) *corev1.Pod {
 	return kept
 }
 
-// encode is an object as an API server answers it.
-func encode(t testing.TB, obj kruntime.Object) []byte {
-	t.Helper()
-	gvks, _, err := scheme.Scheme.ObjectKinds(obj)
-	if err != nil {
-		t.Fatal(err)
-	}
-	obj.GetObjectKind().SetGroupVersionKind(gvks[0])
-	var out bytes.Buffer
-	if err := protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(obj, &out); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-// frame is an event of a watch as an API server sends it.
-func frame(t testing.TB, kind watch.EventType, obj kruntime.Object) []byte {
-	t.Helper()
-	event := metav1.WatchEvent{Type: string(kind), Object: kruntime.RawExtension{Raw: encode(t, obj)}}
-	data, err := event.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
-}
-
 func prunePod(g *WithT, answer []byte) *corev1.Pod {
 	kept, err := podSchema.Object(bytes.NewReader(answer))
 	g.Expect(err).NotTo(HaveOccurred())
@@ -151,7 +124,7 @@ func TestOfAnyObjectExactlyTheFieldsOfTheSchemaAreKept(t *testing.T) {
 	g, f := NewWithT(t), filler(1)
 	for range 300 {
 		pod := randomPod(f)
-		g.Expect(cmp.Diff(project(pod), prunePod(g, encode(t, pod)))).To(BeEmpty())
+		g.Expect(cmp.Diff(project(pod), prunePod(g, fixtures.Protobuf(pod)))).To(BeEmpty())
 	}
 }
 
@@ -162,7 +135,7 @@ func TestAListIsReadItemByItem(t *testing.T) {
 		list.Items = append(list.Items, *randomPod(f))
 	}
 	var kept []*corev1.Pod
-	meta, err := podSchema.List(bytes.NewReader(encode(t, list)), func(read Kept) error {
+	meta, err := podSchema.List(bytes.NewReader(fixtures.Protobuf(list)), func(read Kept) error {
 		pod := &corev1.Pod{}
 		kept = append(kept, pod)
 		return pod.Unmarshal(read.Message)
@@ -182,9 +155,9 @@ func TestAWatchIsReadEventByEvent(t *testing.T) {
 	var stream []byte
 	types := []watch.EventType{watch.Added, watch.Deleted, watch.Bookmark}
 	for i, pod := range pods {
-		stream = append(stream, frame(t, types[i], pod)...)
+		stream = append(stream, fixtures.Event(types[i], pod)...)
 	}
-	stream = append(stream, frame(t, watch.Error, expired)...)
+	stream = append(stream, fixtures.Event(watch.Error, expired)...)
 	reading := podSchema.Watch(bytes.NewReader(stream))
 	for i, pod := range pods {
 		event, err := reading.Next()
@@ -287,7 +260,7 @@ func TestWhatUsersOfAClusterCanWriteIsCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g, pod := NewWithT(t), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod"}}
 			test.change(pod)
-			test.expect(g, prunePod(g, encode(t, pod)))
+			test.expect(g, prunePod(g, fixtures.Protobuf(pod)))
 		})
 	}
 }
@@ -341,10 +314,10 @@ func TestWhatNoAPIServerSendsEndsTheAnswer(t *testing.T) {
 func TestWhatNoAPIServerSendsEndsTheWatch(t *testing.T) {
 	pod, status := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod"}}, &metav1.Status{Message: "expired"}
 	for name, event := range map[string][]byte{
-		"a type of its own":       frame(t, "PATCHED", pod),
-		"no type":                 frame(t, "", pod),
-		"a Status that was added": frame(t, watch.Added, status),
-		"an error that is a Pod":  frame(t, watch.Error, pod),
+		"a type of its own":       fixtures.Event("PATCHED", pod),
+		"no type":                 fixtures.Event("", pod),
+		"a Status that was added": fixtures.Event(watch.Added, status),
+		"an error that is a Pod":  fixtures.Event(watch.Error, pod),
 		"a type without a Pod":    {0, 0, 0, 7, 0x0a, 5, 'A', 'D', 'D', 'E', 'D'},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -354,7 +327,7 @@ func TestWhatNoAPIServerSendsEndsTheWatch(t *testing.T) {
 		})
 	}
 	g := NewWithT(t)
-	event, err := podSchema.Watch(bytes.NewReader(frame(t, watch.Error, status))).Next()
+	event, err := podSchema.Watch(bytes.NewReader(fixtures.Event(watch.Error, status))).Next()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(event.Status.Message).To(Equal("expired"))
 }
@@ -401,7 +374,7 @@ func TestAnAnswerCostsNoMoreThanWhatIsKept(t *testing.T) {
 func FuzzObject(f *testing.F) {
 	random := filler(4)
 	for range 20 {
-		f.Add(encode(f, randomPod(random)))
+		f.Add(fixtures.Protobuf(randomPod(random)))
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		g := NewWithT(t)
@@ -419,8 +392,8 @@ func FuzzObject(f *testing.F) {
 func FuzzWatch(f *testing.F) {
 	random := filler(5)
 	for range 20 {
-		stream := frame(f, watch.Added, randomPod(random))
-		f.Add(append(stream, frame(f, watch.Modified, randomPod(random))...))
+		stream := fixtures.Event(watch.Added, randomPod(random))
+		f.Add(append(stream, fixtures.Event(watch.Modified, randomPod(random))...))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		g := NewWithT(t)
@@ -438,7 +411,7 @@ func FuzzWatch(f *testing.F) {
 
 func BenchmarkPod(b *testing.B) {
 	pod := randomPod(randfill.NewWithSeed(rand.Int63()).NilChance(0).NumElements(1, 2).MaxDepth(10))
-	answer := encode(b, pod)
+	answer := fixtures.Protobuf(pod)
 	b.SetBytes(int64(len(answer)))
 	b.Run("prune and decode", func(b *testing.B) {
 		for b.Loop() {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // attack is what a target does, and the reason that its ClusterConnection must come to have for
@@ -81,7 +82,7 @@ func attacks() []attack {
 		{"an event that is longer than it says", watches(once([]byte{0, 0, 0, 4, 0x12, 0x7f, 1, 1})), works},
 		{"an event that never ends", watches(dripping), works},
 		{"an event in JSON", watches(once([]byte(`{"type":"ADDED","object":{}}`))), v1alpha1.ReasonLimitExceeded},
-		{"the same Job again and again", watches(repeat(frame(watch.Modified, job("job")))), works},
+		{"the same Job again and again", watches(repeat(fixtures.Event(watch.Modified, job("job")))), works},
 		{"a Job that changes again and again", watches(flood(changingJobs)), works},
 		{"a Job with another UID each time", watches(flood(changingUIDs)), works},
 		{"Jobs that come and go", watches(flood(comingAndGoing)), works},
@@ -92,7 +93,7 @@ func attacks() []attack {
 		{"a watch that ends at once", on(jobsPath, endAtOnce), v1alpha1.ReasonConnecting},
 		{"Jobs with 5,800 labels of ours", watches(flood(labelled)), works},
 		{"Jobs that say 3 MiB", watches(flood(talking)), works},
-		{"a Job with a name of a MiB", watches(once(frame(watch.Added, job(strings.Repeat("n", 1<<20))))), v1alpha1.ReasonLimitExceeded},
+		{"a Job with a name of a MiB", watches(once(fixtures.Event(watch.Added, job(strings.Repeat("n", 1<<20))))), v1alpha1.ReasonLimitExceeded},
 		{"a resource version of a MiB", watches(once(longVersion())), v1alpha1.ReasonLimitExceeded},
 	}
 }
@@ -173,7 +174,7 @@ func namespace(uid string) *corev1.Namespace {
 }
 
 func answerPart(w http.ResponseWriter, _ *http.Request) {
-	whole := encode(namespace("uid"))
+	whole := fixtures.Protobuf(namespace("uid"))
 	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 	_, _ = w.Write(whole[:len(whole)/2])
 }
@@ -257,12 +258,12 @@ func initialEvents(event func(int) []byte) http.HandlerFunc {
 }
 
 func jobEvents(prefix string) func(int) []byte {
-	return func(i int) []byte { return frame(watch.Added, job(prefix+strconv.Itoa(i))) }
+	return func(i int) []byte { return fixtures.Event(watch.Added, job(prefix+strconv.Itoa(i))) }
 }
 
 func podEvents(i int) []byte {
 	name := "pod-" + strconv.Itoa(i)
-	return frame(watch.Added, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+	return fixtures.Event(watch.Added, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "default", Name: name, UID: types.UID(name),
 		Labels: map[string]string{v1alpha1.LabelHub: hubID, v1alpha1.LabelUID: name},
 	}})
@@ -317,19 +318,19 @@ func emptyContainers(n int) []byte {
 func changingJobs(i int) []byte {
 	changed := job("job")
 	changed.Status.Active = int32(i)
-	return frame(watch.Modified, changed)
+	return fixtures.Event(watch.Modified, changed)
 }
 
 func changingUIDs(i int) []byte {
 	changed := job("job")
 	changed.UID = types.UID(strconv.Itoa(i))
-	return frame(watch.Modified, changed)
+	return fixtures.Event(watch.Modified, changed)
 }
 
 func comingAndGoing(i int) []byte {
 	one := job(strconv.Itoa(i))
 	one.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Message: strings.Repeat("m", 4<<10)}}
-	return append(frame(watch.Added, one), frame(watch.Deleted, one)...)
+	return append(fixtures.Event(watch.Added, one), fixtures.Event(watch.Deleted, one)...)
 }
 
 func endedPods(i int) []byte {
@@ -341,15 +342,15 @@ func endedPods(i int) []byte {
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodFailed, Message: strings.Repeat("m", 4<<10)},
 	}
-	return append(frame(watch.Added, pod), frame(watch.Deleted, pod)...)
+	return append(fixtures.Event(watch.Added, pod), fixtures.Event(watch.Deleted, pod)...)
 }
 
 func expired() []byte {
-	return frame(watch.Error, &metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonExpired, Code: http.StatusGone})
+	return fixtures.Event(watch.Error, &metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonExpired, Code: http.StatusGone})
 }
 
 func causes() []byte {
-	return frame(watch.Error, &metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Details: &metav1.StatusDetails{
+	return fixtures.Event(watch.Error, &metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Details: &metav1.StatusDetails{
 		Causes: make([]metav1.StatusCause, 1_000_000),
 	}})
 }
@@ -363,17 +364,17 @@ func labelled(i int) []byte {
 	for n := range 5800 {
 		one.Labels["pooledjob.io/"+strconv.Itoa(n)] = strings.Repeat("v", 60)
 	}
-	return frame(watch.Added, one)
+	return fixtures.Event(watch.Added, one)
 }
 
 func talking(i int) []byte {
 	one := job(strconv.Itoa(i % 60))
 	one.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Message: strings.Repeat("m", 3<<20)}}
-	return frame(watch.Added, one)
+	return fixtures.Event(watch.Added, one)
 }
 
 func longVersion() []byte {
 	one := job("job")
 	one.ResourceVersion = strings.Repeat("1", 1<<20)
-	return frame(watch.Added, one)
+	return fixtures.Event(watch.Added, one)
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // The paths of what a run needs, in the namespace where all runs are.
@@ -70,7 +71,7 @@ func (r *runs) create(w http.ResponseWriter, request *http.Request) {
 	}
 	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(encode(made))
+	_, _ = w.Write(fixtures.Protobuf(made))
 }
 
 // since are the Jobs after the first n, and what is closed when there are more.
@@ -95,7 +96,7 @@ func (r *runs) watch(w http.ResponseWriter, request *http.Request) {
 	for begun := false; ; {
 		jobs, changed := r.since(told)
 		for _, job := range jobs {
-			_, _ = w.Write(frame(watch.Added, job))
+			_, _ = w.Write(fixtures.Event(watch.Added, job))
 		}
 		told += len(jobs)
 		if !begun && request.URL.Query().Get("sendInitialEvents") == "true" {
@@ -148,7 +149,7 @@ func (r *runs) showPods(t *target, number, annotation int) {
 			return
 		}
 		for i := range number {
-			if _, err := w.Write(frame(watch.Added, podOf(job, i, annotation))); err != nil {
+			if _, err := w.Write(fixtures.Event(watch.Added, podOf(job, i, annotation))); err != nil {
 				return
 			}
 		}
@@ -205,7 +206,7 @@ func (r *runs) changePods(t *target, number int) {
 				pod = podOf(job, 0, 0)
 			}
 			pod.Status.Reason = fmt.Sprint(i)
-			if _, err := w.Write(frame(watch.Modified, pod)); err != nil {
+			if _, err := w.Write(fixtures.Event(watch.Modified, pod)); err != nil {
 				return
 			}
 		}
@@ -327,6 +328,6 @@ func answerCode(code int, object runtime.Object) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 		w.WriteHeader(code)
-		_, _ = w.Write(encode(object))
+		_, _ = w.Write(fixtures.Protobuf(object))
 	}
 }

@@ -1,7 +1,6 @@
 package hostile
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
@@ -13,14 +12,13 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // team is the namespace of the tenant that is at work, and on targets that of all runs.
@@ -110,7 +108,7 @@ func answerText(mediaType, text string) http.HandlerFunc {
 }
 
 func answerObject(object runtime.Object) http.HandlerFunc {
-	return answerText(runtime.ContentTypeProtobuf, string(encode(object)))
+	return answerText(runtime.ContentTypeProtobuf, string(fixtures.Protobuf(object)))
 }
 
 // answerNone answers lists and watches of a kind without objects.
@@ -137,31 +135,6 @@ func answerWatch(example runtime.Object, list http.HandlerFunc, events func(http
 	}
 }
 
-// encode is an object as an API server answers it.
-func encode(object runtime.Object) []byte {
-	kinds, _, err := scheme.Scheme.ObjectKinds(object)
-	if err != nil {
-		panic(err)
-	}
-	object = object.DeepCopyObject()
-	object.GetObjectKind().SetGroupVersionKind(kinds[0])
-	var out bytes.Buffer
-	if err := protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(object, &out); err != nil {
-		panic(err)
-	}
-	return out.Bytes()
-}
-
-// frame is an event of a watch.
-func frame(kind watch.EventType, object runtime.Object) []byte {
-	event := metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: encode(object)}}
-	data, err := event.Marshal()
-	if err != nil {
-		panic(err)
-	}
-	return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
-}
-
 func bookmark(example runtime.Object, initial bool) []byte {
 	object := example.DeepCopyObject()
 	m, ok := object.(metav1.Object)
@@ -172,7 +145,7 @@ func bookmark(example runtime.Object, initial bool) []byte {
 	if initial {
 		m.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 	}
-	return frame(watch.Bookmark, object)
+	return fixtures.Event(watch.Bookmark, object)
 }
 
 // envelope begins an answer of that kind whose object has length bytes.
