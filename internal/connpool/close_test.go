@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -114,10 +115,10 @@ var _ = Describe("A connection that is closed", func() {
 		}
 		// They take a tenth more than there is room for: a list that is still coming may take half as
 		// much again, so that they are refused only when all are there.
-		one, err := newStore(r.pool.labels, budget.New(minMemory, budget.NewPool(minMemory), func() int64 { return 0 })).record(job(0))
+		one, err := store.New(r.pool.labels, budget.New(minMemory, budget.NewPool(minMemory), func() int64 { return 0 })).Record(job(0))
 		Expect(err).NotTo(HaveOccurred())
 		var first strings.Builder
-		for i := range minMemory / one.size() * 11 / 10 {
+		for i := range minMemory / one.Size() * 11 / 10 {
 			first.WriteString(eventOf(watch.Added, job(i)))
 		}
 		first.WriteString(bookmarkOf(&batchv1.Job{}, 2, initialEventsEnd))

@@ -64,18 +64,18 @@
 //	headers of an answer               64 KiB (net/http)
 //	answers that nobody reads          512 KiB each, 2 MiB of one TCP connection (HTTP/2)
 //	answers that are taken whole       64 KiB (answers)
-//	an object, also in lists, watches  what its schema keeps (keep.go), counted as it is decoded
+//	an object, also in lists, watches  what its schema keeps, counted as it is decoded
 //	Jobs and Pods of a connection      MaxMemory and 4 KiB for each of its runs, and half as much
 //	                                   again while a list comes
 //	Jobs and Pods of all connections   four times MaxMemory, beside what their runs account for; beyond
-//	                                   it the connection that holds the most is given up (budget.go)
+//	                                   it the connection that holds the most is given up (package budget)
 //	looks at runs                      the largest counts there as well, in steps of 64 KiB
-//	                                   (runrecords.go)
-//	Jobs and Pods that went            about an eighth of a connection's each (gone.go)
+//	                                   (package store)
+//	Jobs and Pods that went            about an eighth of a connection's each
 //	a list of the Pods of a run        2 MiB beside those that are in view; of lists above 64 KiB
 //	                                   two of a connection are read at a time, and count as lists that come
-//	                                   (podlist.go)
-//	Pods that users of Streams hold    128 MiB, of one connection 64 MiB (budget.go), of one run 16 MiB
+//	                                   (package store)
+//	Pods that users of Streams hold    128 MiB, of one connection 64 MiB, of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (pacing.go)
 //	time for events, once all are      an eighth of each CPU for those of all connections together; those
 //	there                              that want more have equal parts (eventtime.go)

@@ -186,7 +186,7 @@ func (p *Pool) judgeViews(s *session) {
 		s.entry.touch()
 	})
 	for _, current := range p.currentViews(s.entry) {
-		current.store.age()
+		current.store.Age()
 	}
 }
 

@@ -59,7 +59,7 @@ var _ = Describe("When the network fails", func() {
 		created := r.createJob(ctx)
 		p.up(ctx)
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
-		Expect(r.lease(target).views[allNamespaces].store.names(kindJob)).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
+		Expect(jobsIn(r.lease(target))).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
 		Expect(r.status().Err).NotTo(HaveOccurred())
 		Expect(r.transitions()).To(Equal([]State{Ready, Unreachable, Ready}))
 		expectClosed(ctx, old)

@@ -72,7 +72,7 @@ var _ = Describe("A connection that sleeps", func() {
 		_, err := r.pool.Lease(target, "")
 		Expect(err).To(MatchError("connection target is Connecting"))
 		Eventually(ctx, r.stateOf(target)).WithTimeout(wakeTime).Should(Equal(Ready))
-		Expect(r.lease(target).views[allNamespaces].store.names(kindJob)).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
+		Expect(jobsIn(r.lease(target))).To(ConsistOf("default/"+kept.Name, "default/"+created.Name))
 		Expect(r.createThrough(ctx, target)).To(Succeed())
 		Eventually(ctx, r.of).WithArguments(target).Should(Equal([]State{Ready, Idle, Connecting, Ready}), "nobody was told that it can be leased")
 		Expect(p.dialled()).To(Equal(2))

@@ -14,16 +14,17 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // informers are the two of a view.
 type informers struct {
 	options Options
-	schemas [kinds]*prune.Schema
+	schemas [store.Kinds]*prune.Schema
 	ctx     context.Context // done when they have been told to end
 	budget  *budget.Budget  // of the connection
-	store   *store
+	store   *store.Store
 	jobs    *informer
 	pods    *informer
 	failed  func(error)           // is told what keeps one from its list or watch
@@ -38,7 +39,7 @@ type informers struct {
 // judge.
 func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) *informers {
 	i := &informers{
-		options: v.session.options, schemas: v.session.schemas, ctx: ctx, budget: v.session.entry.budget, store: newStore(v.session.entry.pool.labels, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
+		options: v.session.options, schemas: v.session.schemas, ctx: ctx, budget: v.session.entry.budget, store: store.New(v.session.entry.pool.labels, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
 	}
 	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.pacing.looks)
 	i.failed = func(err error) {
@@ -50,10 +51,10 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	}
 	transport := v.session.transport
 	i.budget.Hold(i, i.failed)
-	i.jobs = i.informer(kindJob, func() *rest.Request {
+	i.jobs = i.informer(store.KindJob, func() *rest.Request {
 		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
 	})
-	i.pods = i.informer(kindPod, func() *rest.Request {
+	i.pods = i.informer(store.KindPod, func() *rest.Request {
 		return transport.core.RESTClient().Get().Namespace(v.scope).Resource("pods")
 	})
 	return i
@@ -67,7 +68,7 @@ func (i *informers) run() {
 	other.Wait()
 	i.jobs.pending.Close()
 	i.pods.pending.Close()
-	i.store.close()
+	i.store.Close()
 	i.budget.Release(i)
 }
 
@@ -85,7 +86,7 @@ func (i *informers) lastWords() int64 { return min(i.jobs.heard.Load(), i.pods.h
 // informer keeps the objects of one kind in a store as the target has them.
 type informer struct {
 	pair      *informers
-	kind      kind
+	kind      store.Kind
 	ask       func() *rest.Request // for all of its objects
 	reflector *cache.Reflector
 	synced    chan struct{}   // closed after the first list
@@ -95,11 +96,11 @@ type informer struct {
 	heard atomic.Int64
 }
 
-func (i *informers) informer(k kind, ask func() *rest.Request) *informer {
+func (i *informers) informer(k store.Kind, ask func() *rest.Request) *informer {
 	made := &informer{pair: i, kind: k, ask: ask, synced: make(chan struct{}), pending: budget.NewPending(i.budget)}
 	made.reflector = cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: made.list, WatchFuncWithContext: made.watch,
-	}, k.newObject(), made, cache.ReflectorOptions{Name: "connpool"})
+	}, k.NewObject(), made, cache.ReflectorOptions{Name: "connpool"})
 	return made
 }
 
@@ -154,7 +155,7 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 func (i *informer) schema() *prune.Schema { return i.pair.schemas[i.kind] }
 
 func (i *informer) decode(kept prune.Kept) (runtime.Object, error) {
-	obj := i.kind.newObject()
+	obj := i.kind.NewObject()
 	return obj, obj.Unmarshal(kept.Message)
 }
 
@@ -202,16 +203,16 @@ func (i *informer) Transformer() cache.TransformFunc {
 }
 
 // gather makes the record of an object in a list, if there is room for it.
-func (i *informer) gather(obj any) (*record, error) {
-	r, err := i.pair.store.record(obj)
+func (i *informer) gather(obj any) (*store.Record, error) {
+	r, err := i.pair.store.Record(obj)
 	if err != nil {
 		return nil, err
 	}
-	r, isNew := i.pair.store.known(i.kind, r)
+	r, isNew := i.pair.store.Known(i.kind, r)
 	if isNew {
-		i.pending.Add(r.size())
+		i.pending.Add(r.Size())
 	}
-	i.pending.Add(itemCost)
+	i.pending.Add(store.ItemCost)
 	return r, i.pair.budget.Check()
 }
 
@@ -220,16 +221,16 @@ func (i *informer) gather(obj any) (*record, error) {
 const pageCost = 16 << 10
 
 // Add implements cache.ReflectorStore.
-func (i *informer) Add(obj any) error { return i.change(i.pair.store.put, obj) }
+func (i *informer) Add(obj any) error { return i.change(i.pair.store.Put, obj) }
 
 // Update implements cache.ReflectorStore.
-func (i *informer) Update(obj any) error { return i.change(i.pair.store.put, obj) }
+func (i *informer) Update(obj any) error { return i.change(i.pair.store.Put, obj) }
 
 // Delete implements cache.ReflectorStore.
-func (i *informer) Delete(obj any) error { return i.change(i.pair.store.remove, obj) }
+func (i *informer) Delete(obj any) error { return i.change(i.pair.store.Remove, obj) }
 
-func (i *informer) change(apply func(kind, *record) []string, obj any) error {
-	r, err := i.pair.store.record(obj)
+func (i *informer) change(apply func(store.Kind, *store.Record) []string, obj any) error {
+	r, err := i.pair.store.Record(obj)
 	if err != nil {
 		return err
 	}
@@ -253,15 +254,15 @@ func (i *informer) checkSize() error {
 // Replace implements cache.ReflectorStore. Of the first list nothing is told: the view
 // becomes Ready after it, and that is.
 func (i *informer) Replace(list []any, _ string) error {
-	records := make([]*record, 0, len(list))
+	records := make([]*store.Record, 0, len(list))
 	for _, obj := range list {
-		r, err := i.pair.store.record(obj)
+		r, err := i.pair.store.Record(obj)
 		if err != nil {
 			return err
 		}
 		records = append(records, r)
 	}
-	changed := i.pair.store.replace(i.kind, records)
+	changed := i.pair.store.Replace(i.kind, records)
 	i.pending.Clear()
 	if err := i.checkSize(); err != nil {
 		return err
@@ -281,7 +282,7 @@ func (*informer) Resync() error { return nil }
 func (i *informer) tell(changed []string) {
 	for _, key := range changed {
 		if key != "" {
-			i.pair.news.tell(key, i.pair.store.sizeOf(key))
+			i.pair.news.tell(key, i.pair.store.SizeOf(key))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,11 +16,11 @@ import (
 
 // testInformers are informers without a session. They tell of runs by told.
 func testInformers(told func(string)) *informers {
-	labels := newLabelling("our.example/hub=hub", "our.example/run")
+	labels := store.NewLabels("our.example/hub=hub", "our.example/run")
 	const most = 16 << 20
 	counted := budget.New(most, budget.NewPool(most), func() int64 { return 0 })
 	news := newRunNews(context.Background(), told, rate.NewLimiter(rate.Inf, 1))
-	return &informers{options: Options{}.WithDefaults(), budget: counted, store: newStore(labels, counted), news: news}
+	return &informers{options: Options{}.WithDefaults(), budget: counted, store: store.New(labels, counted), news: news}
 }
 
 // metaOf is the metadata of an object of a run.
@@ -30,14 +31,14 @@ func metaOf(key, name string) metav1.ObjectMeta {
 func TestTheFirstListTellsNothing(t *testing.T) {
 	g, told := NewWithT(t), 0
 	i := testInformers(func(string) { told++ })
-	jobs := i.informer(kindJob, nil)
+	jobs := i.informer(store.KindJob, nil)
 	g.Expect(jobs.synced).NotTo(BeClosed())
 	packed, err := jobs.Transformer()(&batchv1.Job{ObjectMeta: metaOf("a", "one")}) // as a reflector does that lists by a watch
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(jobs.Replace([]any{packed}, "1")).To(Succeed())
 	g.Expect(told).To(BeZero(), "the view is told to be Ready")
 	g.Expect(jobs.synced).To(BeClosed())
-	g.Expect(i.store.job("ns", "one")).NotTo(BeNil())
+	g.Expect(i.store.Job("ns", "one")).NotTo(BeNil())
 	g.Expect(jobs.Replace([]any{&corev1.Service{}}, "1")).NotTo(Succeed())
 
 	g.Expect(jobs.Add(&batchv1.Job{ObjectMeta: metaOf("b", "two")})).To(Succeed())
@@ -50,7 +51,7 @@ func TestWhatIsTooMuchIsNotToldOf(t *testing.T) {
 	g, told, failed := NewWithT(t), 0, 0
 	i := testInformers(func(string) { told++ })
 	i.failed = func(error) { failed++ }
-	pods := i.informer(kindPod, nil)
+	pods := i.informer(store.KindPod, nil)
 	g.Expect(pods.Replace(nil, "1")).To(Succeed())
 	var err error
 	for n := 0; failed == 0; n++ {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -33,12 +34,12 @@ type Lease struct {
 	views     map[string]*informers // by scope; those that are Ready
 	missing   map[string]error      // by scope; why the others are not
 	expiresAt time.Time
-	made      madePods
+	made      store.MadePods
 }
 
 // newLease lends what a hold has whose target is Ready. Pool.mu is held.
 func newLease(h *hold, key string) *Lease {
-	l := &Lease{session: h.entry.session, key: key, views: map[string]*informers{}, missing: map[string]error{}, expiresAt: h.config.ExpiresAt, made: madePods{}}
+	l := &Lease{session: h.entry.session, key: key, views: map[string]*informers{}, missing: map[string]error{}, expiresAt: h.config.ExpiresAt, made: store.MadePods{}}
 	for _, scope := range h.config.scopes() {
 		state, err := h.viewState(scope)
 		if state == Ready {
@@ -83,7 +84,7 @@ func (l *Lease) Jobs() iter.Seq[*batchv1.Job] {
 			if view.ctx.Err() != nil {
 				continue
 			}
-			for job := range view.store.jobs() {
+			for job := range view.store.Jobs() {
 				if !yield(job) {
 					return
 				}
@@ -101,11 +102,14 @@ func (l *Lease) Job(namespace, name string) (*batchv1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.store.job(namespace, name), nil
+	return view.store.Job(namespace, name), nil
 }
 
+// ErrTooManyPods is the error of a list of more Pods of a run than are read.
+var ErrTooManyPods = store.ErrTooManyPods
+
 // GoneJob is a Job that was watched and went, as it was then.
-type GoneJob = Gone
+type GoneJob = store.Gone
 
 // GoneJob is what is remembered of the run's Job of that name that went; nil when that is
 // nothing: it never was, is there, was forgotten, or went while nobody watched. At most
@@ -115,13 +119,13 @@ func (l *Lease) GoneJob(namespace, name string) *GoneJob {
 	if err != nil {
 		return nil
 	}
-	return view.store.goneJob(l.key, namespace, name)
+	return view.store.GoneJob(l.key, namespace, name)
 }
 
 // ForgetJob drops what is remembered of the run's Job that went from a namespace.
 func (l *Lease) ForgetJob(namespace string) {
 	if view, err := l.view(namespace); err == nil {
-		view.store.forget(l.key)
+		view.store.Forget(l.key)
 	}
 }
 
@@ -141,7 +145,7 @@ func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.store.podsOf(l.key, namespace, l.made), nil
+	return view.store.PodsOf(l.key, namespace, l.made), nil
 }
 
 // EndedPods are Pods of the run that had ended, or never had a node, and are gone, while their
@@ -151,7 +155,7 @@ func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	if err != nil {
 		return nil
 	}
-	return view.store.gonePodsOf(l.key, namespace, l.made)
+	return view.store.GonePodsOf(l.key, namespace, l.made)
 }
 
 // NewJob is a Job to be created, in JSON.
@@ -214,7 +218,7 @@ func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Jo
 // be taken for a Job of somebody else.
 func (l *Lease) readJob(ctx context.Context, request *rest.Request, namespace, name string) (*batchv1.Job, error) {
 	job := &batchv1.Job{}
-	if err := read(ctx, request, l.session.schemas[kindJob], job); err != nil {
+	if err := read(ctx, request, l.session.schemas[store.KindJob], job); err != nil {
 		return nil, err
 	}
 	if err := checkJob(job, namespace, name); err != nil {
@@ -271,7 +275,7 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
 		pods, err := l.listPods(ctx, namespace, nil)
-		if !errors.Is(err, errLongList) {
+		if !errors.Is(err, store.ErrLongList) {
 			return pods, err
 		}
 		entry := l.session.entry
@@ -293,15 +297,15 @@ const maxLongLists = 2
 func (l *Lease) listPods(ctx context.Context, namespace string, long *budget.Pending) ([]*corev1.Pod, error) {
 	request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
 		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
-	var shown *store
+	var shown *store.Store
 	if view, err := l.view(namespace); err == nil {
 		shown = view.store
 	}
-	list := newPodList(shown, l.session.entry.pool.labels, l.key, namespace, long)
-	if _, err := readList(ctx, request, l.session.schemas[kindPod], list.add); err != nil {
+	list := store.NewPodList(shown, l.session.entry.pool.labels, l.key, namespace, long)
+	if _, err := readList(ctx, request, l.session.schemas[store.KindPod], list.Add); err != nil {
 		return nil, err
 	}
-	return list.pods(l.made), nil
+	return list.Pods(l.made), nil
 }
 
 // maxEvents is how many Events of one object are read: API servers keep those of the last hour,

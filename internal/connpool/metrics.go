@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -85,8 +86,8 @@ func (f *memberFigures) addViews(now time.Time) {
 	}
 	jobs, pods, heard := 0, 0, now.UnixNano()
 	for _, i := range f.views {
-		jobs += i.store.count(kindJob)
-		pods += i.store.count(kindPod)
+		jobs += i.store.Count(store.KindJob)
+		pods += i.store.Count(store.KindPod)
 		heard = min(heard, i.lastWords())
 	}
 	f.add(figureObjects, float64(jobs), "jobs")

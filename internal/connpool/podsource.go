@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -234,7 +235,7 @@ func (s *podSource) present() (pods []*corev1.Pod, known bool) {
 // read in a process of their own.
 const maxLogList = 16 << 20
 
-var errTooManyForLogs = fmt.Errorf("%w for their logs to be read: they take more than %d MiB", ErrTooManyPods, maxLogList>>20)
+var errTooManyForLogs = fmt.Errorf("%w for their logs to be read: they take more than %d MiB", store.ErrTooManyPods, maxLogList>>20)
 
 // readAllPods reads all Pods that a request asks for. They count in the budget as long as anybody
 // has them.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -91,7 +92,7 @@ func TestFollowersAreNotToldOfNoPodsWhenThereAreTooMany(t *testing.T) {
 		<-time.After(followPause)
 		synctest.Wait()
 		g.Expect(r.news()).To(BeEmpty())
-		g.Expect(r.failures).To(ConsistOf(MatchError(ErrTooManyPods)))
+		g.Expect(r.failures).To(ConsistOf(MatchError(store.ErrTooManyPods)))
 		g.Expect(r.canceled).To(BeTrue())
 		_, known := r.present()
 		g.Expect(known).To(BeFalse())

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -18,10 +19,10 @@ import (
 type Pool struct {
 	ctx     context.Context
 	options Options
-	labels  *labelling           // that are kept of Jobs and Pods
-	schemas [kinds]*prune.Schema // of what is read of them
-	budget  *budget.Pool         // of all connections
-	events  *eventTimes          // of all connections
+	labels  *store.Labels              // that are kept of Jobs and Pods
+	schemas [store.Kinds]*prune.Schema // of what is read of them
+	budget  *budget.Pool               // of all connections
+	events  *eventTimes                // of all connections
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -42,9 +43,9 @@ const (
 func New(ctx context.Context, options Options) *Pool {
 	options = options.WithDefaults()
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
-	labels := newLabelling(options.Selector, options.KeyLabel)
+	labels := store.NewLabels(options.Selector, options.KeyLabel)
 	return &Pool{
-		ctx: unlogged(ctx), options: options, labels: labels, schemas: labels.schemas(), budget: budget.NewPool(options.MaxMemory), events: newEventTimes(),
+		ctx: unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory), events: newEventTimes(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }

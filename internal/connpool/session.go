@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -24,7 +25,7 @@ const probeFailures = 3
 type session struct {
 	entry     *entry
 	options   Options
-	schemas   [kinds]*prune.Schema
+	schemas   [store.Kinds]*prune.Schema
 	transport *transport
 	// ctx ends everything, calls too; its cause says why.
 	ctx    context.Context

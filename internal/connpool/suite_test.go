@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -181,10 +182,18 @@ func (r *rig) lease(name string) *Lease {
 	return lease
 }
 
+// jobsIn are the Jobs in view, with their namespaces.
+func jobsIn(l *Lease) (names []string) {
+	for job := range l.Jobs() {
+		names = append(names, job.Namespace+"/"+job.Name)
+	}
+	return names
+}
+
 // keyed is the lease as another run has it.
 func keyed(l *Lease, key string) *Lease {
 	other := *l
-	other.key, other.made = key, madePods{}
+	other.key, other.made = key, store.MadePods{}
 	return &other
 }
 

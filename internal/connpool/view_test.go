@@ -6,6 +6,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,8 +75,8 @@ var _ = Describe("A connection that is Ready", func() {
 		failPod(ctx, pod, 3)
 
 		lease := r.connect(ctx, target, adminConfig(nil))
-		Expect(lease.views[allNamespaces].store.names(kindJob)).To(ConsistOf("default/" + job.Name))
-		Expect(lease.views[allNamespaces].store.names(kindPod)).To(ConsistOf("default/" + pod.Name))
+		Expect(jobsIn(lease)).To(ConsistOf("default/" + job.Name))
+		Expect(lease.views[allNamespaces].store.Count(store.KindPod)).To(Equal(1), "a Pod of another hub is in view")
 		for _, name := range []string{foreignJob.Name, unlabelled.Name} {
 			Expect(lease.Job(metav1.NamespaceDefault, name)).To(BeNil())
 		}

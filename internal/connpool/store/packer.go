@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"encoding/binary"
@@ -16,14 +16,14 @@ import (
 // is not kept. A Job takes about 60 bytes so, where its type takes 1,400 before it has any
 // content.
 type packer struct {
-	labels  *labelling
+	labels  *Labels
 	reading bool
 	bytes   []byte // written so far
 	rest    string // still to be read; texts that are read are parts of it
 }
 
 // pack is what walk keeps.
-func (l *labelling) pack(walk func(*packer)) string {
+func (l *Labels) pack(walk func(*packer)) string {
 	var room [512]byte
 	p := &packer{labels: l, bytes: room[:0]}
 	walk(p)
@@ -31,7 +31,7 @@ func (l *labelling) pack(walk func(*packer)) string {
 }
 
 // unpack fills what walk comes by from what pack returned for the same walk.
-func (l *labelling) unpack(packed string, walk func(*packer)) {
+func (l *Labels) unpack(packed string, walk func(*packer)) {
 	walk(&packer{labels: l, reading: true, rest: packed})
 }
 

@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"fmt"
@@ -19,13 +19,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// kind is one of the two that a store holds.
-type kind int
+// Kind is one of the two that a store holds.
+type Kind int
 
 const (
-	kindJob kind = iota
-	kindPod
-	kinds
+	KindJob Kind = iota
+	KindPod
+	Kinds
 )
 
 // object is a Job or a Pod that can be decoded.
@@ -34,28 +34,28 @@ type object interface {
 	Unmarshal(data []byte) error
 }
 
-func (k kind) newObject() object {
-	if k == kindJob {
+func (k Kind) NewObject() object {
+	if k == KindJob {
 		return &batchv1.Job{}
 	}
 	return &corev1.Pod{}
 }
 
-// store holds the Jobs and Pods of a view: of each only what a run needs, packed.
-type store struct {
-	labels *labelling
+// Store holds the Jobs and Pods of a view: of each only what a run needs, packed.
+type Store struct {
+	labels *Labels
 	budget *budget.Budget
 
 	mu      sync.RWMutex
 	size    int                       // bytes that all this takes
 	closed  bool                      // they are given back, and nothing counts any more
-	objects [kinds]map[string]*record // by namespace and name
+	objects [Kinds]map[string]*Record // by namespace and name
 	runs    map[string]runRecords     // by key
 	// gone are Pods, by key, that had ended when they were deleted while their Job
 	// lives on, or is remembered. A Job controller deletes the active Pods of a Job that
 	// exceeds its deadline before it declares the Job failed; without this their exit codes
 	// would be lost.
-	gone map[string][]*record
+	gone map[string][]*Record
 	// early are the keys in gone whose Job was not seen yet, and since when: the two watches
 	// have no common order, so a Pod may come and go before its Job is told of.
 	early map[string]time.Time
@@ -77,52 +77,52 @@ type store struct {
 	looks looks
 }
 
-// record is an object. Once it is in the store only next and previous change, which mu guards.
-type record struct {
+// Record is an object. Once it is in the store only next and previous change, which mu guards.
+type Record struct {
 	name   string // namespace/name
 	key    string // of the run; empty if it has none
 	packed string // the rest
 	parts  int    // bytes that the object takes that is made of it, beside its texts
 	pod    podFacts
 	// Of the same kind and run.
-	next, previous *record
+	next, previous *Record
 }
 
 // recordSize is about what a record takes beside its texts, in bytes: itself, and its share of the
 // maps.
 const recordSize = 260
 
-// size is about what a record takes, in bytes.
-func (r *record) size() int { return recordSize + len(r.name) + len(r.packed) }
+// Size is about what a record takes, in bytes.
+func (r *Record) Size() int { return recordSize + len(r.name) + len(r.packed) }
 
 // objectSize is about what the object takes that is made of it.
-func (r *record) objectSize() int { return r.parts + len(r.packed) }
+func (r *Record) objectSize() int { return r.parts + len(r.packed) }
 
 // GetObjectKind implements runtime.Object: lists of records go through a reflector.
-func (*record) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+func (*Record) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
 // DeepCopyObject implements runtime.Object. Nobody changes what would be copied.
-func (r *record) DeepCopyObject() runtime.Object { return r }
+func (r *Record) DeepCopyObject() runtime.Object { return r }
 
-// newStore returns an empty store whose objects count in a budget.
-func newStore(labels *labelling, b *budget.Budget) *store {
-	s := &store{
+// New returns an empty store whose objects count in a budget.
+func New(labels *Labels, b *budget.Budget) *Store {
+	s := &Store{
 		labels: labels, budget: b, runs: map[string]runRecords{},
-		gone: map[string][]*record{}, early: map[string]time.Time{}, podsMissing: map[string]struct{}{}, goneJobs: map[string]goneJob{},
+		gone: map[string][]*Record{}, early: map[string]time.Time{}, podsMissing: map[string]struct{}{}, goneJobs: map[string]goneJob{},
 		lost: map[uint64]time.Time{}, seed: maphash.MakeSeed(),
 		sizeOfGoneJobs: goneSize{all: &b.GoneJobs}, sizeOfGonePods: goneSize{all: &b.GonePods},
 	}
 	for k := range s.objects {
-		s.objects[k] = map[string]*record{}
+		s.objects[k] = map[string]*Record{}
 	}
 	b.Stores.Add(1)
 	return s
 }
 
-// record makes the record of a Job or a Pod; of a record it is the same.
-func (s *store) record(obj any) (*record, error) {
+// Record makes the record of a Job or a Pod; of a record it is the same.
+func (s *Store) Record(obj any) (*Record, error) {
 	switch o := obj.(type) {
-	case *record:
+	case *Record:
 		return o, nil
 	case *batchv1.Job:
 		sanitize.Job(o)
@@ -138,8 +138,8 @@ func (s *store) record(obj any) (*record, error) {
 	return nil, fmt.Errorf("neither a Job nor a Pod but a %T", obj)
 }
 
-func (s *store) newRecord(m *metav1.ObjectMeta, walk func(*packer)) *record {
-	r := &record{name: m.Namespace + "/" + m.Name, packed: s.labels.pack(walk)}
+func (s *Store) newRecord(m *metav1.ObjectMeta, walk func(*packer)) *Record {
+	r := &Record{name: m.Namespace + "/" + m.Name, packed: s.labels.pack(walk)}
 	if sanitize.CheckUID(m.UID) == nil {
 		r.key = m.Labels[s.labels.key] // else it is nobody's
 	}
@@ -147,7 +147,7 @@ func (s *store) newRecord(m *metav1.ObjectMeta, walk func(*packer)) *record {
 }
 
 // read fills an object, of which m is the metadata, from its record.
-func (s *store) read(r *record, m *metav1.ObjectMeta, walk func(*packer)) {
+func (s *Store) read(r *Record, m *metav1.ObjectMeta, walk func(*packer)) {
 	m.Namespace, m.Name, _ = strings.Cut(r.name, "/")
 	s.labels.unpack(r.packed, walk)
 	if r.key != "" {
@@ -155,23 +155,23 @@ func (s *store) read(r *record, m *metav1.ObjectMeta, walk func(*packer)) {
 	}
 }
 
-func (s *store) readJob(r *record) *batchv1.Job {
+func (s *Store) readJob(r *Record) *batchv1.Job {
 	job := &batchv1.Job{}
 	s.read(r, &job.ObjectMeta, func(p *packer) { p.job(job) })
 	return job
 }
 
-func (s *store) readPod(r *record) *corev1.Pod {
+func (s *Store) readPod(r *Record) *corev1.Pod {
 	pod := &corev1.Pod{}
 	s.read(r, &pod.ObjectMeta, func(p *packer) { p.pod(pod) })
 	r.pod.show(pod)
 	return pod
 }
 
-// job is the Job of that name, nil if there is none.
-func (s *store) job(namespace, name string) *batchv1.Job {
+// Job is the Job of that name, nil if there is none.
+func (s *Store) Job(namespace, name string) *batchv1.Job {
 	s.mu.RLock()
-	r := s.objects[kindJob][namespace+"/"+name]
+	r := s.objects[KindJob][namespace+"/"+name]
 	s.mu.RUnlock()
 	if r == nil {
 		return nil
@@ -179,12 +179,12 @@ func (s *store) job(namespace, name string) *batchv1.Job {
 	return s.readJob(r)
 }
 
-// jobs are the Jobs that there are when they begin to be asked for; each is made when its
+// Jobs are the Jobs that there are when they begin to be asked for; each is made when its
 // turn comes.
-func (s *store) jobs() iter.Seq[*batchv1.Job] {
+func (s *Store) Jobs() iter.Seq[*batchv1.Job] {
 	return func(yield func(*batchv1.Job) bool) {
 		s.mu.RLock()
-		records := slices.Collect(maps.Values(s.objects[kindJob]))
+		records := slices.Collect(maps.Values(s.objects[KindJob]))
 		s.mu.RUnlock()
 		for _, r := range records {
 			if !yield(s.readJob(r)) {
@@ -194,26 +194,26 @@ func (s *store) jobs() iter.Seq[*batchv1.Job] {
 	}
 }
 
-// podsOf are the Pods of a run in a namespace, those in made as they are there.
-func (s *store) podsOf(key, namespace string, made madePods) []*corev1.Pod {
-	var records []*record
+// PodsOf are the Pods of a run in a namespace, those in made as they are there.
+func (s *Store) PodsOf(key, namespace string, made MadePods) []*corev1.Pod {
+	var records []*Record
 	s.mu.RLock()
-	for r := s.runs[key].first[kindPod]; r != nil; r = r.next {
+	for r := s.runs[key].first[KindPod]; r != nil; r = r.next {
 		records = append(records, r)
 	}
 	s.mu.RUnlock()
 	return s.readPods(records, namespace, made)
 }
 
-// gonePodsOf are those that had ended, or were deleted before they had a node, and are gone.
-func (s *store) gonePodsOf(key, namespace string, made madePods) []*corev1.Pod {
+// GonePodsOf are those that had ended, or were deleted before they had a node, and are gone.
+func (s *Store) GonePodsOf(key, namespace string, made MadePods) []*corev1.Pod {
 	s.mu.RLock()
 	records := slices.Clone(s.gone[key])
 	s.mu.RUnlock()
 	return s.readPods(records, namespace, made)
 }
 
-func (s *store) readPods(records []*record, namespace string, made madePods) []*corev1.Pod {
+func (s *Store) readPods(records []*Record, namespace string, made MadePods) []*corev1.Pod {
 	found := make([]*corev1.Pod, 0, len(records))
 	for _, r := range records {
 		if in, _, _ := strings.Cut(r.name, "/"); in == namespace {
@@ -223,15 +223,15 @@ func (s *store) readPods(records []*record, namespace string, made madePods) []*
 	return found
 }
 
-// count is how many objects of a kind there are.
-func (s *store) count(k kind) int {
+// Count is how many objects of a kind there are.
+func (s *Store) Count(k Kind) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.objects[k])
 }
 
 // grow counts bytes that are held from now on, or not any more. s.mu is held.
-func (s *store) grow(size int) {
+func (s *Store) grow(size int) {
 	if s.closed {
 		return
 	}
@@ -240,7 +240,7 @@ func (s *store) grow(size int) {
 }
 
 // growGone counts those of what went. s.mu is held.
-func (s *store) growGone(of *goneSize, size int) {
+func (s *Store) growGone(of *goneSize, size int) {
 	if !s.closed {
 		of.own += int64(size)
 		of.all.Add(int64(size))
@@ -248,8 +248,8 @@ func (s *store) growGone(of *goneSize, size int) {
 	s.grow(size)
 }
 
-// close gives back what the store took of the budget.
-func (s *store) close() {
+// Close gives back what the store took of the budget.
+func (s *Store) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -266,9 +266,9 @@ func (s *store) close() {
 	s.closed = true
 }
 
-// known is the record of the same object in the same state that the store has, or else r: lists
+// Known is the record of the same object in the same state that the store has, or else r: lists
 // bring again what is there already.
-func (s *store) known(k kind, r *record) (known *record, isNew bool) {
+func (s *Store) Known(k Kind, r *Record) (known *Record, isNew bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	before := s.objects[k][r.name]
@@ -282,20 +282,20 @@ func (s *store) known(k kind, r *record) (known *record, isNew bool) {
 	return r, true
 }
 
-// put adds an object or changes it. It returns the keys for which that makes a difference.
-func (s *store) put(k kind, r *record) (changed []string) {
+// Put adds an object or changes it. It returns the keys for which that makes a difference.
+func (s *Store) Put(k Kind, r *Record) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.putLocked(k, r)
 }
 
-func (s *store) putLocked(k kind, r *record) (changed []string) {
+func (s *Store) putLocked(k Kind, r *Record) (changed []string) {
 	before := s.objects[k][r.name]
 	if before == r {
 		return nil
 	}
 	if before != nil {
-		if k == kindPod {
+		if k == KindPod {
 			r.pod.follow(before.pod)
 		}
 		if before.key == r.key && before.packed == r.packed {
@@ -303,42 +303,42 @@ func (s *store) putLocked(k kind, r *record) (changed []string) {
 		}
 		r.name = before.name // the string that the map holds
 		s.unlink(k, before)
-		s.grow(-before.size())
-		if k == kindJob && before.key != r.key && !s.hasJob(before.key) {
+		s.grow(-before.Size())
+		if k == KindJob && before.key != r.key && !s.hasJob(before.key) {
 			s.loseEarly(before.key)
 		}
 	}
-	if gone, ok := s.goneJobs[r.key]; ok && k == kindJob && s.readJob(gone.record).UID == s.readJob(r).UID {
+	if gone, ok := s.goneJobs[r.key]; ok && k == KindJob && s.readJob(gone.record).UID == s.readJob(r).UID {
 		s.forgetGoneJob(r.key) // it is there again
 	}
-	if k == kindJob && !s.hasJob(r.key) {
+	if k == KindJob && !s.hasJob(r.key) {
 		s.noteJob(r.key)
 	}
 	s.objects[k][r.name] = r
-	s.grow(r.size())
+	s.grow(r.Size())
 	s.link(k, r)
 	return keysOf(r, before)
 }
 
-// remove takes an object out; r is the last that is known of it.
-func (s *store) remove(k kind, r *record) (changed []string) {
+// Remove takes an object out; r is the last that is known of it.
+func (s *Store) Remove(k Kind, r *Record) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.removeLocked(k, r, true)
 }
 
-func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string) {
+func (s *Store) removeLocked(k Kind, r *Record, watched bool) (changed []string) {
 	before := s.objects[k][r.name]
 	if before != nil {
 		delete(s.objects[k], r.name)
 		s.unlink(k, before)
-		s.grow(-before.size())
-		if k == kindPod {
+		s.grow(-before.Size())
+		if k == KindPod {
 			r.pod.follow(before.pod)
 		}
 	}
 	switch {
-	case k == kindJob:
+	case k == KindJob:
 		s.rememberJob(r, watched)
 		if before != nil && before.key != r.key && !s.hasJob(before.key) {
 			s.loseEarly(before.key)
@@ -349,8 +349,8 @@ func (s *store) removeLocked(k kind, r *record, watched bool) (changed []string)
 	return keysOf(r, before)
 }
 
-// replace has the store hold these objects of a kind and no others.
-func (s *store) replace(k kind, records []*record) (changed []string) {
+// Replace has the store hold these objects of a kind and no others.
+func (s *Store) Replace(k Kind, records []*Record) (changed []string) {
 	there := make(map[string]struct{}, len(records))
 	for _, r := range records {
 		there[r.name] = struct{}{}
@@ -369,7 +369,7 @@ func (s *store) replace(k kind, records []*record) (changed []string) {
 }
 
 // keysOf are the keys of an object now and, if that was another, before.
-func keysOf(now, before *record) []string {
+func keysOf(now, before *Record) []string {
 	keys := []string{now.key}
 	if before != nil && before.key != now.key {
 		keys = append(keys, before.key)

@@ -1,8 +1,8 @@
-package connpool
+package store
 
 // runRecords are the records of one run.
 type runRecords struct {
-	first   [kinds]*record
+	first   [Kinds]*Record
 	count   int
 	objects int // bytes that they take when they are made of the records
 }
@@ -35,7 +35,7 @@ func (l *looks) move(from, to int) {
 }
 
 // link adds a record to its run. s.mu is held.
-func (s *store) link(k kind, r *record) {
+func (s *Store) link(k Kind, r *Record) {
 	if r.key == "" {
 		return
 	}
@@ -56,7 +56,7 @@ func (s *store) link(k kind, r *record) {
 }
 
 // resize counts that a look at a run takes more, or less. s.mu is held.
-func (s *store) resize(run *runRecords, by int) {
+func (s *Store) resize(run *runRecords, by int) {
 	from := run.objects / smallLook
 	run.objects += by
 	to := run.objects / smallLook
@@ -68,15 +68,15 @@ func (s *store) resize(run *runRecords, by int) {
 	s.grow(s.looks.size() - before)
 }
 
-// sizeOf is how many objects of a run there are, with those that are remembered.
-func (s *store) sizeOf(key string) int {
+// SizeOf is how many objects of a run there are, with those that are remembered.
+func (s *Store) SizeOf(key string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.runs[key].count + len(s.gone[key])
 }
 
 // unlink takes a record out of its run. s.mu is held.
-func (s *store) unlink(k kind, r *record) {
+func (s *Store) unlink(k Kind, r *Record) {
 	if r.key == "" {
 		return
 	}

@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"fmt"
@@ -22,22 +22,22 @@ func TestAJobThatWentIsRememberedAsItWas(t *testing.T) {
 	ended.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.jobs.Delete(ended)).To(Succeed()) // the last word of a watch is the newest
-	gone := r.store.goneJob("a", "ns", "job")
+	gone := r.store.GoneJob("a", "ns", "job")
 	r.Expect(gone.Status.Conditions).To(HaveLen(1))
 	r.Expect(gone.Watched).To(BeTrue())
 	for _, other := range [][3]string{{"b", "ns", "job"}, {"a", "other", "job"}, {"a", "ns", "other"}} {
-		r.Expect(r.store.goneJob(other[0], other[1], other[2])).To(BeNil())
+		r.Expect(r.store.GoneJob(other[0], other[1], other[2])).To(BeNil())
 	}
 
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
-	r.Expect(r.store.goneJob("a", "ns", "job")).To(BeNil(), "it is there again")
+	r.Expect(r.store.GoneJob("a", "ns", "job")).To(BeNil(), "it is there again")
 
 	r.Expect(r.jobs.Replace()).To(Succeed())
-	gone = r.store.goneJob("a", "ns", "job")
+	gone = r.store.GoneJob("a", "ns", "job")
 	r.Expect(gone).NotTo(BeNil())
 	r.Expect(gone.Watched).To(BeFalse(), "a list does not say how the Job was when it went")
-	r.store.forget("a")
-	r.Expect(r.store.goneJob("a", "ns", "job")).To(BeNil())
+	r.store.Forget("a")
+	r.Expect(r.store.GoneJob("a", "ns", "job")).To(BeNil())
 }
 
 func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
@@ -50,12 +50,12 @@ func TestJobsThatWentAreBoundedInNumberAndAge(t *testing.T) {
 	}
 	r.Expect(r.store.goneJobs).To(HaveLen(maxGoneJobs))
 	r.Expect(r.store.gone).To(HaveLen(maxGoneJobs), "the Pods go with their Jobs")
-	r.Expect(r.store.goneJob("0", "ns", "0")).To(BeNil(), "the oldest goes first")
+	r.Expect(r.store.GoneJob("0", "ns", "0")).To(BeNil(), "the oldest goes first")
 
 	for key := range r.store.goneJobs {
 		r.makeOld(key)
 	}
-	r.Expect(r.store.goneJob("99", "ns", "99")).To(BeNil(), "it is too old")
+	r.Expect(r.store.GoneJob("99", "ns", "99")).To(BeNil(), "it is too old")
 	r.Expect(r.jobs.Delete(jobOf("new", "new"))).To(Succeed())
 	r.Expect(r.store.goneJobs).To(HaveLen(1))
 }
@@ -73,12 +73,12 @@ func TestItIsKnownThatPodsThatWentAreMissing(t *testing.T) {
 		}
 	}
 	r.Expect(r.jobs.Delete(jobOf("0", "0"))).To(Succeed())
-	r.Expect(r.store.goneJob("0", "ns", "0").PodsMissing).To(BeFalse())
+	r.Expect(r.store.GoneJob("0", "ns", "0").PodsMissing).To(BeFalse())
 	r.Expect(r.jobs.Add(jobOf("late", "late"))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("late", "late", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.jobs.Delete(jobOf("late", "late"))).To(Succeed())
-	r.Expect(r.store.goneJob("late", "ns", "late").PodsMissing).To(BeTrue())
-	r.store.close()
+	r.Expect(r.store.GoneJob("late", "ns", "late").PodsMissing).To(BeTrue())
+	r.store.Close()
 	r.Expect(r.store.budget.Held() + r.store.budget.GonePods.Load() + r.store.budget.GoneJobs.Load()).To(BeZero())
 }
 
@@ -91,7 +91,7 @@ func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
 		},
 		"by age": func(r *storeRig) {
 			r.store.early["a"] = time.Now().Add(-maxEarlyAge - time.Second)
-			r.store.age()
+			r.store.Age()
 		},
 		"with a Job that had its key for a while": func(r *storeRig) {
 			r.Expect(r.jobs.Add(jobOf("a", "foreign"))).To(Succeed())
@@ -111,7 +111,7 @@ func TestPodsThatWereLostBeforeTheirJobWasSeenAreMissing(t *testing.T) {
 			r.Expect(r.store.gone).NotTo(HaveKey("a"))
 			r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 			r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
-			r.Expect(r.store.goneJob("a", "ns", "job").PodsMissing).To(BeTrue())
+			r.Expect(r.store.GoneJob("a", "ns", "job").PodsMissing).To(BeTrue())
 		})
 	}
 }
@@ -120,15 +120,15 @@ func TestNoPodsAreMissingOfRunsThatLostNone(t *testing.T) {
 	r := newStoreRig(t)
 	r.Expect(r.pods.Delete(podOf("b", "other", corev1.PodFailed))).To(Succeed())
 	r.store.early["b"] = time.Now().Add(-maxEarlyAge - time.Second)
-	r.store.age()
+	r.store.Age()
 	r.Expect(r.store.lost).To(HaveLen(1))
 	r.Expect(r.jobs.Add(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.jobs.Add(jobOf("a", "foreign"))).To(Succeed())
 	r.Expect(r.jobs.Add(jobOf("b", "foreign"))).To(Succeed())
 	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
-	r.Expect(r.store.goneJob("a", "ns", "job").PodsMissing).To(BeFalse())
-	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(1))
+	r.Expect(r.store.GoneJob("a", "ns", "job").PodsMissing).To(BeFalse())
+	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})).To(HaveLen(1))
 }
 
 func TestAnOldJobThatWentTakesNoPodsOfAnotherOfItsRun(t *testing.T) {
@@ -137,9 +137,9 @@ func TestAnOldJobThatWentTakesNoPodsOfAnotherOfItsRun(t *testing.T) {
 	r.Expect(r.jobs.Add(jobOf("a", "second"))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
 	r.makeOld("a")
-	r.store.age()
+	r.store.Age()
 	r.Expect(r.store.goneJobs).To(BeEmpty())
-	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(1))
+	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})).To(HaveLen(1))
 }
 
 // makeOld makes the Job that went be one that is too old.
@@ -164,14 +164,14 @@ func TestAPodIsNotRememberedForAJobThatIsForgotten(t *testing.T) {
 	r.Expect(r.pods.Delete(podOf("a", "pod", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.store.early).To(HaveKey("a"), "else it would never be forgotten")
 	r.store.early["a"] = time.Now().Add(-maxEarlyAge - time.Second)
-	r.store.age()
+	r.store.Age()
 	r.Expect(r.store.gone).To(BeEmpty())
 	r.Expect(r.store.podsMissing).To(BeEmpty())
 }
 
 func TestAViewThatRemembersMuchLeavesOthersRoom(t *testing.T) {
 	r := newStoreRig(t)
-	other := newStore(packLabels, r.store.budget)
+	other := New(packLabels, r.store.budget)
 	most := int(r.store.budget.Limit() / goneFraction)
 	other.growGone(&other.sizeOfGonePods, most)
 	other.growGone(&other.sizeOfGoneJobs, most)
@@ -183,8 +183,8 @@ func TestAViewThatRemembersMuchLeavesOthersRoom(t *testing.T) {
 	}
 	for n := range 10 {
 		key := fmt.Sprint(n)
-		r.Expect(r.store.goneJob(key, "ns", key)).NotTo(BeNil())
-		r.Expect(r.store.goneJob(key, "ns", key).PodsMissing).To(BeFalse())
+		r.Expect(r.store.GoneJob(key, "ns", key)).NotTo(BeNil())
+		r.Expect(r.store.GoneJob(key, "ns", key).PodsMissing).To(BeFalse())
 	}
 }
 
@@ -233,12 +233,12 @@ func TestWhetherAPodCountsIsToldByItsEvents(t *testing.T) {
 				r.Expect(metav1.GetControllerOf(pods[0]) != nil).To(Equal(test.controlled))
 				r.Expect(slices.Contains(pods[0].Finalizers, batchv1.JobTrackingFinalizer)).To(Equal(test.counts))
 			}
-			check(r.store.podsOf("a", "ns", madePods{}))
+			check(r.store.PodsOf("a", "ns", MadePods{}))
 			last := test.steps[len(test.steps)-1]
 			last.phase = failed
 			r.Expect(r.pods.Delete(last.pod())).To(Succeed())
 			if last != (podStep{true, false, failed}) {
-				check(r.store.gonePodsOf("a", "ns", madePods{}))
+				check(r.store.GonePodsOf("a", "ns", MadePods{}))
 			}
 		})
 	}
@@ -256,7 +256,7 @@ func TestWhenADeletionWasFirstAskedForIsKept(t *testing.T) {
 	r.Expect(r.pods.Add(at(step.pod(), 1030, 30))).To(Succeed())
 	step.phase = corev1.PodFailed
 	r.Expect(r.pods.Add(at(step.pod(), 1002, 0))).To(Succeed())
-	pod := r.store.podsOf("a", "ns", madePods{})[0]
+	pod := r.store.PodsOf("a", "ns", MadePods{})[0]
 	r.Expect(pod.DeletionTimestamp.Unix() - *pod.DeletionGracePeriodSeconds).To(BeEquivalentTo(1000))
 }
 
@@ -267,8 +267,8 @@ func TestAnObjectWithAnImpossibleUIDIsNobodys(t *testing.T) {
 		job.UID, pod.UID = types.UID(uid), types.UID(uid)
 		r.Expect(r.jobs.Add(job)).To(Succeed())
 		r.Expect(r.pods.Add(pod)).To(Succeed())
-		r.Expect(r.store.job("ns", "job").Labels).NotTo(HaveKey("our.example/run"))
-		r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
+		r.Expect(r.store.Job("ns", "job").Labels).NotTo(HaveKey("our.example/run"))
+		r.Expect(r.store.PodsOf("a", "ns", MadePods{})).To(BeEmpty())
 		r.Expect(sanitize.CheckUID(job.UID)).To(MatchError(ContainSubstring("UID")))
 	}
 }
@@ -282,7 +282,7 @@ func TestValuesThatCannotBeAreNone(t *testing.T) {
 		Active: -1, Succeeded: -1, Failed: -1, StartTime: never.DeepCopy(), CompletionTime: never.DeepCopy(),
 		Conditions: []batchv1.JobCondition{{Type: batchv1.JobFailed, LastTransitionTime: never}},
 	}
-	kept := throughStore(g, job, (*store).readJob)
+	kept := throughStore(g, job, (*Store).readJob)
 	g.Expect(kept.DeletionTimestamp).NotTo(BeNil(), "that there is a deletion stays known")
 	g.Expect(*kept.Spec.BackoffLimit).To(BeZero())
 	g.Expect([]int32{kept.Status.Active, kept.Status.Succeeded, kept.Status.Failed}).To(HaveEach(int32(0)))
@@ -294,6 +294,6 @@ func TestValuesThatCannotBeAreNone(t *testing.T) {
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{
 		Terminated: &corev1.ContainerStateTerminated{StartedAt: never, FinishedAt: never},
 	}}}
-	end := throughStore(g, pod, (*store).readPod).Status.ContainerStatuses[0].State.Terminated
+	end := throughStore(g, pod, (*Store).readPod).Status.ContainerStatuses[0].State.Terminated
 	g.Expect(end.StartedAt.IsZero() && end.FinishedAt.IsZero()).To(BeTrue())
 }

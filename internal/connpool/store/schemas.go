@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"strings"
@@ -35,12 +35,12 @@ var (
 	podStatusBounds = prune.Bounds{Types: 256 << 10, Texts: 64 << 10}
 )
 
-// schemas are what is kept of the objects of each kind that a store holds.
-func (l *labelling) schemas() (schemas [kinds]*prune.Schema) {
-	schemas[kindJob] = prune.NewSchema(&batchv1.Job{}, "Job", jobBounds, prune.Fields{
+// Schemas are what is kept of the objects of each kind that a store holds.
+func (l *Labels) Schemas() (schemas [Kinds]*prune.Schema) {
+	schemas[KindJob] = prune.NewSchema(&batchv1.Job{}, "Job", jobBounds, prune.Fields{
 		"metadata": l.metaFields(), "spec": l.jobSpecFields(), "status": prune.Within(jobStatusBounds, jobStatusFields),
 	})
-	schemas[kindPod] = prune.NewSchema(&corev1.Pod{}, "Pod", sanitize.PodBounds, prune.Fields{
+	schemas[KindPod] = prune.NewSchema(&corev1.Pod{}, "Pod", sanitize.PodBounds, prune.Fields{
 		"metadata": l.metaFields(), "spec": podSpecFields, "status": prune.Within(podStatusBounds, podStatusFields),
 	})
 	return schemas
@@ -48,7 +48,7 @@ func (l *labelling) schemas() (schemas [kinds]*prune.Schema) {
 
 // metaFields are the metadata of a Job or a Pod. Of the labels those that packing keeps are
 // kept, and of the annotations those of an index, and that of a bookmark.
-func (l *labelling) metaFields() prune.Rule {
+func (l *Labels) metaFields() prune.Rule {
 	return prune.Message(prune.Fields{
 		"name": prune.Exact(prune.MaxName), "namespace": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1),
 		"resourceVersion": prune.Exact(prune.MaxVersion), "creationTimestamp": prune.Time(),
@@ -67,12 +67,12 @@ func (l *labelling) metaFields() prune.Rule {
 }
 
 // isKept reports whether a label says something to a run.
-func (l *labelling) isKept(name string) bool {
+func (l *Labels) isKept(name string) bool {
 	_, common := l.common[name]
 	return common || name == l.key || name == batchv1.JobNameLabel || (l.domain != "" && strings.HasPrefix(name, l.domain))
 }
 
-func (l *labelling) jobSpecFields() prune.Rule {
+func (l *Labels) jobSpecFields() prune.Rule {
 	return prune.Message(prune.Fields{
 		"parallelism": prune.Number(), "completions": prune.Number(), "activeDeadlineSeconds": prune.Number(),
 		"backoffLimit": prune.Number(), "backoffLimitPerIndex": prune.Number(), "maxFailedIndexes": prune.Number(),

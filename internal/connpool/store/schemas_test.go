@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"bytes"
@@ -61,17 +61,17 @@ func anyObjects(seed int64) *randfill.Filler {
 
 func TestAnAnswerKeepsAllThatAStoreKeeps(t *testing.T) {
 	g, fill := NewWithT(t), anyObjects(1)
-	store, schemas := newStore(packLabels, loneBudget()), packLabels.schemas()
+	store, schemas := New(packLabels, loneBudget()), packLabels.Schemas()
 	for range 500 {
-		for k := range kinds {
-			whole, pruned := k.newObject(), k.newObject()
+		for k := range Kinds {
+			whole, pruned := k.NewObject(), k.NewObject()
 			fill.Fill(whole)
 			kept, err := schemas[k].Object(bytes.NewReader(fixtures.Protobuf(whole)))
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(pruned.Unmarshal(kept.Message)).To(Succeed())
-			want, err := store.record(whole)
+			want, err := store.Record(whole)
 			g.Expect(err).NotTo(HaveOccurred())
-			got, err := store.record(pruned)
+			got, err := store.Record(pruned)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(got.parts).To(BeNumerically("<=", want.parts))
 			got.parts, want.parts = 0, 0 // of labels that are not kept, too
@@ -82,7 +82,7 @@ func TestAnAnswerKeepsAllThatAStoreKeeps(t *testing.T) {
 
 func TestTheMostThatIsAllowedFitsIntoTheBounds(t *testing.T) {
 	g := NewWithT(t)
-	schemas := packLabels.schemas()
+	schemas := packLabels.Schemas()
 	long := strings.Repeat("x", 100)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: long}}
 	for i := range sanitize.MaxContainers {
@@ -94,7 +94,7 @@ func TestTheMostThatIsAllowedFitsIntoTheBounds(t *testing.T) {
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, status)
 		pod.Status.InitContainerStatuses = append(pod.Status.InitContainerStatuses, status)
 	}
-	kept, err := schemas[kindPod].Object(bytes.NewReader(fixtures.Protobuf(pod)))
+	kept, err := schemas[KindPod].Object(bytes.NewReader(fixtures.Protobuf(pod)))
 	g.Expect(err).NotTo(HaveOccurred())
 	read := &corev1.Pod{}
 	g.Expect(read.Unmarshal(kept.Message)).To(Succeed())

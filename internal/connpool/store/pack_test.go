@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"math"
@@ -15,7 +15,7 @@ import (
 )
 
 // packOptions are those of the stores of these tests.
-var packLabels = newLabelling("our.example/hub=hub", "our.example/run")
+var packLabels = NewLabels("our.example/hub=hub", "our.example/run")
 
 // keptMeta is what is kept of fullMeta.
 func keptMeta(name string) metav1.ObjectMeta {
@@ -38,11 +38,11 @@ func fullMeta(name string) metav1.ObjectMeta {
 }
 
 // throughStore is the Job or Pod as a store hands it out.
-func throughStore[T any](g *WithT, obj T, read func(*store, *record) T) T {
-	s := newStore(packLabels, loneBudget())
-	r, err := s.record(obj)
+func throughStore[T any](g *WithT, obj T, read func(*Store, *Record) T) T {
+	s := New(packLabels, loneBudget())
+	r, err := s.Record(obj)
 	g.Expect(err).NotTo(HaveOccurred())
-	again, err := s.record(obj)
+	again, err := s.Record(obj)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(again).To(Equal(r), "it is not the same bytes each time")
 	return read(s, r)
@@ -70,13 +70,13 @@ func TestOfAJobIsKeptWhatARunNeeds(t *testing.T) {
 	full.Status.Ready, full.Status.Terminating = &limit, &limit
 	full.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Failed: []types.UID{"x"}}
 	full.Status.Conditions[1].LastProbeTime = start
-	g.Expect(cmp.Diff(throughStore(g, full, (*store).readJob), kept)).To(BeEmpty())
+	g.Expect(cmp.Diff(throughStore(g, full, (*Store).readJob), kept)).To(BeEmpty())
 
 	withFailureRules(&kept.Spec)
-	g.Expect(cmp.Diff(throughStore(g, kept.DeepCopy(), (*store).readJob), kept)).To(BeEmpty())
+	g.Expect(cmp.Diff(throughStore(g, kept.DeepCopy(), (*Store).readJob), kept)).To(BeEmpty())
 
 	bare := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "name", Labels: map[string]string{}}}
-	g.Expect(cmp.Diff(throughStore(g, bare, (*store).readJob), bare)).To(BeEmpty())
+	g.Expect(cmp.Diff(throughStore(g, bare, (*Store).readJob), bare)).To(BeEmpty())
 }
 
 // withFailureRules adds all that a Job controller can decide an end by.
@@ -137,7 +137,7 @@ func TestOfAPodIsKeptHowItEnded(t *testing.T) {
 	full.Status.InitContainerStatuses[0].State.Terminated.ContainerID = "containerd://1"
 	full.Status.ContainerStatuses[0].State.Running.StartedAt = at
 	full.Status.ContainerStatuses[1].Image = "busybox"
-	g.Expect(cmp.Diff(throughStore(g, full, (*store).readPod), kept)).To(BeEmpty())
+	g.Expect(cmp.Diff(throughStore(g, full, (*Store).readPod), kept)).To(BeEmpty())
 }
 
 func TestThatAPodIsNotReadyOrWasScheduledIsNotKept(t *testing.T) {
@@ -145,9 +145,9 @@ func TestThatAPodIsNotReadyOrWasScheduledIsNotKept(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: keptMeta("pod"), Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 		{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}}}
-	g.Expect(throughStore(g, pod, (*store).readPod).Status.Conditions).To(HaveLen(1), "its node has said nothing yet")
+	g.Expect(throughStore(g, pod, (*Store).readPod).Status.Conditions).To(HaveLen(1), "its node has said nothing yet")
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main"}}
-	g.Expect(throughStore(g, pod, (*store).readPod).Status.Conditions).To(BeEmpty())
+	g.Expect(throughStore(g, pod, (*Store).readPod).Status.Conditions).To(BeEmpty())
 }
 
 func TestLabelsAreNeverInvented(t *testing.T) {
@@ -167,22 +167,22 @@ func TestLabelsAreNeverInvented(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "pod-1", UID: "uid", Labels: labels}}
-			g.Expect(throughStore(g, pod, (*store).readPod).Labels).To(Equal(labels))
+			g.Expect(throughStore(g, pod, (*Store).readPod).Labels).To(Equal(labels))
 		})
 	}
 }
 
 func TestASelectorThatIsNoEqualityIsKeptInTheLabels(t *testing.T) {
 	g := NewWithT(t)
-	s := newStore(newLabelling("our.example/hub in (a, b)", "our.example/run"), loneBudget())
+	s := New(NewLabels("our.example/hub in (a, b)", "our.example/run"), loneBudget())
 	labels := map[string]string{"our.example/hub": "a", "our.example/run": "r"}
-	r, err := s.record(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", UID: "uid", Labels: labels}})
+	r, err := s.Record(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", UID: "uid", Labels: labels}})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(s.readJob(r).Labels).To(Equal(labels))
 }
 
 func TestAStrangerIsNoRecord(t *testing.T) {
 	g := NewWithT(t)
-	_, err := newStore(packLabels, loneBudget()).record(&corev1.Service{})
+	_, err := New(packLabels, loneBudget()).Record(&corev1.Service{})
 	g.Expect(err).To(MatchError(ContainSubstring("*v1.Service")))
 }

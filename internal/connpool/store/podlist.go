@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"errors"
@@ -21,9 +21,9 @@ const (
 	// shortList is what a list may take without waiting for others, in bytes. Longer ones are asked for
 	// again, and count in the budget of their connection then.
 	shortList = 64 << 10
-	// itemCost is what an item of a list counts at least, in bytes, whatever is in it: else a list without
+	// ItemCost is what an item of a list counts at least, in bytes, whatever is in it: else a list without
 	// an end would cost nothing.
-	itemCost = 100
+	ItemCost = 100
 )
 
 // ErrTooManyPods is the error of a list of more Pods of a run than are read.
@@ -35,57 +35,57 @@ var (
 
 // podList is a list of the Pods of one run, while it is read.
 type podList struct {
-	view                     *store // nil if there is none
+	view                     *Store // nil if there is none
 	keyLabel, key, namespace string
 	long                     *budget.Pending // what it counts as, if it may become a long one
 
-	shown  map[*record]struct{} // of the view, as they are in the list
+	shown  map[*Record]struct{} // of the view, as they are in the list
 	unseen []*corev1.Pod        // the others
 	size   int                  // bytes that all this takes
 }
 
-// newPodList is a list of the Pods of a run in a namespace, beside a view; nil if there is none. It may
+// NewPodList is a list of the Pods of a run in a namespace, beside a view; nil if there is none. It may
 // become a long one if it counts as long.
-func newPodList(view *store, labels *labelling, key, namespace string, long *budget.Pending) *podList {
-	return &podList{view: view, keyLabel: labels.key, key: key, namespace: namespace, shown: map[*record]struct{}{}, long: long}
+func NewPodList(view *Store, labels *Labels, key, namespace string, long *budget.Pending) *podList {
+	return &podList{view: view, keyLabel: labels.key, key: key, namespace: namespace, shown: map[*Record]struct{}{}, long: long}
 }
 
-// add looks at one Pod of the list. Whatever is not of the run takes time, and is left out.
-func (l *podList) add(kept prune.Kept) error {
+// Add looks at one Pod of the list. Whatever is not of the run takes time, and is left out.
+func (l *podList) Add(kept prune.Kept) error {
 	pod := &corev1.Pod{}
 	if err := pod.Unmarshal(kept.Message); err != nil {
 		return err
 	}
 	if pod.Namespace != l.namespace || pod.Labels[l.keyLabel] != l.key || sanitize.CheckUID(pod.UID) != nil {
-		return l.takeRoom(itemCost)
+		return l.takeRoom(ItemCost)
 	}
 	if r := l.shows(pod); r != nil {
 		l.shown[r] = struct{}{}
-		return l.takeRoom(itemCost)
+		return l.takeRoom(ItemCost)
 	}
 	l.unseen = append(l.unseen, pod)
-	return l.takeRoom(itemCost + kept.Size)
+	return l.takeRoom(ItemCost + kept.Size)
 }
 
 // shows is the record of a Pod that the view shows as it is, else nil. It cuts the Pod down to what
 // views show.
-func (l *podList) shows(pod *corev1.Pod) *record {
+func (l *podList) shows(pod *corev1.Pod) *Record {
 	if l.view == nil {
 		sanitize.Pod(pod)
 		return nil
 	}
-	r, err := l.view.record(pod)
+	r, err := l.view.Record(pod)
 	if err != nil {
 		return nil
 	}
-	if known, isNew := l.view.known(kindPod, r); !isNew {
+	if known, isNew := l.view.Known(KindPod, r); !isNew {
 		return known
 	}
 	return nil
 }
 
-// errLongList is the error of a list that has become a long one.
-var errLongList = errors.New("the list is a long one")
+// ErrLongList is the error of a list that has become a long one.
+var ErrLongList = errors.New("the list is a long one")
 
 func (l *podList) takeRoom(size int) error {
 	l.size += size
@@ -96,14 +96,14 @@ func (l *podList) takeRoom(size int) error {
 		l.long.Add(size)
 		return l.long.Check()
 	case l.size > shortList:
-		return errLongList
+		return ErrLongList
 	}
 	return nil
 }
 
-// pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its
+// Pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its
 // records, if they are not in made.
-func (l *podList) pods(made madePods) []*corev1.Pod {
+func (l *podList) Pods(made MadePods) []*corev1.Pod {
 	pods := l.unseen
 	for r := range l.shown {
 		pods = append(pods, made.pod(l.view, r))
@@ -111,10 +111,10 @@ func (l *podList) pods(made madePods) []*corev1.Pod {
 	return pods
 }
 
-// madePods are Pods that were made of records, so that none is made twice.
-type madePods map[*record]*corev1.Pod
+// MadePods are Pods that were made of records, so that none is made twice.
+type MadePods map[*Record]*corev1.Pod
 
-func (m madePods) pod(s *store, r *record) *corev1.Pod {
+func (m MadePods) pod(s *Store, r *Record) *corev1.Pod {
 	if m[r] == nil {
 		m[r] = s.readPod(r)
 	}

@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 )
 
 // podListBeside is a list of the Pods of run a beside what a view shows.
-func podListBeside(view *store) *podList {
-	return newPodList(view, packLabels, "a", "ns", budget.NewPending(loneBudget()))
+func podListBeside(view *Store) *podList {
+	return NewPodList(view, packLabels, "a", "ns", budget.NewPending(loneBudget()))
 }
 
 // listed is what is kept of a Pod in a list that takes so much memory.
@@ -28,16 +28,16 @@ func TestAListBringsWhatTheViewDoesNotShow(t *testing.T) {
 	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodRunning, "gone": corev1.PodRunning, "goes": corev1.PodFailed} {
 		r.Expect(r.pods.Add(podOf("a", name, phase))).To(Succeed())
 	}
-	made := madePods{}
-	before := r.store.podsOf("a", "ns", made)
+	made := MadePods{}
+	before := r.store.PodsOf("a", "ns", made)
 	list := podListBeside(r.store)
 	for name, phase := range map[string]corev1.PodPhase{"as-it-is": corev1.PodFailed, "behind": corev1.PodSucceeded, "goes": corev1.PodFailed, "new": corev1.PodPending} {
-		r.Expect(list.add(listed(r, podOf("a", name, phase), 1))).To(Succeed())
+		r.Expect(list.Add(listed(r, podOf("a", name, phase), 1))).To(Succeed())
 	}
-	r.Expect(list.add(listed(r, podOf("b", "of-another-run", corev1.PodFailed), 1))).To(Succeed())
+	r.Expect(list.Add(listed(r, podOf("b", "of-another-run", corev1.PodFailed), 1))).To(Succeed())
 	r.Expect(namesOfPods(list.unseen)).To(ConsistOf("behind", "new"))
 	r.Expect(r.pods.Delete(podOf("a", "goes", corev1.PodFailed))).To(Succeed())
-	all := list.pods(made)
+	all := list.Pods(made)
 	r.Expect(namesOfPods(all)).To(ConsistOf("as-it-is", "behind", "goes", "new"), "also what has left the view since")
 	for _, pod := range all {
 		switch pod.Name {
@@ -55,10 +55,10 @@ func TestAListOfWhatTheViewShowsTakesLittle(t *testing.T) {
 	for n := range 100 {
 		pod := podOf("a", fmt.Sprint(n), corev1.PodRunning)
 		r.Expect(r.pods.Add(pod.DeepCopy())).To(Succeed())
-		r.Expect(list.add(listed(r, pod, maxUnseen))).To(Succeed())
+		r.Expect(list.Add(listed(r, pod, maxUnseen))).To(Succeed())
 	}
-	r.Expect(list.size).To(Equal(100 * itemCost))
-	r.Expect(list.pods(madePods{})).To(HaveLen(100))
+	r.Expect(list.size).To(Equal(100 * ItemCost))
+	r.Expect(list.Pods(MadePods{})).To(HaveLen(100))
 }
 
 func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
@@ -68,8 +68,8 @@ func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
 	for name, pod := range map[string]*corev1.Pod{"shown": shown, "of another run": podOf("b", "other", corev1.PodRunning), "without anything": {}} {
 		list, kept := podListBeside(r.store), listed(r, pod, 1)
 		var err error
-		for n := 0; err == nil && n <= maxUnseen/itemCost; n++ {
-			err = list.add(kept)
+		for n := 0; err == nil && n <= maxUnseen/ItemCost; n++ {
+			err = list.Add(kept)
 		}
 		r.Expect(err).To(MatchError(ErrTooManyPods), name)
 	}
@@ -79,14 +79,14 @@ func TestAListIsLongOnlyWhenItCountsInABudget(t *testing.T) {
 	g, n := NewWithT(t), 0
 	add := func(list *podList, size int) error {
 		n++
-		return list.add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-itemCost))
+		return list.Add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-ItemCost))
 	}
 	short, long := podListBeside(nil), podListBeside(nil)
 	short.long = nil
 	g.Expect(add(short, shortList)).To(Succeed())
-	g.Expect(add(short, itemCost)).To(MatchError(errLongList))
+	g.Expect(add(short, ItemCost)).To(MatchError(ErrLongList))
 	g.Expect(add(long, maxUnseen)).To(Succeed())
-	g.Expect(add(long, itemCost)).To(MatchError(ErrTooManyPods))
+	g.Expect(add(long, ItemCost)).To(MatchError(ErrTooManyPods))
 }
 
 func TestALongListCountsInTheBudgetOfItsConnection(t *testing.T) {
@@ -95,9 +95,9 @@ func TestALongListCountsInTheBudgetOfItsConnection(t *testing.T) {
 	list := podListBeside(nil)
 	list.long = budget.NewPending(counted)
 	// A list that is still coming may take half as much again as what is held.
-	g.Expect(list.add(listed(g, podOf("a", "first", corev1.PodRunning), 3<<19-itemCost))).To(Succeed())
+	g.Expect(list.Add(listed(g, podOf("a", "first", corev1.PodRunning), 3<<19-ItemCost))).To(Succeed())
 	g.Expect(counted.Held()).To(BeEquivalentTo(3 << 19))
-	g.Expect(list.add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(prune.ExceedsLimit), Not(MatchError(ErrTooManyPods))))
+	g.Expect(list.Add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(prune.ExceedsLimit), Not(MatchError(ErrTooManyPods))))
 	list.long.Close()
 	g.Expect(counted.Held()).To(BeZero())
 }

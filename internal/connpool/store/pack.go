@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"cmp"
@@ -11,17 +11,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// labelling says which labels are kept, and of those which every object has.
-type labelling struct {
+// Labels says which labels are kept, and of those which every object has.
+type Labels struct {
 	key    string            // whose value is kept elsewhere
 	domain string            // the others of its domain are kept
 	common map[string]string // what the selector asks for: kept as one bit
 }
 
-// newLabelling keeps the labels of the domain of the key label. All others are those of
+// NewLabels keeps the labels of the domain of the key label. All others are those of
 // whoever wrote the Job, and nothing to us.
-func newLabelling(selector, keyLabel string) *labelling {
-	l := &labelling{key: keyLabel}
+func NewLabels(selector, keyLabel string) *Labels {
+	l := &Labels{key: keyLabel}
 	if slash := strings.IndexByte(keyLabel, '/'); slash >= 0 {
 		l.domain = keyLabel[:slash+1]
 	}
@@ -342,7 +342,7 @@ func (p *packer) meta(m *metav1.ObjectMeta) {
 }
 
 // hasCommon reports whether an object has the labels that were asked for, as it must.
-func (l *labelling) hasCommon(labels map[string]string) bool {
+func (l *Labels) hasCommon(labels map[string]string) bool {
 	for name, value := range l.common {
 		if has, ok := labels[name]; !ok || has != value {
 			return false
@@ -352,7 +352,7 @@ func (l *labelling) hasCommon(labels map[string]string) bool {
 }
 
 // others are the labels to be written out: names and values in turn.
-func (l *labelling) others(labels map[string]string, hasCommon bool) []string {
+func (l *Labels) others(labels map[string]string, hasCommon bool) []string {
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		_, isCommon := l.common[name]

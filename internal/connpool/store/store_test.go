@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"fmt"
@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// names are those of the objects of a kind, with their namespaces.
-func (s *store) names(k kind) []string {
+// Names are those of the objects of a kind, with their namespaces.
+func (s *Store) names(k Kind) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return slices.Collect(maps.Keys(s.objects[k]))
@@ -26,7 +26,7 @@ func (s *store) names(k kind) []string {
 // storeRig is a store, what its watches bring, and the keys for which that made a difference.
 type storeRig struct {
 	*WithT
-	store      *store
+	store      *Store
 	jobs, pods *watched
 	told       []string
 }
@@ -34,13 +34,13 @@ type storeRig struct {
 // watched are the objects of one kind, as their watch tells of them.
 type watched struct {
 	rig  *storeRig
-	kind kind
+	kind Kind
 }
 
 func newStoreRig(t *testing.T) *storeRig {
 	t.Helper()
-	r := &storeRig{WithT: NewWithT(t), store: newStore(packLabels, loneBudget())}
-	r.jobs, r.pods = &watched{r, kindJob}, &watched{r, kindPod}
+	r := &storeRig{WithT: NewWithT(t), store: New(packLabels, loneBudget())}
+	r.jobs, r.pods = &watched{r, KindJob}, &watched{r, KindPod}
 	return r
 }
 
@@ -51,13 +51,13 @@ func loneBudget() *budget.Budget {
 }
 
 // Add adds an object or changes it.
-func (w *watched) Add(obj any) error { return w.change(w.rig.store.put, obj) }
+func (w *watched) Add(obj any) error { return w.change(w.rig.store.Put, obj) }
 
 // Delete takes an object out.
-func (w *watched) Delete(obj any) error { return w.change(w.rig.store.remove, obj) }
+func (w *watched) Delete(obj any) error { return w.change(w.rig.store.Remove, obj) }
 
-func (w *watched) change(apply func(kind, *record) []string, obj any) error {
-	r, err := w.rig.store.record(obj)
+func (w *watched) change(apply func(Kind, *Record) []string, obj any) error {
+	r, err := w.rig.store.Record(obj)
 	if err != nil {
 		return err
 	}
@@ -67,15 +67,15 @@ func (w *watched) change(apply func(kind, *record) []string, obj any) error {
 
 // Replace lists anew.
 func (w *watched) Replace(objects ...any) error {
-	records := make([]*record, 0, len(objects))
+	records := make([]*Record, 0, len(objects))
 	for _, obj := range objects {
-		r, err := w.rig.store.record(obj)
+		r, err := w.rig.store.Record(obj)
 		if err != nil {
 			return err
 		}
 		records = append(records, r)
 	}
-	w.tell(w.rig.store.replace(w.kind, records))
+	w.tell(w.rig.store.Replace(w.kind, records))
 	return nil
 }
 
@@ -112,7 +112,7 @@ func namesOfPods(pods []*corev1.Pod) []string {
 
 func TestStoreHoldsWhatItWasGiven(t *testing.T) {
 	r := newStoreRig(t)
-	r.Expect(r.store.job("ns", "one")).To(BeNil())
+	r.Expect(r.store.Job("ns", "one")).To(BeNil())
 	r.Expect(r.jobs.Add(jobOf("a", "one"))).To(Succeed())
 	for _, pod := range []*corev1.Pod{podOf("a", "p", corev1.PodPending), podOf("a", "q", corev1.PodRunning), podOf("b", "r", corev1.PodRunning)} {
 		r.Expect(r.pods.Add(pod)).To(Succeed())
@@ -121,18 +121,18 @@ func TestStoreHoldsWhatItWasGiven(t *testing.T) {
 	elsewhere.Namespace = "other"
 	r.Expect(r.pods.Add(elsewhere)).To(Succeed())
 	r.expectTold("a", "a", "a", "b", "a")
-	r.Expect(r.store.job("ns", "one").Labels).To(HaveKeyWithValue("our.example/run", "a"))
-	r.Expect(namesOfPods(r.store.podsOf("a", "ns", madePods{}))).To(ConsistOf("p", "q"))
-	r.Expect(namesOfPods(r.store.podsOf("a", "other", madePods{}))).To(ConsistOf("p"))
-	r.Expect(r.store.podsOf("", "ns", madePods{})).To(BeEmpty())
-	r.Expect(r.store.count(kindPod)).To(Equal(4))
+	r.Expect(r.store.Job("ns", "one").Labels).To(HaveKeyWithValue("our.example/run", "a"))
+	r.Expect(namesOfPods(r.store.PodsOf("a", "ns", MadePods{}))).To(ConsistOf("p", "q"))
+	r.Expect(namesOfPods(r.store.PodsOf("a", "other", MadePods{}))).To(ConsistOf("p"))
+	r.Expect(r.store.PodsOf("", "ns", MadePods{})).To(BeEmpty())
+	r.Expect(r.store.Count(KindPod)).To(Equal(4))
 
 	r.Expect(r.pods.Delete(podOf("a", "q", corev1.PodRunning))).To(Succeed())
 	r.Expect(r.pods.Delete(podOf("b", "r", corev1.PodRunning))).To(Succeed())
 	r.Expect(r.jobs.Delete(jobOf("a", "one"))).To(Succeed())
 	r.expectTold("a", "b", "a")
-	r.Expect(namesOfPods(r.store.podsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
-	r.Expect(slices.Collect(r.store.jobs())).To(BeEmpty())
+	r.Expect(namesOfPods(r.store.PodsOf("a", "ns", MadePods{}))).To(ConsistOf("p"))
+	r.Expect(slices.Collect(r.store.Jobs())).To(BeEmpty())
 	r.Expect(r.store.runs).To(HaveLen(1), "a run without objects is kept")
 }
 
@@ -147,7 +147,7 @@ func TestStoreTellsOnlyOfWhatMatters(t *testing.T) {
 	same.Status.Active = 1
 	r.Expect(r.jobs.Add(same)).To(Succeed())
 	r.expectTold("a")
-	r.Expect(r.store.job("ns", "one").Status.Active).To(BeEquivalentTo(1))
+	r.Expect(r.store.Job("ns", "one").Status.Active).To(BeEquivalentTo(1))
 	keyless := jobOf("", "two")
 	r.Expect(r.jobs.Add(keyless)).To(Succeed())
 	r.expectTold()
@@ -159,8 +159,8 @@ func TestStoreTellsBothRunsOfAChangeOfTheKey(t *testing.T) {
 	r.told = nil
 	r.Expect(r.pods.Add(podOf("b", "p", corev1.PodRunning))).To(Succeed())
 	r.expectTold("a", "b")
-	r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
-	r.Expect(r.store.podsOf("b", "ns", madePods{})).To(HaveLen(1))
+	r.Expect(r.store.PodsOf("a", "ns", MadePods{})).To(BeEmpty())
+	r.Expect(r.store.PodsOf("b", "ns", MadePods{})).To(HaveLen(1))
 	r.Expect(r.pods.Delete(podOf("c", "p", corev1.PodRunning))).To(Succeed())
 	r.expectTold("b", "c")
 }
@@ -175,12 +175,12 @@ func TestANewListTellsWhatIsOtherThanBefore(t *testing.T) {
 	changed.Status.Active = 1
 	r.Expect(r.jobs.Replace(jobOf("kept", "kept"), changed, jobOf("new", "new"))).To(Succeed())
 	r.expectTold("changed", "gone", "new")
-	r.Expect(r.store.names(kindJob)).To(ConsistOf("ns/kept", "ns/changed", "ns/new"))
+	r.Expect(r.store.names(KindJob)).To(ConsistOf("ns/kept", "ns/changed", "ns/new"))
 }
 
 func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r := newStoreRig(t)
-	gone := func(key string) []string { return namesOfPods(r.store.gonePodsOf(key, "ns", madePods{})) }
+	gone := func(key string) []string { return namesOfPods(r.store.GonePodsOf(key, "ns", MadePods{})) }
 	forget := func(pod *corev1.Pod) {
 		r.Expect(r.pods.Add(podOf(pod.Labels["our.example/run"], pod.Name, corev1.PodRunning))).To(Succeed())
 		r.Expect(r.pods.Delete(pod)).To(Succeed()) // the last word of a watch is the newest
@@ -199,14 +199,14 @@ func TestEndedPodsAreRememberedWhileTheirJobLives(t *testing.T) {
 	r.Expect(gone("no-job")).To(HaveLen(1), "its Job may be told of later")
 	r.Expect(r.jobs.Add(jobOf("no-job", "no-job"))).To(Succeed())
 	r.Expect(r.jobs.Delete(jobOf("no-job", "no-job"))).To(Succeed())
-	r.store.forget("no-job")
+	r.store.Forget("no-job")
 	r.Expect(gone("no-job")).To(BeEmpty())
-	r.Expect(r.store.gonePodsOf("a", "other", madePods{})).To(BeEmpty())
+	r.Expect(r.store.GonePodsOf("a", "other", MadePods{})).To(BeEmpty())
 
 	r.Expect(r.jobs.Delete(jobOf("a", "a"))).To(Succeed())
 	forget(podOf("a", "after-its-Job", corev1.PodFailed))
 	r.Expect(gone("a")).To(HaveExactElements("failed", "succeeded", "after-its-Job"))
-	r.store.forget("a")
+	r.store.Forget("a")
 	r.Expect(gone("a")).To(BeEmpty())
 	r.Expect(gone("b")).To(HaveLen(1))
 	r.Expect(r.store.gone).To(HaveLen(1), "a key that has nothing is kept")
@@ -228,7 +228,7 @@ func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
 		pod.Finalizers = nil
 		r.Expect(r.pods.Delete(pod.DeepCopy())).To(Succeed())
 	}
-	gone := r.store.gonePodsOf("a", "ns", madePods{})
+	gone := r.store.GonePodsOf("a", "ns", MadePods{})
 	r.Expect(namesOfPods(gone)).To(ConsistOf("unscheduled"))
 	r.Expect(gone[0].Finalizers).To(ConsistOf(batchv1.JobTrackingFinalizer))
 
@@ -238,11 +238,11 @@ func TestPodsThatNeverHadANodeAreRemembered(t *testing.T) {
 		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Unix(1000, 0)}, new(int64)
 		r.Expect(r.pods.Delete(pod)).To(Succeed())
 	}
-	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(maxGonePods))
+	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})).To(HaveLen(maxGonePods))
 	ran := podOf("a", "ran", corev1.PodFailed)
 	ran.Status.Message = "last words"
 	r.Expect(r.pods.Delete(ran)).To(Succeed())
-	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})[maxGonePods].Status.Message).To(Equal("last words"))
+	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})[maxGonePods].Status.Message).To(Equal("last words"))
 }
 
 func TestJobsAreMadeOneByOne(t *testing.T) {
@@ -251,12 +251,12 @@ func TestJobsAreMadeOneByOne(t *testing.T) {
 		r.Expect(r.jobs.Add(jobOf(name, name))).To(Succeed())
 	}
 	var seen []string
-	for job := range r.store.jobs() {
+	for job := range r.store.Jobs() {
 		seen = append(seen, job.Name)
 		r.Expect(r.jobs.Add(jobOf("later", "later"))).To(Succeed(), "the store is not held meanwhile")
 	}
 	r.Expect(seen).To(ConsistOf("one", "two", "three"))
-	for range r.store.jobs() {
+	for range r.store.Jobs() {
 		break
 	}
 }
@@ -267,11 +267,11 @@ func TestEndedPodsThatANewListMissesAreRemembered(t *testing.T) {
 	r.Expect(r.pods.Add(podOf("a", "p", corev1.PodFailed))).To(Succeed())
 	r.Expect(r.pods.Add(podOf("a", "q", corev1.PodRunning))).To(Succeed())
 	r.Expect(r.pods.Replace()).To(Succeed())
-	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
-	r.Expect(r.store.podsOf("a", "ns", madePods{})).To(BeEmpty())
+	r.Expect(namesOfPods(r.store.GonePodsOf("a", "ns", MadePods{}))).To(ConsistOf("p"))
+	r.Expect(r.store.PodsOf("a", "ns", MadePods{})).To(BeEmpty())
 	r.Expect(r.jobs.Replace()).To(Succeed())
-	r.Expect(namesOfPods(r.store.gonePodsOf("a", "ns", madePods{}))).To(ConsistOf("p"))
-	r.store.forget("a")
+	r.Expect(namesOfPods(r.store.GonePodsOf("a", "ns", MadePods{}))).To(ConsistOf("p"))
+	r.store.Forget("a")
 	r.Expect(r.store.gone).To(BeEmpty())
 }
 
@@ -301,7 +301,7 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 		}}}
 		r.Expect(r.pods.Delete(pod)).To(Succeed())
 	}
-	for i, pod := range r.store.gonePodsOf("a", "ns", madePods{}) {
+	for i, pod := range r.store.GonePodsOf("a", "ns", MadePods{}) {
 		end := pod.Status.ContainerStatuses[0].State.Terminated
 		r.Expect(end.ExitCode).To(BeEquivalentTo(3))
 		words := "last words"
@@ -311,8 +311,8 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 		r.Expect(end.Message).To(Equal(words))
 		r.Expect(pod.Status.ContainerStatuses[0].LastTerminationState.Terminated.ExitCode).To(BeEquivalentTo(4), "a restart may have decided")
 	}
-	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})).To(HaveLen(maxGonePods))
-	r.Expect(r.store.gonePodsOf("a", "ns", madePods{})[0].Name).To(Equal("0"))
+	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})).To(HaveLen(maxGonePods))
+	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})[0].Name).To(Equal("0"))
 }
 
 // onePodSpec is that of a Pod with one container.
@@ -373,13 +373,13 @@ func TestAJobAndItsPodTakeLittle(t *testing.T) {
 }
 
 func BenchmarkStoreRead(b *testing.B) {
-	s := newStore(packLabels, loneBudget())
+	s := New(packLabels, loneBudget())
 	job, _ := runningPair(1)
-	r, _ := s.record(job)
-	s.put(kindJob, r)
+	r, _ := s.Record(job)
+	s.Put(KindJob, r)
 	b.ReportAllocs()
 	for range b.N {
-		_ = s.job("etl", job.Name)
+		_ = s.Job("etl", job.Name)
 	}
 }
 
@@ -390,7 +390,7 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 		pod := podOf("a", fmt.Sprint(n), corev1.PodFailed)
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}}}
 		r.Expect(r.pods.Add(pod)).To(Succeed())
-		records += r.store.objects[kindPod]["ns/"+fmt.Sprint(n)].size()
+		records += r.store.objects[KindPod]["ns/"+fmt.Sprint(n)].Size()
 	}
 	for n := range 20 {
 		add(n)
@@ -402,7 +402,7 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	pods := r.store.podsOf("a", "ns", madePods{})
+	pods := r.store.PodsOf("a", "ns", MadePods{})
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	look := int(r.store.budget.Held()) - records
@@ -412,17 +412,17 @@ func TestARunCountsWhatALookAtItTakes(t *testing.T) {
 	for n := range 1000 {
 		r.Expect(r.pods.Delete(podOf("a", fmt.Sprint(n), corev1.PodRunning))).To(Succeed())
 	}
-	r.store.close()
+	r.store.Close()
 	r.Expect(r.store.budget.Held()).To(BeZero())
 }
 
 func BenchmarkStoreUpdate(b *testing.B) {
-	s := newStore(packLabels, loneBudget())
+	s := New(packLabels, loneBudget())
 	job, _ := runningPair(1)
 	b.ReportAllocs()
 	for n := range b.N {
 		job.Status.Active = int32(n % 2) //nolint:gosec // 0 or 1
-		r, _ := s.record(job)
-		s.put(kindJob, r)
+		r, _ := s.Record(job)
+		s.Put(KindJob, r)
 	}
 }

@@ -1,4 +1,4 @@
-package connpool
+package store
 
 import (
 	"hash/maphash"
@@ -33,9 +33,9 @@ const (
 	maxGoneAge  = 10 * time.Minute
 )
 
-// goneJob is a Job that went.
+// GoneJob is a Job that went.
 type goneJob struct {
-	record *record
+	record *Record
 	at     time.Time
 	// watched is true if its end was told by an event, which shows the last that was known
 	// of it; else it was missing from a list, and may have changed before it went.
@@ -61,8 +61,8 @@ type Gone struct {
 	PodsMissing bool
 }
 
-// goneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
-func (s *store) goneJob(key, namespace, name string) *Gone {
+// GoneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
+func (s *Store) GoneJob(key, namespace, name string) *Gone {
 	s.mu.RLock()
 	gone := s.goneJobs[key]
 	_, missing := s.podsMissing[key]
@@ -73,42 +73,42 @@ func (s *store) goneJob(key, namespace, name string) *Gone {
 	return &Gone{Job: s.readJob(gone.record), At: gone.at, Watched: gone.watched, PodsMissing: missing}
 }
 
-// forget drops what is remembered of a run's Job that went, and of its Pods.
-func (s *store) forget(key string) {
+// Forget drops what is remembered of a run's Job that went, and of its Pods.
+func (s *Store) Forget(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgetLocked(key)
 }
 
-func (s *store) forgetLocked(key string) {
+func (s *Store) forgetLocked(key string) {
 	if _, ok := s.goneJobs[key]; !ok {
 		return
 	}
 	s.forgetGoneJob(key)
-	if s.runs[key].first[kindJob] == nil { // else they may be those of another Job of the run
+	if s.runs[key].first[KindJob] == nil { // else they may be those of another Job of the run
 		s.forgetPods(key)
 	}
 }
 
 // forgetGoneJob drops what is remembered of a run's Job, and not of its Pods. s.mu is held.
-func (s *store) forgetGoneJob(key string) {
+func (s *Store) forgetGoneJob(key string) {
 	if gone, ok := s.goneJobs[key]; ok {
-		s.growGone(&s.sizeOfGoneJobs, -gone.record.size())
+		s.growGone(&s.sizeOfGoneJobs, -gone.record.Size())
 		delete(s.goneJobs, key)
 	}
 }
 
 // forgetPods drops what is remembered of a run's Pods. s.mu is held.
-func (s *store) forgetPods(key string) {
+func (s *Store) forgetPods(key string) {
 	for _, r := range s.gone[key] {
-		s.growGone(&s.sizeOfGonePods, -r.size())
+		s.growGone(&s.sizeOfGonePods, -r.Size())
 	}
 	delete(s.gone, key)
 	delete(s.podsMissing, key)
 }
 
 // loseEarly drops the Pods of a run whose Job was not seen, and may be seen yet. s.mu is held.
-func (s *store) loseEarly(key string) {
+func (s *Store) loseEarly(key string) {
 	delete(s.early, key)
 	_, missing := s.podsMissing[key]
 	if len(s.gone[key]) == 0 && !missing {
@@ -123,7 +123,7 @@ func (s *store) loseEarly(key string) {
 }
 
 // noteJob is called for a Job of a run that had none: Pods of it may have been lost. s.mu is held.
-func (s *store) noteJob(key string) {
+func (s *Store) noteJob(key string) {
 	delete(s.early, key)
 	hash := maphash.String(s.seed, key)
 	for _, at := range []time.Time{s.lost[hash], s.lostOthers} {
@@ -135,14 +135,14 @@ func (s *store) noteJob(key string) {
 }
 
 // rememberJob keeps the last that is known of a Job that goes. s.mu is held.
-func (s *store) rememberJob(r *record, watched bool) {
+func (s *Store) rememberJob(r *Record, watched bool) {
 	if r.key == "" {
 		return
 	}
 	s.makeRoom()
 	delete(s.early, r.key)
 	s.forgetGoneJob(r.key)
-	s.growGone(&s.sizeOfGoneJobs, r.size())
+	s.growGone(&s.sizeOfGoneJobs, r.Size())
 	now := time.Now()
 	s.goneJobs[r.key] = goneJob{record: r, at: now, watched: watched}
 	if len(s.goneOrder) > 2*maxGoneJobs {
@@ -163,18 +163,18 @@ type goneSize struct {
 
 // hasRoomFor reports whether more can be remembered: the stores of the connection do not use all that
 // they may, or this one uses less than an equal part. s.mu is held.
-func (s *store) hasRoomFor(size goneSize) bool {
+func (s *Store) hasRoomFor(size goneSize) bool {
 	most := s.budget.Limit() / goneFraction
 	return size.all.Load() < most || size.own < most/max(s.budget.Stores.Load(), 1)
 }
 
 // hasRoom reports whether another Job that went can be remembered. s.mu is held.
-func (s *store) hasRoom() bool {
+func (s *Store) hasRoom() bool {
 	return len(s.goneJobs) < maxGoneJobs && s.hasRoomFor(s.sizeOfGoneJobs)
 }
 
-// age forgets what is too old.
-func (s *store) age() {
+// Age forgets what is too old.
+func (s *Store) Age() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgetOld()
@@ -183,7 +183,7 @@ func (s *store) age() {
 }
 
 // makeRoom forgets the Jobs that are too old and, if that is not enough, the oldest one. s.mu is held.
-func (s *store) makeRoom() {
+func (s *Store) makeRoom() {
 	if s.hasRoom() {
 		return
 	}
@@ -195,14 +195,14 @@ func (s *store) makeRoom() {
 }
 
 // forgetOld forgets the Jobs that are too old. s.mu is held.
-func (s *store) forgetOld() {
+func (s *Store) forgetOld() {
 	for key := s.oldest(); key != "" && time.Since(s.goneJobs[key].at) > maxGoneAge; key = s.oldest() {
 		s.forgetLocked(key)
 	}
 }
 
 // oldest is the key of the Job that went first; empty if there is none. s.mu is held.
-func (s *store) oldest() string {
+func (s *Store) oldest() string {
 	for len(s.goneOrder) > 0 {
 		if first := s.goneOrder[0]; s.goneJobs[first.key].at.Equal(first.at) {
 			return first.key
@@ -213,7 +213,7 @@ func (s *store) oldest() string {
 }
 
 // rememberEarly notes a key whose Job was not seen yet. s.mu is held.
-func (s *store) rememberEarly(key string) {
+func (s *Store) rememberEarly(key string) {
 	if _, known := s.early[key]; known {
 		return
 	}
@@ -226,7 +226,7 @@ func (s *store) rememberEarly(key string) {
 	s.early[key] = time.Now()
 }
 
-func (s *store) forgetOldEarly() {
+func (s *Store) forgetOldEarly() {
 	for key, since := range s.early {
 		if time.Since(since) > maxEarlyAge {
 			s.loseEarly(key)
@@ -234,7 +234,7 @@ func (s *store) forgetOldEarly() {
 	}
 }
 
-func (s *store) oldestEarly() (oldest string) {
+func (s *Store) oldestEarly() (oldest string) {
 	for key, since := range s.early {
 		if oldest == "" || since.Before(s.early[oldest]) {
 			oldest = key
@@ -245,7 +245,7 @@ func (s *store) oldestEarly() (oldest string) {
 
 // rememberPod keeps how a Pod ended that goes; of the first ones with all that they say. s.mu
 // is held.
-func (s *store) rememberPod(r *record) {
+func (s *Store) rememberPod(r *Record) {
 	if !s.hasRoomFor(s.sizeOfGonePods) {
 		s.forgetOld() // maybe also the Job of this Pod
 	}
@@ -267,12 +267,12 @@ func (s *store) rememberPod(r *record) {
 	if r.pod.ended && alike >= maxWholePods {
 		r = s.withoutWords(r)
 	}
-	s.growGone(&s.sizeOfGonePods, r.size())
+	s.growGone(&s.sizeOfGonePods, r.Size())
 	s.gone[r.key] = append(s.gone[r.key], r)
 }
 
 // withoutWords is the record of a Pod without what its containers said.
-func (s *store) withoutWords(r *record) *record {
+func (s *Store) withoutWords(r *Record) *Record {
 	pod := s.readPod(r)
 	pod.Status.Message = ""
 	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
@@ -291,7 +291,7 @@ func (s *store) withoutWords(r *record) *record {
 }
 
 // hasJob reports whether a run has a Job, or one that is remembered. s.mu is held.
-func (s *store) hasJob(key string) bool {
+func (s *Store) hasJob(key string) bool {
 	_, remembered := s.goneJobs[key]
-	return remembered || s.runs[key].first[kindJob] != nil
+	return remembered || s.runs[key].first[KindJob] != nil
 }
