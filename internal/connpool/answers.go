@@ -215,7 +215,7 @@ func send(ctx context.Context, request *rest.Request) error {
 	return nil
 }
 
-// readWatch sends a request for a watch, whose events are decoded by decode.
+// readWatch sends a request for a watch, whose events are decoded by events.
 func readWatch(ctx context.Context, request *rest.Request, events *events) (watch.Interface, error) {
 	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
@@ -237,7 +237,7 @@ func readWatch(ctx context.Context, request *rest.Request, events *events) (watc
 // events decodes the events of one watch.
 type events struct {
 	schema *prune.Schema
-	decode func(prune.Kept) (runtime.Object, error)
+	unpack func(prune.Kept) (runtime.Object, error) // makes the object of an event
 	// told is called after each event, with about how many bytes it takes once it is decoded; nil if
 	// nobody need know.
 	told   func(size int)
@@ -260,7 +260,7 @@ func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 	if event.Type == watch.Error {
 		return event.Type, event.Status, nil
 	}
-	obj, err := e.decode(event.Kept)
+	obj, err := e.unpack(event.Kept)
 	return event.Type, obj, err
 }
 

@@ -2,10 +2,6 @@ package connpool
 
 import (
 	"cmp"
-	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,45 +10,6 @@ import (
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// Identity says which server to reach and what to present there. It holds
-// secrets. Connections whose identities are equal, byte by byte, share one TCP
-// connection, one client and one set of informers.
-type Identity struct {
-	// Server is the https URL of the API server.
-	Server string
-	// TLSServerName replaces Server's host in the check of its certificate.
-	TLSServerName string
-	// CAData are the PEM certificates that vouch for the server; empty means
-	// the system's.
-	CAData []byte
-	// CertData and KeyData are the client certificate and key, PEM, if any.
-	CertData, KeyData []byte
-	// Token is the bearer token, if any.
-	Token string
-}
-
-// hash is the key of an identity: "sha256:" and 64 hexadecimal digits. Each field
-// is preceded by its length, so that no two identities have the same bytes.
-func (id Identity) hash() string {
-	digest := sha256.New()
-	for _, field := range [][]byte{
-		[]byte(id.Server), []byte(id.TLSServerName), id.CAData, id.CertData, id.KeyData, []byte(id.Token),
-	} {
-		digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(field))))
-		digest.Write(field)
-	}
-	return "sha256:" + hex.EncodeToString(digest.Sum(nil))
-}
-
-// Equal reports whether two identities are the same, byte by byte.
-func (id Identity) Equal(other Identity) bool { return id.hash() == other.hash() }
-
-// String names the server only.
-func (id Identity) String() string { return id.Server }
-
-// GoString is String, so that %#v prints no secret either.
-func (id Identity) GoString() string { return id.Server }
 
 // Config is what one connection asks of the pool.
 type Config struct {
@@ -170,6 +127,15 @@ type Options struct {
 	streamBuffer, connectionBuffer int
 }
 
+// transport are the options for sending requests.
+func (o Options) transport() transportOptions {
+	return transportOptions{
+		userAgent: o.UserAgent, dialTimeout: o.DialTimeout, tlsHandshakeTimeout: o.TLSHandshakeTimeout,
+		pingInterval: o.PingInterval, pingTimeout: o.PingTimeout,
+		streamBuffer: o.streamBuffer, connectionBuffer: o.connectionBuffer,
+	}
+}
+
 // WithDefaults are the options with each zero value replaced by its default.
 func (o Options) WithDefaults() Options {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
@@ -236,18 +202,6 @@ func (o Options) Validate() error {
 		return fmt.Errorf("qps is %d; it must not be negative", o.QPS)
 	}
 	return nil
-}
-
-// sleep waits for d or until ctx is done; it reports whether the time has passed.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // ofRun are the options of a request for the Pods of a run.

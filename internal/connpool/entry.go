@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync/atomic"
+
+	"golang.org/x/time/rate"
 	"time"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"golang.org/x/sync/semaphore"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // newsInterval is the shortest time between two texts for an unreachable target.
@@ -56,6 +58,7 @@ type entry struct {
 
 	names     atomic.Pointer[[]string] // of those who hold it
 	budget    *budget.Budget
+	looks     *rate.Limiter // at its runs
 	pacing    *pacing
 	events    *eventTime
 	longLists *semaphore.Weighted // that are read
@@ -79,10 +82,10 @@ func (e *entry) run() {
 			continue
 		}
 		if ExceedsLimit(err) {
-			e.rest(about(e.pool.options.LimitPause))
+			e.rest(pause.About(e.pool.options.LimitPause))
 			continue
 		}
-		e.rest(backoff(e.pool.options, failures))
+		e.rest(pause.Backoff(e.pool.options.MinBackoff, e.pool.options.MaxBackoff, failures))
 	}
 }
 
@@ -153,17 +156,6 @@ func (e *entry) open(ctx context.Context) (*session, error) {
 	}
 	context.AfterFunc(s.ctx, func() { cancel(nil) })
 	return s, nil
-}
-
-// backoff is a random time below a limit that doubles with every failure, so that
-// the connections of many targets that went down together do not come back at the
-// same moment.
-func backoff(o Options, failures int) time.Duration {
-	limit := o.MaxBackoff
-	if failures < 16 {
-		limit = min(limit, o.MinBackoff<<failures)
-	}
-	return o.MinBackoff/2 + rand.N(limit)
 }
 
 // contact notes that the target has answered.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 const (
@@ -46,7 +47,7 @@ func (a *eventTimes) newPart() *eventTime {
 
 // spend counts time that events have taken, and waits while the connection has had too much.
 func (e *eventTime) spend(ctx context.Context, took time.Duration) error {
-	if delay := e.count(time.Now(), took); delay > 0 && !sleep(ctx, delay) {
+	if delay := e.count(time.Now(), took); delay > 0 && !pause.For(ctx, delay) {
 		return context.Cause(ctx)
 	}
 	return nil

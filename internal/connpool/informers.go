@@ -16,6 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/prune"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // informers are the two of a view.
@@ -41,7 +42,7 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	i := &informers{
 		options: v.session.options, schemas: v.session.schemas, ctx: ctx, budget: v.session.entry.budget, store: store.New(v.session.entry.pool.labels, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
 	}
-	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.pacing.looks)
+	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.looks)
 	i.failed = func(err error) {
 		v.session.unauthorized(err)
 		i.trouble.Store(&err)
@@ -117,7 +118,7 @@ func (i *informer) run() {
 		if time.Since(begin) > i.pair.options.MaxBackoff {
 			failures = 0
 		}
-		if !sleep(i.pair.ctx, backoff(i.pair.options, failures)) {
+		if !pause.For(i.pair.ctx, pause.Backoff(i.pair.options.MinBackoff, i.pair.options.MaxBackoff, failures)) {
 			return
 		}
 	}
@@ -169,7 +170,7 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.Clear()
 	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
-		&events{schema: i.schema(), decode: i.decode, told: g.told, failed: i.pair.failed})
+		&events{schema: i.schema(), unpack: i.decode, told: g.told, failed: i.pair.failed})
 	if err != nil {
 		_ = g.Close() // else it is closed by the end of the watch
 		return nil, err

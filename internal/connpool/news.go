@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -16,7 +17,18 @@ const (
 	fewObjects     = 25
 	pausePerObject = 2 * time.Millisecond
 	manyPause      = 10 * time.Second
+
+	// lookPace is how often somebody is told in a second, for each CPU, of runs of one connection that
+	// have changed, in the long run, and lookBurst how often at once.
+	lookPace  = 500
+	lookBurst = 20_000
 )
+
+// newLooks bounds how often runs of one connection are looked at. Sessions that follow each other have it
+// together.
+func newLooks() *rate.Limiter {
+	return rate.NewLimiter(lookPace*rate.Limit(runtime.GOMAXPROCS(0)), lookBurst)
+}
 
 // newsPause is the shortest time between two looks at a run of so many objects.
 func newsPause(objects int) time.Duration {

@@ -25,7 +25,7 @@ func newNewsRig(t *testing.T) *newsRig {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.told[key]++
-	}, newPacing().looks)
+	}, newLooks())
 	return r
 }
 

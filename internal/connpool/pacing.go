@@ -1,8 +1,6 @@
 package connpool
 
 import (
-	"runtime"
-
 	"golang.org/x/time/rate"
 )
 
@@ -19,11 +17,6 @@ const (
 	// more: a quarter.
 	decodedFraction = 4
 
-	// lookPace is how often somebody is told in a second, for each CPU, of runs of one connection that
-	// have changed, in the long run, and lookBurst how often at once.
-	lookPace  = 500
-	lookBurst = 20_000
-
 	// readPace and readBurst are how many bytes are read from the sockets of a connection in a second,
 	// and at once, of which each read counts readCost at least; writePace and writeBurst how often is
 	// written. What HTTP/2 and TLS do by themselves is bounded by nothing else: a target can have each
@@ -38,14 +31,12 @@ const (
 // pacing is how fast what a target tells is taken in, so that one that has always something to tell
 // takes no time from others. Sessions that follow each other have it together.
 type pacing struct {
-	answers, looks, reads, writes *rate.Limiter
+	answers, reads, writes *rate.Limiter
 }
 
 func newPacing() *pacing {
-	cpus := rate.Limit(runtime.GOMAXPROCS(0))
 	return &pacing{
 		answers: rate.NewLimiter(pace, paceBurst),
-		looks:   rate.NewLimiter(lookPace*cpus, lookBurst),
 		reads:   rate.NewLimiter(readPace, readBurst),
 		writes:  rate.NewLimiter(writePace, writeBurst),
 	}

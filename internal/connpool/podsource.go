@@ -77,7 +77,7 @@ func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runti
 func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
 	s.expectNothing()
-	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, decode: s.decode, failed: s.failed})
+	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, unpack: s.decode, failed: s.failed})
 }
 
 func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // podWatch watches the Pods of one run for all who follow it.
@@ -126,7 +127,7 @@ func runSource(ctx context.Context, o Options, source *podSource) {
 		if time.Since(begin) > o.MaxBackoff {
 			failures = 0
 		}
-		sleep(ctx, backoff(o, failures))
+		pause.For(ctx, pause.Backoff(o.MinBackoff, o.MaxBackoff, failures))
 	}
 }
 

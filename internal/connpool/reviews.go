@@ -98,9 +98,9 @@ func (s *session) explain(ctx context.Context, scopes []string, denial error) (l
 }
 
 // review asks the target what the identity may do.
-func (t *transport) review(ctx context.Context, review *authorizationv1.SelfSubjectAccessReview) (*authorizationv1.SelfSubjectAccessReview, error) {
+func (s *session) review(ctx context.Context, review *authorizationv1.SelfSubjectAccessReview) (*authorizationv1.SelfSubjectAccessReview, error) {
 	answer := &authorizationv1.SelfSubjectAccessReview{}
-	request := t.core.RESTClient().Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review)
+	request := s.transport.core.RESTClient().Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review)
 	return answer, read(ctx, request, reviewSchema, answer)
 }
 
@@ -113,7 +113,7 @@ func (s *session) missingOf(ctx context.Context, rights []right, scope string) (
 				Namespace: scope, Group: r.group, Resource: r.resource, Name: r.name, Verb: r.verb,
 			},
 		}}
-		answer, err := s.transport.review(ctx, review)
+		answer, err := s.review(ctx, review)
 		if err != nil {
 			return nil, err
 		}

@@ -56,9 +56,10 @@ func openSession(ctx context.Context, e *entry) (*session, error) {
 		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1), reviewing: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	t, err := newTransport(s.ctx, e.identity, e.pool.options, &e.sockets, e.pacing)
+	t, err := newTransport(s.ctx, e.identity, e.pool.options.transport(), &e.sockets, e.pacing)
 	if err == nil {
-		s.transport, t.wire.prove, t.wire.redialled = t, s.prove, &e.redialled
+		s.transport = t
+		t.proveBy(s.prove, &e.redialled)
 		s.version, err = s.readVersion(s.ctx) // dials, and so proves
 		err = uncover(err)
 	}
@@ -173,7 +174,7 @@ func (s *session) serve(ctx context.Context) error {
 			return s.causeOf(err)
 		}
 		if doubts.failures == 0 {
-			s.transport.wire.tidy(s.options.RequestTimeout)
+			s.transport.tidy(s.options.RequestTimeout)
 			s.entry.pool.judgeViews(s)
 		}
 	}
@@ -270,7 +271,7 @@ func (s *session) drain() {
 
 func (s *session) cut() {
 	if s.transport != nil {
-		s.transport.sockets.close()
+		s.transport.close()
 	}
 }
 

@@ -68,9 +68,9 @@ func (s *socket) Close() error {
 	return s.Conn.Close()
 }
 
-func newSockets(o Options, count *atomic.Int64, pacing *pacing) *sockets {
+func newSockets(o transportOptions, count *atomic.Int64, pacing *pacing) *sockets {
 	return &sockets{
-		dialer: net.Dialer{Timeout: o.DialTimeout, KeepAlive: o.PingInterval, ControlContext: refuseMetadata},
+		dialer: net.Dialer{Timeout: o.dialTimeout, KeepAlive: o.pingInterval, ControlContext: refuseMetadata},
 		count:  count,
 		pacing: pacing,
 		done:   make(chan struct{}),

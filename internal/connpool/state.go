@@ -3,13 +3,10 @@ package connpool
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // State is the state of a connection.
@@ -74,50 +71,10 @@ type Attempt struct {
 	ClusterUID string
 }
 
-// ErrClosed is the error of every call on a Lease whose session has ended.
-var ErrClosed = errors.New("the connection was closed")
-
 // ErrBusy is the error of a call on a Lease while as many others are under way to
 // the same target, or were made within the last second, as may be. Nothing was sent.
 // OnChange tells when there is room.
 var ErrBusy = errors.New("too many requests to the target are under way")
-
-// ErrNotSent is the error of a call for which no TCP connection to the target could be
-// had, or none that leads to the cluster from before. Nothing was sent.
-var ErrNotSent = errors.New("the target could not be reached, or not proven to be the same")
-
-// notSentError says why a request was not sent. It hides what it holds: the answer to
-// the proof of a connection must not be taken for the answer to the request.
-type notSentError struct{ cause error }
-
-func (e *notSentError) Error() string { return e.cause.Error() }
-
-// Is tells errors.Is that it is an ErrNotSent.
-func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
-
-// As shows of what it hides the error number of the operating system, and Timeout
-// whether the time was up: a reflector goes on with its watch after such an error, where
-// after any other it lists anew.
-func (e *notSentError) As(target any) bool {
-	errno, ok := target.(*syscall.Errno)
-	return ok && errors.As(e.cause, errno)
-}
-
-// Timeout is described at As.
-func (e *notSentError) Timeout() bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(e.cause, &timeout) && timeout.Timeout()
-}
-
-// uncover is the error that a notSentError hides, for those who ask about the
-// connection and not about their request.
-func uncover(err error) error {
-	var hidden *notSentError
-	if errors.As(err, &hidden) {
-		return hidden.cause
-	}
-	return err
-}
 
 // ErrNotWatched is the error of a question about objects in a namespace that the
 // connection does not watch.
@@ -151,10 +108,8 @@ var (
 	// errOtherCluster ends a session over whose new TCP connection another
 	// cluster answers. The next session finds out what that means.
 	errOtherCluster = errors.New("another cluster answers over a new TCP connection than over the one before")
-	errNoRoom       = errors.New("the server ends its connections before a request can be sent")
 	errSlowList     = errors.New("the first list of Jobs and Pods took too long")
 	errStale        = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
-	errNotKube      = prune.ErrMalformed
 )
 
 // stateAfter is the state of a connection whose session ended with err.

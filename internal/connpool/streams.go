@@ -59,6 +59,7 @@ type streamLine struct {
 	redialled atomic.Int64
 	ctx       context.Context // done when it is closed
 	cancel    context.CancelFunc
+	token     string // not to be told to anybody
 	users     int
 	since     time.Time      // without users
 	budget    *budget.Budget // of its Pods
@@ -106,14 +107,13 @@ func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, er
 	made := &streamLine{
 		ctx: ctx, cancel: cancel, budget: budget.NewForLogs(lineMemory, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
-	t, err := newTransport(ctx, identity, s.options, &made.sockets, newPacing())
+	t, err := newTransport(ctx, identity, s.options.transport(), &made.sockets, newPacing())
 	if err != nil {
 		cancel()
 		made.budget.Leave()
 		return nil, err
 	}
-	t.wire.redialled = &made.redialled
-	t.wire.prove = func(ctx context.Context) error {
+	t.proveBy(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, s.options.ProbeTimeout)
 		defer cancel()
 		uid, err := t.readClusterUID(ctx)
@@ -124,8 +124,8 @@ func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, er
 			return errOtherCluster
 		}
 		return nil
-	}
-	made.transport = t
+	}, &made.redialled)
+	made.transport, made.token = t, identity.Token
 	return made, nil
 }
 
@@ -140,7 +140,7 @@ func (c *Stream) Close() {
 			c.since = time.Now()
 			time.AfterFunc(s.idle, s.closeIdle)
 		}
-		go c.transport.wire.tidy(streamGrace)
+		go c.transport.tidy(streamGrace)
 	})
 }
 
@@ -163,7 +163,7 @@ func (s *Streams) closeIdle() {
 func (c *streamLine) close() {
 	c.cancel()
 	c.budget.Leave()
-	c.transport.sockets.close()
+	c.transport.close()
 }
 
 // closeAll closes every connection, and so ends every stream.
@@ -214,5 +214,5 @@ func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1
 
 // clean is what may be told of an error.
 func (c *streamLine) clean(err error) error {
-	return redact(uncover(err), c.transport.token)
+	return redact(uncover(err), c.token)
 }

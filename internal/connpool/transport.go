@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"sync/atomic"
+	"time"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
@@ -27,11 +28,25 @@ type transport struct {
 	token   string // not to be told to anybody
 }
 
+// transportOptions say how requests are sent.
+type transportOptions struct {
+	// userAgent names this program to the targets.
+	userAgent string
+	// dialTimeout and tlsHandshakeTimeout bound the making of a TCP connection.
+	dialTimeout, tlsHandshakeTimeout time.Duration
+	// pingInterval is how long a TCP connection may be silent before a ping is sent over it, and pingTimeout
+	// how long the answer may take before the connection is closed.
+	pingInterval, pingTimeout time.Duration
+	// streamBuffer is how much of one answer that nobody reads is taken in, in bytes, and
+	// connectionBuffer of all answers over one TCP connection; 0 is the default of net/http.
+	streamBuffer, connectionBuffer int
+}
+
 // newTransport makes a client with connections of its own, which can be used until
 // ctx is done. client-go's shared transports would not do: they are found by TLS
 // settings alone, never close a connection, and outlive the credential that opened
 // them.
-func newTransport(ctx context.Context, identity Identity, o Options, count *atomic.Int64, pacing *pacing) (*transport, error) {
+func newTransport(ctx context.Context, identity Identity, o transportOptions, count *atomic.Int64, pacing *pacing) (*transport, error) {
 	server, err := url.Parse(identity.Server)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
@@ -45,14 +60,14 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 	t.wire = newWire(ctx, &http.Transport{
 		DialContext:         t.sockets.dial,
 		TLSClientConfig:     tlsConfig,
-		TLSHandshakeTimeout: o.TLSHandshakeTimeout,
+		TLSHandshakeTimeout: o.tlsHandshakeTimeout,
 		ForceAttemptHTTP2:   true,
 		// API servers compress only long lists, which are read rarely, and a short answer can
 		// be made of which nobody reads the end.
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeaders,
 		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: o.PingInterval, PingTimeout: o.PingTimeout,
+			SendPingTimeout: o.pingInterval, PingTimeout: o.pingTimeout,
 			MaxReceiveBufferPerStream: o.streamBuffer, MaxReceiveBufferPerConnection: o.connectionBuffer,
 		},
 	}, server)
@@ -65,6 +80,19 @@ func newTransport(ctx context.Context, identity Identity, o Options, count *atom
 	}
 	return t, nil
 }
+
+// proveBy has nothing sent over a new TCP connection before prove has let it pass, and counts in redialled
+// the connections that replaced one. It must be called before the first request.
+func (t *transport) proveBy(prove func(context.Context) error, redialled *atomic.Int64) {
+	t.wire.prove, t.wire.redialled = prove, redialled
+}
+
+// tidy closes TCP connections that are of no more use, and those that the server has wanted to end for as
+// long as grace.
+func (t *transport) tidy(grace time.Duration) { t.wire.tidy(grace) }
+
+// close closes every TCP connection, also those with a live watch, and lets no other be made.
+func (t *transport) close() { t.sockets.close() }
 
 // connect makes the clients.
 func (t *transport) connect(restConfig *rest.Config, over http.RoundTripper) (err error) {
@@ -110,11 +138,11 @@ func (t *transport) readClusterUID(ctx context.Context) (string, error) {
 // servers make UUIDs, but nothing says that they must.
 var validUID = regexp.MustCompile(`^[[:graph:]]{1,128}$`)
 
-func restConfigOf(identity Identity, o Options) *rest.Config {
+func restConfigOf(identity Identity, o transportOptions) *rest.Config {
 	return &rest.Config{
 		Host:        identity.Server,
 		BearerToken: identity.Token,
-		UserAgent:   o.UserAgent,
+		UserAgent:   o.userAgent,
 		TLSClientConfig: rest.TLSClientConfig{
 			ServerName: identity.TLSServerName,
 			CAData:     identity.CAData,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
 	"testing"
 	"time"
 
@@ -39,24 +38,6 @@ func TestStateAfter(t *testing.T) {
 			g.Expect(stateAfter(test.err)).To(Equal(test.state))
 			g.Expect(stateAfter(fmt.Errorf("probing: %w", test.err))).To(Equal(test.state), "wrapped")
 		})
-	}
-}
-
-func TestBackoff(t *testing.T) {
-	g := NewWithT(t)
-	const least, most = time.Second, time.Minute
-	options := Options{MinBackoff: least, MaxBackoff: most}
-	for failures, limit := range map[int]time.Duration{
-		0: least, 1: 2 * least, 2: 4 * least, 5: 32 * least, 6: most, 7: most, 15: most, 16: most, 64: most, 1 << 20: most,
-	} {
-		low, high := time.Hour, time.Duration(0)
-		for range 1000 {
-			wait := backoff(options, failures)
-			low, high = min(low, wait), max(high, wait)
-		}
-		g.Expect(low).To(BeNumerically(">=", least/2), "after %d failures", failures)
-		g.Expect(high).To(BeNumerically("<", least/2+limit), "after %d failures", failures)
-		g.Expect(high-low).To(BeNumerically(">", limit*8/10), "no jitter after %d failures", failures)
 	}
 }
 
@@ -101,60 +82,6 @@ func TestNews(t *testing.T) {
 	g.Expect(e.ended).To(Equal(map[State]int64{Forbidden: 8, Unreachable: 5, Rejected: 2}))
 }
 
-func TestRefuseMetadata(t *testing.T) {
-	for address, allowed := range map[string]bool{
-		"169.254.169.254:443":          false,
-		"169.254.0.1:6443":             false,
-		"[fe80::1%eth0]:443":           false,
-		"[fe80::1]:443":                false,
-		"[febf::1]:443":                false,
-		"[::ffff:169.254.169.254]:443": false,
-		"[fd00:ec2::254]:443":          false,
-		"100.100.100.200:443":          false,
-		"192.0.0.192:443":              false,
-		"not an address":               false,
-		"host.example:443":             false, // it comes after the resolution: this cannot be
-		"127.0.0.1:6443":               true,
-		"10.0.0.1:443":                 true,
-		"169.253.169.254:443":          true,
-		"[2001:db8::1]:443":            true,
-		"[fd00::1]:443":                true,
-		"[::ffff:10.0.0.1]:443":        true,
-	} {
-		t.Run(address, func(t *testing.T) {
-			NewWithT(t).Expect(refuseMetadata(t.Context(), "tcp", address, nil) == nil).To(Equal(allowed))
-		})
-	}
-}
-
-// TestHash changes every field there is, so that one that is added later is not
-// forgotten.
-func TestHash(t *testing.T) {
-	g := NewWithT(t)
-	full := func() Identity {
-		return Identity{
-			Server: "https://a", TLSServerName: "a", CAData: []byte("ca"), CertData: []byte("cert"),
-			KeyData: []byte("key"), Token: "token",
-		}
-	}
-	g.Expect(full().hash()).To(MatchRegexp("^sha256:[0-9a-f]{64}$"))
-	g.Expect(full().hash()).To(Equal(full().hash()))
-	g.Expect(Identity{CAData: []byte{}}.hash()).To(Equal(Identity{}.hash()), "empty is absent")
-	g.Expect(Identity{Server: "ab", TLSServerName: "c"}.hash()).NotTo(Equal(Identity{Server: "a", TLSServerName: "bc"}.hash()))
-	seen := map[string]string{full().hash(): "unchanged"}
-	fields := reflect.TypeFor[Identity]()
-	for i := range fields.NumField() {
-		field := fields.Field(i)
-		for kind, value := range map[string]string{"changed": "other", "taken away": ""} {
-			changed := full()
-			reflect.ValueOf(&changed).Elem().Field(i).Set(reflect.ValueOf(value).Convert(field.Type))
-			what := field.Name + " " + kind
-			g.Expect(seen).NotTo(HaveKey(changed.hash()), what)
-			seen[changed.hash()] = what
-		}
-	}
-}
-
 func TestDefaults(t *testing.T) {
 	g := NewWithT(t)
 	o := Options{ProbeTimeout: time.Minute}.WithDefaults()
@@ -165,13 +92,4 @@ func TestDefaults(t *testing.T) {
 	g.Expect(o.MaxInFlight).To(BeNumerically(">", 0))
 	o.OnState("nobody listens", false)
 	o.OnChange("nobody listens")
-}
-
-func TestRedactLeavesOrdinaryWordsAlone(t *testing.T) {
-	refused := errors.New("dial tcp: connection refused")
-	for _, token := range []string{"", "t", "tcp"} {
-		if got := redact(refused, token); got != refused { //nolint:errorlint // the same error, untouched
-			t.Errorf("redact with token %q made %q of it", token, got)
-		}
-	}
 }

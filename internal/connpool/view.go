@@ -2,11 +2,11 @@ package connpool
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // allNamespaces is the scope of a view that shows every namespace.
@@ -53,7 +53,7 @@ func (v *view) run() {
 		if v.ctx.Err() != nil {
 			return
 		}
-		if !sleep(v.ctx, v.refuse(denied, failures, result)) {
+		if !pause.For(v.ctx, v.refuse(denied, failures, result)) {
 			return
 		}
 	}
@@ -66,15 +66,12 @@ func (v *view) refuse(why error, failures int, result func(State, error, *inform
 	case ExceedsLimit(why):
 		v.session.entry.exceeded.Add(1)
 		result(LimitExceeded, why, nil)
-		return about(options.LimitPause)
+		return pause.About(options.LimitPause)
 	case v.deny(why, result):
-		return about(options.ReviewInterval)
+		return pause.About(options.ReviewInterval)
 	}
-	return backoff(options, failures) // an API server that has just started denies what it allows later
+	return pause.Backoff(options.MinBackoff, options.MaxBackoff, failures) // an API server that has just started denies what it allows later
 }
-
-// about is a random time that differs from d by a tenth at most.
-func about(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }
 
 // deny tells that the view is denied, and which rights are missing. A target that is slow
 // to tell of them is not waited for.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // wire sends requests over one TCP connection to one server. It is an
@@ -168,10 +169,10 @@ func (w *wire) find() (*http.ClientConn, *dial) {
 
 // dial makes a connection and has it proven. Whoever waits for it may give up; it
 // goes on for the others.
-func (w *wire) dial(d *dial, pause time.Duration) {
+func (w *wire) dial(d *dial, after time.Duration) {
 	defer close(d.done)
-	if pause > 0 {
-		sleep(w.ctx, pause)
+	if after > 0 {
+		pause.For(w.ctx, after)
 	}
 	conn, err := w.connect()
 	w.mu.Lock()
