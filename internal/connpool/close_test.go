@@ -88,7 +88,7 @@ var _ = Describe("A connection that is closed", func() {
 		late := lease.session.transport // as a call has it that found the session alive
 		r.pool.Disconnect(target)
 		Eventually(ctx, p.open).Should(BeZero())
-		Expect(late.core.RESTClient().Get().AbsPath(readyPath).Do(ctx).Error()).To(MatchError(ErrNotSent))
+		Expect(late.Core.RESTClient().Get().AbsPath(readyPath).Do(ctx).Error()).To(MatchError(ErrNotSent))
 		Expect(p.dialled()).To(Equal(1))
 	})
 

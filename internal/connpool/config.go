@@ -8,8 +8,14 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// Identity says which server to reach and what to present there. It holds
+// secrets. Connections whose identities are equal, byte by byte, share one TCP
+// connection, one client and one set of informers.
+type Identity = transport.Identity
 
 // Config is what one connection asks of the pool.
 type Config struct {
@@ -128,11 +134,11 @@ type Options struct {
 }
 
 // transport are the options for sending requests.
-func (o Options) transport() transportOptions {
-	return transportOptions{
-		userAgent: o.UserAgent, dialTimeout: o.DialTimeout, tlsHandshakeTimeout: o.TLSHandshakeTimeout,
-		pingInterval: o.PingInterval, pingTimeout: o.PingTimeout,
-		streamBuffer: o.streamBuffer, connectionBuffer: o.connectionBuffer,
+func (o Options) transport() transport.Options {
+	return transport.Options{
+		UserAgent: o.UserAgent, DialTimeout: o.DialTimeout, TLSHandshakeTimeout: o.TLSHandshakeTimeout,
+		PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
+		StreamBuffer: o.streamBuffer, ConnectionBuffer: o.connectionBuffer,
 	}
 }
 

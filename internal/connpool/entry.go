@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
-	"golang.org/x/sync/semaphore"
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
+	"golang.org/x/sync/semaphore"
 )
 
 // newsInterval is the shortest time between two texts for an unreachable target.
@@ -59,8 +60,8 @@ type entry struct {
 	names     atomic.Pointer[[]string] // of those who hold it
 	budget    *budget.Budget
 	looks     *rate.Limiter // at its runs
-	pacing    *pacing
-	events    *eventTime
+	pacing    *transport.Pacing
+	events    *transport.EventTime
 	longLists *semaphore.Weighted // that are read
 	exceeded  atomic.Int64        // how often the target went past a limit
 	redialled atomic.Int64        // TCP connections that replaced one within a session
@@ -130,7 +131,7 @@ func (e *entry) runSession() error {
 		e.exceeded.Add(1)
 	}
 	if e.ctx.Err() == nil {
-		e.pool.lost(e, redact(err, e.identity.Token))
+		e.pool.lost(e, transport.Redact(err, e.identity.Token))
 	}
 	if s != nil {
 		// Calls under way may take a while to end, if it was not the target that

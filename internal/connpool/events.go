@@ -3,6 +3,7 @@ package connpool
 import (
 	"context"
 	"errors"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"maps"
 	"slices"
 	"time"
@@ -152,7 +153,7 @@ func (p *Pool) retire(s *session) {
 // viewChanged records what became of a view.
 func (p *Pool) viewChanged(v *view, state State, err error, current *informers) {
 	p.update(func() {
-		if err = redact(err, v.session.entry.identity.Token); v.state != state || !isSame(v.err, err) {
+		if err = transport.Redact(err, v.session.entry.identity.Token); v.state != state || !isSame(v.err, err) {
 			v.state, v.err = state, err
 		}
 		v.current = current

@@ -14,9 +14,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
-	"github.com/pooledjob/pooledjob/internal/connpool/store"
-	"github.com/pooledjob/pooledjob/internal/prune"
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // informers are the two of a view.
@@ -31,7 +32,7 @@ type informers struct {
 	failed  func(error)           // is told what keeps one from its list or watch
 	trouble atomic.Pointer[error] // that one had last
 	watches *atomic.Int64         // open ones
-	events  *eventTime            // what those of its watches take
+	events  *transport.EventTime  // what those of its watches take
 	news    *runNews
 }
 
@@ -53,10 +54,10 @@ func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) 
 	transport := v.session.transport
 	i.budget.Hold(i, i.failed)
 	i.jobs = i.informer(store.KindJob, func() *rest.Request {
-		return transport.batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
+		return transport.Batch.RESTClient().Get().Namespace(v.scope).Resource("jobs")
 	})
 	i.pods = i.informer(store.KindPod, func() *rest.Request {
-		return transport.core.RESTClient().Get().Namespace(v.scope).Resource("pods")
+		return transport.Core.RESTClient().Get().Namespace(v.scope).Resource("pods")
 	})
 	return i
 }
@@ -136,7 +137,7 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 		return nil, err
 	}
 	listed := &metav1.List{}
-	meta, err := readList(ctx, i.ask().VersionedParams(&o, metav1.ParameterCodec), i.schema(), func(kept prune.Kept) error {
+	meta, err := transport.ReadList(ctx, i.ask().VersionedParams(&o, metav1.ParameterCodec), i.schema(), func(kept prune.Kept) error {
 		obj, err := i.decode(kept)
 		if err != nil {
 			return err
@@ -166,11 +167,11 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	g := &guard{cancel: cancel, renewal: i.pair.options.WatchRenewal, heard: &i.heard, open: i.pair.watches, events: i.pair.events, synced: i.synced}
+	g := &transport.Guard{Cancel: cancel, Renewal: i.pair.options.WatchRenewal, Heard: &i.heard, Open: i.pair.watches, Events: i.pair.events, Synced: i.synced}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.Clear()
-	opened, err := readWatch(guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
-		&events{schema: i.schema(), unpack: i.decode, told: g.told, failed: i.pair.failed})
+	opened, err := transport.ReadWatch(transport.Guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
+		&transport.Events{Schema: i.schema(), Unpack: i.decode, Told: g.Told, Failed: i.pair.failed})
 	if err != nil {
 		_ = g.Close() // else it is closed by the end of the watch
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -198,7 +199,7 @@ func (w *warningList) HandleWarningHeader(_ int, _, text string) {
 
 func (l *Lease) postJob(ctx context.Context, job NewJob, options *metav1.CreateOptions, warnings *[]string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		request := l.session.transport.batch.RESTClient().Post().
+		request := l.session.transport.Batch.RESTClient().Post().
 			Namespace(job.Namespace).Resource("jobs").VersionedParams(options, scheme.ParameterCodec).
 			WarningHandler((*warningList)(warnings)).
 			SetHeader("Content-Type", runtime.ContentTypeJSON).Body(job.JSON)
@@ -209,7 +210,7 @@ func (l *Lease) postJob(ctx context.Context, job NewJob, options *metav1.CreateO
 // GetJob reads a Job from the target itself, whatever its labels.
 func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		return l.readJob(ctx, l.session.transport.batch.RESTClient().Get().
+		return l.readJob(ctx, l.session.transport.Batch.RESTClient().Get().
 			Namespace(namespace).Resource("jobs").Name(name), namespace, name)
 	})
 }
@@ -218,7 +219,7 @@ func (l *Lease) GetJob(ctx context.Context, namespace, name string) (*batchv1.Jo
 // be taken for a Job of somebody else.
 func (l *Lease) readJob(ctx context.Context, request *rest.Request, namespace, name string) (*batchv1.Job, error) {
 	job := &batchv1.Job{}
-	if err := read(ctx, request, l.session.schemas[store.KindJob], job); err != nil {
+	if err := transport.Read(ctx, request, l.session.schemas[store.KindJob], job); err != nil {
 		return nil, err
 	}
 	if err := checkJob(job, namespace, name); err != nil {
@@ -230,7 +231,7 @@ func (l *Lease) readJob(ctx context.Context, request *rest.Request, namespace, n
 
 func checkJob(job *batchv1.Job, namespace, name string) error {
 	if job.UID == "" || job.Namespace != namespace || job.Name != name {
-		return errNotKube
+		return transport.ErrNotKube
 	}
 	return sanitize.CheckUID(job.UID)
 }
@@ -238,7 +239,7 @@ func checkJob(job *batchv1.Job, namespace, name string) error {
 // PatchJob applies a JSON merge patch to a Job, and returns what became of it.
 func (l *Lease) PatchJob(ctx context.Context, namespace, name string, patch []byte) (*batchv1.Job, error) {
 	return call(ctx, l, func(ctx context.Context) (*batchv1.Job, error) {
-		return l.readJob(ctx, l.session.transport.batch.RESTClient().Patch(types.MergePatchType).
+		return l.readJob(ctx, l.session.transport.Batch.RESTClient().Patch(types.MergePatchType).
 			Namespace(namespace).Resource("jobs").Name(name).Body(patch), namespace, name)
 	})
 }
@@ -252,7 +253,7 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 	}
 	foreground := metav1.DeletePropagationForeground
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, send(ctx, l.session.transport.batch.RESTClient().Delete().Namespace(namespace).Resource("jobs").Name(name).
+		return struct{}{}, transport.Send(ctx, l.session.transport.Batch.RESTClient().Delete().Namespace(namespace).Resource("jobs").Name(name).
 			Body(&metav1.DeleteOptions{PropagationPolicy: &foreground, Preconditions: preconditions}))
 	})
 	return err
@@ -261,7 +262,7 @@ func (l *Lease) DeleteJob(ctx context.Context, namespace, name string, uid types
 // DeletePod deletes the Pod of that UID, with the grace period that it has.
 func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types.UID) error {
 	_, err := call(ctx, l, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, send(ctx, l.session.transport.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
+		return struct{}{}, transport.Send(ctx, l.session.transport.Core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
 			Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}))
 	})
 	return err
@@ -295,14 +296,14 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 const maxLongLists = 2
 
 func (l *Lease) listPods(ctx context.Context, namespace string, long *budget.Pending) ([]*corev1.Pod, error) {
-	request := l.session.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").
+	request := l.session.transport.Core.RESTClient().Get().Namespace(namespace).Resource("pods").
 		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
 	var shown *store.Store
 	if view, err := l.view(namespace); err == nil {
 		shown = view.store
 	}
 	list := store.NewPodList(shown, l.session.entry.pool.labels, l.key, namespace, long)
-	if _, err := readList(ctx, request, l.session.schemas[store.KindPod], list.Add); err != nil {
+	if _, err := transport.ReadList(ctx, request, l.session.schemas[store.KindPod], list.Add); err != nil {
 		return nil, err
 	}
 	return list.Pods(l.made), nil
@@ -319,9 +320,9 @@ func (l *Lease) Warnings(ctx context.Context, namespace, kind, name string, uid 
 		selected := &metav1.ListOptions{Limit: maxEvents, FieldSelector: fields.Set{
 			"involvedObject.kind": kind, "involvedObject.name": name, "involvedObject.uid": string(uid), "type": corev1.EventTypeWarning,
 		}.String()}
-		request := l.session.transport.core.RESTClient().Get().
+		request := l.session.transport.Core.RESTClient().Get().
 			Namespace(namespace).Resource("events").VersionedParams(selected, scheme.ParameterCodec)
-		_, err = readList(ctx, request, eventSchema, func(kept prune.Kept) error {
+		_, err = transport.ReadList(ctx, request, eventSchema, func(kept prune.Kept) error {
 			event := corev1.Event{}
 			if err := event.Unmarshal(kept.Message); err != nil || len(found) == maxEvents {
 				return err
@@ -358,7 +359,7 @@ func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T
 		err = fmt.Errorf("the connection was lost before the target answered: %w", err)
 	}
 	l.session.doubted(err)
-	return answer, redact(err, l.session.entry.identity.Token)
+	return answer, transport.Redact(err, l.session.entry.identity.Token)
 }
 
 // waitingKey is the context key of WithWaiting.

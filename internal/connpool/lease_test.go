@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,15 +67,15 @@ var _ = Describe("A lease", func() {
 		s.answer("/apis/batch/v1/namespaces/default/jobs", nothing)
 		s.answer(jobPath, nothing)
 		_, _, err := lease.CreateJob(ctx, toCreate(r.newJob()))
-		Expect(err).To(MatchError(errNotKube))
+		Expect(err).To(MatchError(transport.ErrNotKube))
 		_, err = lease.GetJob(ctx, "default", "job")
-		Expect(err).To(MatchError(errNotKube))
+		Expect(err).To(MatchError(transport.ErrNotKube))
 		s.answer(jobPath, answerJSON(&batchv1.Job{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "another", UID: "uid"},
 		}))
 		_, err = lease.GetJob(ctx, "default", "job")
-		Expect(err).To(MatchError(errNotKube))
+		Expect(err).To(MatchError(transport.ErrNotKube))
 	})
 
 	It("asks for a Job once, also when it is told to come again", func(ctx context.Context) {

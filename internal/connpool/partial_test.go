@@ -67,10 +67,10 @@ var _ = Describe("A connection of which one namespace is denied", func() {
 		next := inNamespaces(userConfig(other), good, shut)
 		r.pool.Connect(target, next)
 		Consistently(ctx, sees(good)).Should(Succeed(), "what it sees is lost with one that sees nothing")
-		Expect(r.status().IdentityHash).To(Equal(config.hash()))
+		Expect(r.status().IdentityHash).To(Equal(config.Hash()))
 
 		grantRun(ctx, other, good)
-		Eventually(ctx, func() string { return r.status().IdentityHash }).Should(Equal(next.hash()))
+		Eventually(ctx, func() string { return r.status().IdentityHash }).Should(Equal(next.Hash()))
 		Expect(sees(good)()).To(Succeed())
 	})
 
@@ -85,7 +85,7 @@ var _ = Describe("A connection of which one namespace is denied", func() {
 		Eventually(ctx, sees(shut)).Should(Succeed())
 		r.pool.Keep(target, only)
 		Eventually(ctx, sees(shut)).Should(MatchError(ErrNotWatched))
-		Expect(r.status().IdentityHash).To(Equal(only.hash()))
+		Expect(r.status().IdentityHash).To(Equal(only.Hash()))
 		Expect(r.status().Next).To(BeNil())
 	})
 })

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -62,7 +63,7 @@ func (s *podSource) run(ctx context.Context) error {
 func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	s.expectNothing()
 	listed := &metav1.List{}
-	meta, err := readList(ctx, s.ask(options), logPodSchema, func(kept prune.Kept) error {
+	meta, err := transport.ReadList(ctx, s.ask(options), logPodSchema, func(kept prune.Kept) error {
 		obj, err := s.decode(kept)
 		if err != nil {
 			return err
@@ -77,7 +78,7 @@ func (s *podSource) list(ctx context.Context, options metav1.ListOptions) (runti
 func (s *podSource) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
 	s.expectNothing()
-	return readWatch(ctx, s.ask(options), &events{schema: logPodSchema, unpack: s.decode, failed: s.failed})
+	return transport.ReadWatch(ctx, s.ask(options), &transport.Events{Schema: logPodSchema, Unpack: s.decode, Failed: s.failed})
 }
 
 func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
@@ -242,7 +243,7 @@ var errTooManyForLogs = fmt.Errorf("%w for their logs to be read: they take more
 func readAllPods(ctx context.Context, request *rest.Request, counted *budget.Budget) ([]*corev1.Pod, error) {
 	var pods []*corev1.Pod
 	size := 0
-	_, err := readList(ctx, request, logPodSchema, func(kept prune.Kept) error {
+	_, err := transport.ReadList(ctx, request, logPodSchema, func(kept prune.Kept) error {
 		if size += kept.Size; size > maxLogList {
 			return errTooManyForLogs
 		}

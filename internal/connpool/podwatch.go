@@ -12,9 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/prune"
-	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // podWatch watches the Pods of one run for all who follow it.

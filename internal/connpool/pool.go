@@ -11,6 +11,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -22,7 +23,7 @@ type Pool struct {
 	labels  *store.Labels              // that are kept of Jobs and Pods
 	schemas [store.Kinds]*prune.Schema // of what is read of them
 	budget  *budget.Pool               // of all connections
-	events  *eventTimes                // of all connections
+	events  *transport.EventTimes      // of all connections
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -45,7 +46,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	labels := store.NewLabels(options.Selector, options.KeyLabel)
 	return &Pool{
-		ctx: unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory), events: newEventTimes(),
+		ctx: unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory), events: transport.NewEventTimes(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -64,7 +65,7 @@ func (p *Pool) Connect(name string, config Config) {
 		if p.ctx.Err() != nil {
 			return
 		}
-		hash := config.hash()
+		hash := config.Hash()
 		m := p.members[name]
 		if m == nil {
 			m = &member{name: name, told: news{state: Connecting, hash: hash, views: config.scopeNames()}}
@@ -204,7 +205,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			longLists: semaphore.NewWeighted(maxLongLists), looks: newLooks(), pacing: newPacing(), events: p.events.newPart(),
+			longLists: semaphore.NewWeighted(maxLongLists), looks: newLooks(), pacing: transport.NewPacing(), events: p.events.NewPart(),
 		}
 		e.budget = budget.New(p.options.MaxMemory, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)

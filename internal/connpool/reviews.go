@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -100,8 +101,8 @@ func (s *session) explain(ctx context.Context, scopes []string, denial error) (l
 // review asks the target what the identity may do.
 func (s *session) review(ctx context.Context, review *authorizationv1.SelfSubjectAccessReview) (*authorizationv1.SelfSubjectAccessReview, error) {
 	answer := &authorizationv1.SelfSubjectAccessReview{}
-	request := s.transport.core.RESTClient().Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review)
-	return answer, read(ctx, request, reviewSchema, answer)
+	request := s.transport.Core.RESTClient().Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(review)
+	return answer, transport.Read(ctx, request, reviewSchema, answer)
 }
 
 // missingOf are those rights that the identity does not have in one scope, in words.

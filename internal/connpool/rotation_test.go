@@ -47,13 +47,13 @@ func (t *rotation) expectSwap(ctx context.Context, before *Lease, to Config) {
 		_, err := before.Job("default", "job")
 		status := t.status()
 		if err != nil {
-			g.Expect(status.IdentityHash).To(Equal(to.hash()), "the old lease refuses before the new one is in use")
+			g.Expect(status.IdentityHash).To(Equal(to.Hash()), "the old lease refuses before the new one is in use")
 		}
 		_, leaseErr := t.pool.Lease(target, "")
 		if leaseErr != nil || status.State != Ready {
 			StopTrying("the connection was not Ready").Wrap(leaseErr).Now()
 		}
-		g.Expect(status.IdentityHash).To(Equal(to.hash()))
+		g.Expect(status.IdentityHash).To(Equal(to.Hash()))
 	}).WithTimeout(swapTime).WithPolling(time.Millisecond).Should(Succeed())
 	Expect(time.Since(began)).To(BeNumerically("<", swapTime))
 	expectClosed(ctx, before)
@@ -147,7 +147,7 @@ var _ = Describe("An identity that is replaced", func() {
 		t.expectSwap(ctx, t.lease, last)
 		release()
 		Eventually(ctx, t.g.open).Should(HaveLen(1))
-		Consistently(ctx, t.hashOf(target)).Should(Equal(last.hash()))
+		Consistently(ctx, t.hashOf(target)).Should(Equal(last.Hash()))
 		Expect(t.of(target)).To(HaveEach(Ready))
 	})
 })
@@ -162,7 +162,7 @@ var _ = Describe("A new identity that does not work", func() {
 			status := t.status()
 			Expect(status.State).To(Equal(Ready))
 			Expect(status.Err).NotTo(HaveOccurred())
-			Expect(status.IdentityHash).To(Equal(t.old.hash()))
+			Expect(status.IdentityHash).To(Equal(t.old.Hash()))
 			Expect(status.Server).To(Equal(t.old.Server))
 			Expect(status.Next.Err).To(MatchError(ContainSubstring(words)))
 			if state == IdentityChanged {
@@ -230,7 +230,7 @@ var _ = Describe("A new identity that does not work", func() {
 		t.g.user("old", nil)
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Rejected))
 		Expect(t.status().Err).To(MatchError(ContainSubstring("nobody knows later")))
-		Expect(t.status().IdentityHash).To(Equal(later.hash()))
+		Expect(t.status().IdentityHash).To(Equal(later.Hash()))
 		Expect(t.status().Next).To(BeNil())
 		_, err := t.pool.Lease(target, "")
 		var notReady *NotReadyError
@@ -240,7 +240,7 @@ var _ = Describe("A new identity that does not work", func() {
 
 		t.g.user("later", realServer())
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Ready))
-		Expect(t.status().IdentityHash).To(Equal(later.hash()))
+		Expect(t.status().IdentityHash).To(Equal(later.Hash()))
 		Expect(t.status().Next).To(BeNil())
 		Expect(t.createThrough(ctx, target)).To(Succeed())
 		Expect(t.g.creators()).To(Equal([]string{"later"}))
@@ -256,7 +256,7 @@ var _ = Describe("A new identity that does not work", func() {
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Rejected))
 		t.g.user("old", realServer())
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Ready))
-		Expect(t.status().IdentityHash).To(Equal(t.old.hash()))
+		Expect(t.status().IdentityHash).To(Equal(t.old.Hash()))
 		Expect(t.status().Next.Err).To(MatchError(ContainSubstring("nobody knows later")))
 		Expect(t.createThrough(ctx, target)).To(Succeed())
 		Expect(t.g.creators()).To(Equal([]string{"old"}))
@@ -270,7 +270,7 @@ var _ = Describe("A new identity of a connection that is Idle", func() {
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Idle))
 		config := t.ca.withCertificate(t.old, "new")
 		t.pool.Connect(target, config)
-		Eventually(ctx, t.hashOf(target)).Should(Equal(config.hash()))
+		Eventually(ctx, t.hashOf(target)).Should(Equal(config.Hash()))
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Idle))
 		Eventually(ctx, t.g.open).Should(BeEmpty())
 		Expect(t.of(target)).To(HaveEach(BeElementOf(Ready, Idle)))
@@ -289,7 +289,7 @@ var _ = Describe("A new identity of a connection that is Idle", func() {
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Idle))
 		t.pool.Connect(target, t.ca.withCertificate(t.old, "nobody"))
 		Eventually(ctx, t.nextState).Should(Equal(Rejected))
-		Expect(t.status().IdentityHash).To(Equal(t.old.hash()))
+		Expect(t.status().IdentityHash).To(Equal(t.old.Hash()))
 		Consistently(ctx, t.stateOf(target)).Should(Equal(Idle))
 		Eventually(ctx, t.leaseError).Should(Succeed())
 		Expect(t.createThrough(ctx, target)).To(Succeed())

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
@@ -26,7 +27,7 @@ type session struct {
 	entry     *entry
 	options   Options
 	schemas   [store.Kinds]*prune.Schema
-	transport *transport
+	transport *transport.Transport
 	// ctx ends everything, calls too; its cause says why.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -56,12 +57,12 @@ func openSession(ctx context.Context, e *entry) (*session, error) {
 		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1), reviewing: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	t, err := newTransport(s.ctx, e.identity, e.pool.options.transport(), &e.sockets, e.pacing)
+	t, err := transport.New(s.ctx, e.identity, e.pool.options.transport(), &e.sockets, e.pacing)
 	if err == nil {
 		s.transport = t
-		t.proveBy(s.prove, &e.redialled)
+		t.ProveBy(s.prove, &e.redialled)
 		s.version, err = s.readVersion(s.ctx) // dials, and so proves
-		err = uncover(err)
+		err = transport.Uncover(err)
 	}
 	if err != nil {
 		s.cancel(err)
@@ -115,19 +116,19 @@ func (s *session) readVersion(ctx context.Context) (string, error) {
 	}
 	var info version.Info
 	if err := json.Unmarshal(body, &info); err != nil {
-		return "", fmt.Errorf("reading the version: %w: %w", errNotKube, err)
+		return "", fmt.Errorf("reading the version: %w: %w", transport.ErrNotKube, err)
 	}
-	return redactText(info.GitVersion, s.entry.identity.Token), nil
+	return transport.RedactText(info.GitVersion, s.entry.identity.Token), nil
 }
 
 func (s *session) get(ctx context.Context, path string) ([]byte, error) {
-	return s.transport.get(ctx, path)
+	return s.transport.Get(ctx, path)
 }
 
 func (s *session) readClusterUID(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
-	return s.transport.readClusterUID(ctx)
+	return s.transport.ReadClusterUID(ctx)
 }
 
 // settle waits until every view has come to a first result. The target is probed
@@ -151,7 +152,7 @@ func (s *session) settle(ctx context.Context) error {
 		}
 	}
 	// What would end the session at its first probe must not begin it.
-	err := uncover(s.probe(ctx))
+	err := transport.Uncover(s.probe(ctx))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -174,7 +175,7 @@ func (s *session) serve(ctx context.Context) error {
 			return s.causeOf(err)
 		}
 		if doubts.failures == 0 {
-			s.transport.tidy(s.options.RequestTimeout)
+			s.transport.Tidy(s.options.RequestTimeout)
 			s.entry.pool.judgeViews(s)
 		}
 	}
@@ -208,9 +209,9 @@ func (d *doubts) judge(err error) error {
 		return nil
 	}
 	d.failures++
-	d.silent = errors.Is(uncover(err), context.DeadlineExceeded)
+	d.silent = errors.Is(transport.Uncover(err), context.DeadlineExceeded)
 	if apierrors.IsUnauthorized(err) || d.failures == probeFailures {
-		return uncover(err)
+		return transport.Uncover(err)
 	}
 	return nil
 }
@@ -227,7 +228,7 @@ func (s *session) probe(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("probing /readyz: %w", err)
 	case strings.TrimSpace(string(body)) != "ok":
-		return fmt.Errorf("probing /readyz: %w", errNotKube)
+		return fmt.Errorf("probing /readyz: %w", transport.ErrNotKube)
 	}
 	s.entry.probed(time.Since(begin))
 	return nil
@@ -271,7 +272,7 @@ func (s *session) drain() {
 
 func (s *session) cut() {
 	if s.transport != nil {
-		s.transport.close()
+		s.transport.Close()
 	}
 }
 

@@ -151,7 +151,7 @@ func (s *soak) rotate(ctx context.Context, name string, e *endpoint) {
 	Eventually(ctx, func() string {
 		status, _ := s.pool.Status(name)
 		return status.IdentityHash
-	}).Should(Equal(config.hash()), "%s does not rotate", name)
+	}).Should(Equal(config.Hash()), "%s does not rotate", name)
 }
 
 // rotateInVain brings an identity that does not work, and takes it back.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
+	"github.com/pooledjob/pooledjob/internal/prune"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -71,6 +73,13 @@ type Attempt struct {
 	ClusterUID string
 }
 
+// ErrClosed is the error of every call on a Lease whose session has ended.
+var ErrClosed = transport.ErrClosed
+
+// ErrNotSent is the error of a call for which no TCP connection to the target could be
+// had, or none that leads to the cluster from before. Nothing was sent.
+var ErrNotSent = transport.ErrNotSent
+
 // ErrBusy is the error of a call on a Lease while as many others are under way to
 // the same target, or were made within the last second, as may be. Nothing was sent.
 // OnChange tells when there is room.
@@ -79,6 +88,10 @@ var ErrBusy = errors.New("too many requests to the target are under way")
 // ErrNotWatched is the error of a question about objects in a namespace that the
 // connection does not watch.
 var ErrNotWatched = errors.New("the connection does not watch the namespace")
+
+// ExceedsLimit reports whether a limit is why something was not read: of a target's answer, or of the
+// memory that there is for what it holds.
+func ExceedsLimit(err error) bool { return prune.ExceedsLimit(err) }
 
 // NotReadyError is the error of Pool.Lease for a connection that is not Ready.
 type NotReadyError struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,7 +55,7 @@ type streamKey struct{ hash, clusterUID string }
 
 // streamLine is one connection; users counts who holds it.
 type streamLine struct {
-	transport *transport
+	transport *transport.Transport
 	sockets   atomic.Int64
 	redialled atomic.Int64
 	ctx       context.Context // done when it is closed
@@ -90,7 +91,7 @@ type Stream struct {
 func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := streamKey{identity.hash(), clusterUID}
+	key := streamKey{identity.Hash(), clusterUID}
 	if s.open[key] == nil {
 		made, err := s.connect(identity, clusterUID)
 		if err != nil {
@@ -107,16 +108,16 @@ func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, er
 	made := &streamLine{
 		ctx: ctx, cancel: cancel, budget: budget.NewForLogs(lineMemory, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
-	t, err := newTransport(ctx, identity, s.options.transport(), &made.sockets, newPacing())
+	t, err := transport.New(ctx, identity, s.options.transport(), &made.sockets, transport.NewPacing())
 	if err != nil {
 		cancel()
 		made.budget.Leave()
 		return nil, err
 	}
-	t.proveBy(func(ctx context.Context) error {
+	t.ProveBy(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, s.options.ProbeTimeout)
 		defer cancel()
-		uid, err := t.readClusterUID(ctx)
+		uid, err := t.ReadClusterUID(ctx)
 		if err != nil {
 			return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
 		}
@@ -140,7 +141,7 @@ func (c *Stream) Close() {
 			c.since = time.Now()
 			time.AfterFunc(s.idle, s.closeIdle)
 		}
-		go c.transport.tidy(streamGrace)
+		go c.transport.Tidy(streamGrace)
 	})
 }
 
@@ -163,7 +164,7 @@ func (s *Streams) closeIdle() {
 func (c *streamLine) close() {
 	c.cancel()
 	c.budget.Leave()
-	c.transport.close()
+	c.transport.Close()
 }
 
 // closeAll closes every connection, and so ends every stream.
@@ -201,18 +202,18 @@ func (s *Streams) Collect(metrics chan<- prometheus.Metric) {
 }
 
 func (c *streamLine) askForPods(namespace string, options *metav1.ListOptions) *rest.Request {
-	return c.transport.core.RESTClient().Get().Namespace(namespace).Resource("pods").VersionedParams(options, scheme.ParameterCodec)
+	return c.transport.Core.RESTClient().Get().Namespace(namespace).Resource("pods").VersionedParams(options, scheme.ParameterCodec)
 }
 
 // Log opens the log of a Pod. Reading it can wait for as long as the Pod writes
 // nothing; ctx ends that.
 func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
-	body, err := c.transport.core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
-		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(unpacedRead(unlogged(ctx)))
+	body, err := c.transport.Core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
+		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(transport.UnpacedRead(unlogged(ctx)))
 	return body, c.clean(err)
 }
 
 // clean is what may be told of an error.
 func (c *streamLine) clean(err error) error {
-	return redact(uncover(err), c.token)
+	return transport.Redact(transport.Uncover(err), c.token)
 }

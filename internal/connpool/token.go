@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
 	authenticationv1 "k8s.io/api/authentication/v1"
 )
@@ -15,24 +16,24 @@ import (
 const maxToken = 32 << 10
 
 // Uses reports whether the lease's session presents that identity.
-func (l *Lease) Uses(id Identity) bool { return l.session.entry.hash == id.hash() }
+func (l *Lease) Uses(id Identity) bool { return l.session.entry.hash == id.Hash() }
 
 // RequestToken asks the target for a token of a ServiceAccount. The token that comes is
 // not empty, of one piece, and not checked further. No error holds one.
 func (l *Lease) RequestToken(ctx context.Context, namespace, name string, spec authenticationv1.TokenRequestSpec) (string, error) {
 	token, err := call(ctx, l, func(ctx context.Context) (string, error) {
 		answer := &authenticationv1.TokenRequest{}
-		request := l.session.transport.core.RESTClient().Post().
+		request := l.session.transport.Core.RESTClient().Post().
 			Namespace(namespace).Resource("serviceaccounts").Name(name).SubResource("token").
 			Body(&authenticationv1.TokenRequest{Spec: spec})
-		err := read(ctx, request, tokenSchema, answer)
+		err := transport.Read(ctx, request, tokenSchema, answer)
 		return answer.Status.Token, err
 	})
 	switch {
 	case err != nil:
 		return "", redactTokens(err)
 	case token == "" || len(token) > maxToken || strings.ContainsAny(token, " \t\r\n"):
-		return "", errNotKube
+		return "", transport.ErrNotKube
 	}
 	return token, nil
 }
@@ -45,7 +46,7 @@ var someToken = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-
 // may do so with the token in its words.
 func redactTokens(err error) error {
 	for _, token := range someToken.FindAllString(err.Error(), -1) {
-		err = redact(err, token)
+		err = transport.Redact(err, token)
 	}
 	return err
 }

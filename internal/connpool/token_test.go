@@ -10,6 +10,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -109,6 +110,6 @@ var _ = Describe("A token of a ServiceAccount", func() {
 	})
 })
 
-func isNotKube(err error) bool { return errors.Is(err, errNotKube) }
+func isNotKube(err error) bool { return errors.Is(err, transport.ErrNotKube) }
 
 func anyError(err error) bool { return err != nil }

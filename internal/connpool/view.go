@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // allNamespaces is the scope of a view that shows every namespace.

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
 // wire sends requests over one TCP connection to one server. It is an

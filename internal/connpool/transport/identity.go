@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"crypto/sha256"
@@ -23,9 +23,9 @@ type Identity struct {
 	Token string
 }
 
-// hash is the key of an identity: "sha256:" and 64 hexadecimal digits. Each field
+// Hash is the key of an identity: "sha256:" and 64 hexadecimal digits. Each field
 // is preceded by its length, so that no two identities have the same bytes.
-func (id Identity) hash() string {
+func (id Identity) Hash() string {
 	digest := sha256.New()
 	for _, field := range [][]byte{
 		[]byte(id.Server), []byte(id.TLSServerName), id.CAData, id.CertData, id.KeyData, []byte(id.Token),
@@ -37,7 +37,7 @@ func (id Identity) hash() string {
 }
 
 // Equal reports whether two identities are the same, byte by byte.
-func (id Identity) Equal(other Identity) bool { return id.hash() == other.hash() }
+func (id Identity) Equal(other Identity) bool { return id.Hash() == other.Hash() }
 
 // String names the server only.
 func (id Identity) String() string { return id.Server }

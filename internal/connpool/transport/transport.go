@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"context"
@@ -18,35 +18,35 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// transport are the clients of one session and the connections under them. A client of
+// Transport are the clients of one session and the connections under them. A client of
 // every API group there is would take 30 KiB.
-type transport struct {
-	core    *corev1client.CoreV1Client
-	batch   *batchv1client.BatchV1Client
+type Transport struct {
+	Core    *corev1client.CoreV1Client
+	Batch   *batchv1client.BatchV1Client
 	wire    *wire
 	sockets *sockets
 	token   string // not to be told to anybody
 }
 
-// transportOptions say how requests are sent.
-type transportOptions struct {
-	// userAgent names this program to the targets.
-	userAgent string
-	// dialTimeout and tlsHandshakeTimeout bound the making of a TCP connection.
-	dialTimeout, tlsHandshakeTimeout time.Duration
-	// pingInterval is how long a TCP connection may be silent before a ping is sent over it, and pingTimeout
+// Options say how requests are sent.
+type Options struct {
+	// UserAgent names this program to the targets.
+	UserAgent string
+	// DialTimeout and tlsHandshakeTimeout bound the making of a TCP connection.
+	DialTimeout, TLSHandshakeTimeout time.Duration
+	// PingInterval is how long a TCP connection may be silent before a ping is sent over it, and pingTimeout
 	// how long the answer may take before the connection is closed.
-	pingInterval, pingTimeout time.Duration
-	// streamBuffer is how much of one answer that nobody reads is taken in, in bytes, and
-	// connectionBuffer of all answers over one TCP connection; 0 is the default of net/http.
-	streamBuffer, connectionBuffer int
+	PingInterval, PingTimeout time.Duration
+	// StreamBuffer is how much of one answer that nobody reads is taken in, in bytes, and
+	// ConnectionBuffer of all answers over one TCP connection; 0 is the default of net/http.
+	StreamBuffer, ConnectionBuffer int
 }
 
-// newTransport makes a client with connections of its own, which can be used until
+// New makes a client with connections of its own, which can be used until
 // ctx is done. client-go's shared transports would not do: they are found by TLS
 // settings alone, never close a connection, and outlive the credential that opened
 // them.
-func newTransport(ctx context.Context, identity Identity, o transportOptions, count *atomic.Int64, pacing *pacing) (*transport, error) {
+func New(ctx context.Context, identity Identity, o Options, count *atomic.Int64, pacing *Pacing) (*Transport, error) {
 	server, err := url.Parse(identity.Server)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
@@ -56,19 +56,19 @@ func newTransport(ctx context.Context, identity Identity, o transportOptions, co
 	if err != nil {
 		return nil, fmt.Errorf("TLS settings: %w", err)
 	}
-	t := &transport{sockets: newSockets(o, count, pacing), token: identity.Token}
+	t := &Transport{sockets: newSockets(o, count, pacing), token: identity.Token}
 	t.wire = newWire(ctx, &http.Transport{
 		DialContext:         t.sockets.dial,
 		TLSClientConfig:     tlsConfig,
-		TLSHandshakeTimeout: o.tlsHandshakeTimeout,
+		TLSHandshakeTimeout: o.TLSHandshakeTimeout,
 		ForceAttemptHTTP2:   true,
 		// API servers compress only long lists, which are read rarely, and a short answer can
 		// be made of which nobody reads the end.
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeaders,
 		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: o.pingInterval, PingTimeout: o.pingTimeout,
-			MaxReceiveBufferPerStream: o.streamBuffer, MaxReceiveBufferPerConnection: o.connectionBuffer,
+			SendPingTimeout: o.PingInterval, PingTimeout: o.PingTimeout,
+			MaxReceiveBufferPerStream: o.StreamBuffer, MaxReceiveBufferPerConnection: o.ConnectionBuffer,
 		},
 	}, server)
 	wrapped, err := rest.HTTPWrappersForConfig(restConfig, answers{t.wire, pacing})
@@ -81,36 +81,36 @@ func newTransport(ctx context.Context, identity Identity, o transportOptions, co
 	return t, nil
 }
 
-// proveBy has nothing sent over a new TCP connection before prove has let it pass, and counts in redialled
+// ProveBy has nothing sent over a new TCP connection before prove has let it pass, and counts in redialled
 // the connections that replaced one. It must be called before the first request.
-func (t *transport) proveBy(prove func(context.Context) error, redialled *atomic.Int64) {
+func (t *Transport) ProveBy(prove func(context.Context) error, redialled *atomic.Int64) {
 	t.wire.prove, t.wire.redialled = prove, redialled
 }
 
-// tidy closes TCP connections that are of no more use, and those that the server has wanted to end for as
+// Tidy closes TCP connections that are of no more use, and those that the server has wanted to end for as
 // long as grace.
-func (t *transport) tidy(grace time.Duration) { t.wire.tidy(grace) }
+func (t *Transport) Tidy(grace time.Duration) { t.wire.tidy(grace) }
 
-// close closes every TCP connection, also those with a live watch, and lets no other be made.
-func (t *transport) close() { t.sockets.close() }
+// Close closes every TCP connection, also those with a live watch, and lets no other be made.
+func (t *Transport) Close() { t.sockets.close() }
 
 // connect makes the clients.
-func (t *transport) connect(restConfig *rest.Config, over http.RoundTripper) (err error) {
+func (t *Transport) connect(restConfig *rest.Config, over http.RoundTripper) (err error) {
 	client := &http.Client{
 		Transport: over,
 		// A redirect would send the credential to a server nobody named.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	if t.core, err = corev1client.NewForConfigAndClient(restConfig, client); err != nil {
+	if t.Core, err = corev1client.NewForConfigAndClient(restConfig, client); err != nil {
 		return err
 	}
-	t.batch, err = batchv1client.NewForConfigAndClient(restConfig, client)
+	t.Batch, err = batchv1client.NewForConfigAndClient(restConfig, client)
 	return err
 }
 
-// get asks for a path as text or JSON.
-func (t *transport) get(ctx context.Context, path string) ([]byte, error) {
-	result := t.core.RESTClient().Get().AbsPath(path).
+// Get asks for a path as text or JSON.
+func (t *Transport) Get(ctx context.Context, path string) ([]byte, error) {
+	result := t.Core.RESTClient().Get().AbsPath(path).
 		SetHeader("Accept", "application/json").MaxRetries(0).Do(ctx)
 	body, err := result.Raw()
 	if err != nil {
@@ -119,17 +119,17 @@ func (t *transport) get(ctx context.Context, path string) ([]byte, error) {
 	return body, nil
 }
 
-// readClusterUID asks the target which cluster it is.
-func (t *transport) readClusterUID(ctx context.Context) (string, error) {
+// ReadClusterUID asks the target which cluster it is.
+func (t *Transport) ReadClusterUID(ctx context.Context) (string, error) {
 	namespace := &corev1.Namespace{}
-	request := t.core.RESTClient().Get().Resource("namespaces").Name(metav1.NamespaceSystem)
-	if err := read(ctx, request, namespaceSchema, namespace); err != nil {
+	request := t.Core.RESTClient().Get().Resource("namespaces").Name(metav1.NamespaceSystem)
+	if err := Read(ctx, request, namespaceSchema, namespace); err != nil {
 		return "", err
 	}
 	// It is written to the hub, and a target can answer with what it was sent.
 	uid := string(namespace.UID)
-	if !validUID.MatchString(uid) || redactText(uid, t.token) != uid {
-		return "", errNotKube
+	if !validUID.MatchString(uid) || RedactText(uid, t.token) != uid {
+		return "", ErrNotKube
 	}
 	return uid, nil
 }
@@ -138,11 +138,11 @@ func (t *transport) readClusterUID(ctx context.Context) (string, error) {
 // servers make UUIDs, but nothing says that they must.
 var validUID = regexp.MustCompile(`^[[:graph:]]{1,128}$`)
 
-func restConfigOf(identity Identity, o transportOptions) *rest.Config {
+func restConfigOf(identity Identity, o Options) *rest.Config {
 	return &rest.Config{
 		Host:        identity.Server,
 		BearerToken: identity.Token,
-		UserAgent:   o.userAgent,
+		UserAgent:   o.UserAgent,
 		TLSClientConfig: rest.TLSClientConfig{
 			ServerName: identity.TLSServerName,
 			CAData:     identity.CAData,

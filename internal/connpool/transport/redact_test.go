@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 func TestRedactLeavesOrdinaryWordsAlone(t *testing.T) {
 	refused := errors.New("dial tcp: connection refused")
 	for _, token := range []string{"", "t", "tcp"} {
-		if got := redact(refused, token); got != refused { //nolint:errorlint // the same error, untouched
+		if got := Redact(refused, token); got != refused { //nolint:errorlint // the same error, untouched
 			t.Errorf("redact with token %q made %q of it", token, got)
 		}
 	}

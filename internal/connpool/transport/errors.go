@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"errors"
@@ -37,9 +37,9 @@ func (e *notSentError) Timeout() bool {
 	return errors.As(e.cause, &timeout) && timeout.Timeout()
 }
 
-// uncover is the error that a notSentError hides, for those who ask about the
+// Uncover is the error that a notSentError hides, for those who ask about the
 // connection and not about their request.
-func uncover(err error) error {
+func Uncover(err error) error {
 	var hidden *notSentError
 	if errors.As(err, &hidden) {
 		return hidden.cause
@@ -48,7 +48,7 @@ func uncover(err error) error {
 }
 
 var (
-	// errNotKube is the error of an answer that no API server gives.
-	errNotKube = prune.ErrMalformed
+	// ErrNotKube is the error of an answer that no API server gives.
+	ErrNotKube = prune.ErrMalformed
 	errNoRoom  = errors.New("the server ends its connections before a request can be sent")
 )

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 type sockets struct {
 	dialer net.Dialer
 	count  *atomic.Int64 // of the entry: the sessions before and after count there too
-	pacing *pacing
+	pacing *Pacing
 	done   chan struct{} // closed by close
 
 	mu     sync.Mutex
@@ -68,9 +68,9 @@ func (s *socket) Close() error {
 	return s.Conn.Close()
 }
 
-func newSockets(o transportOptions, count *atomic.Int64, pacing *pacing) *sockets {
+func newSockets(o Options, count *atomic.Int64, pacing *Pacing) *sockets {
 	return &sockets{
-		dialer: net.Dialer{Timeout: o.dialTimeout, KeepAlive: o.pingInterval, ControlContext: refuseMetadata},
+		dialer: net.Dialer{Timeout: o.DialTimeout, KeepAlive: o.PingInterval, ControlContext: refuseMetadata},
 		count:  count,
 		pacing: pacing,
 		done:   make(chan struct{}),

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"golang.org/x/time/rate"
@@ -28,14 +28,14 @@ const (
 	writeBurst = 20_000
 )
 
-// pacing is how fast what a target tells is taken in, so that one that has always something to tell
+// Pacing is how fast what a target tells is taken in, so that one that has always something to tell
 // takes no time from others. Sessions that follow each other have it together.
-type pacing struct {
+type Pacing struct {
 	answers, reads, writes *rate.Limiter
 }
 
-func newPacing() *pacing {
-	return &pacing{
+func NewPacing() *Pacing {
+	return &Pacing{
 		answers: rate.NewLimiter(pace, paceBurst),
 		reads:   rate.NewLimiter(readPace, readBurst),
 		writes:  rate.NewLimiter(writePace, writeBurst),

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"reflect"
@@ -17,11 +17,11 @@ func TestHash(t *testing.T) {
 			KeyData: []byte("key"), Token: "token",
 		}
 	}
-	g.Expect(full().hash()).To(MatchRegexp("^sha256:[0-9a-f]{64}$"))
-	g.Expect(full().hash()).To(Equal(full().hash()))
-	g.Expect(Identity{CAData: []byte{}}.hash()).To(Equal(Identity{}.hash()), "empty is absent")
-	g.Expect(Identity{Server: "ab", TLSServerName: "c"}.hash()).NotTo(Equal(Identity{Server: "a", TLSServerName: "bc"}.hash()))
-	seen := map[string]string{full().hash(): "unchanged"}
+	g.Expect(full().Hash()).To(MatchRegexp("^sha256:[0-9a-f]{64}$"))
+	g.Expect(full().Hash()).To(Equal(full().Hash()))
+	g.Expect(Identity{CAData: []byte{}}.Hash()).To(Equal(Identity{}.Hash()), "empty is absent")
+	g.Expect(Identity{Server: "ab", TLSServerName: "c"}.Hash()).NotTo(Equal(Identity{Server: "a", TLSServerName: "bc"}.Hash()))
+	seen := map[string]string{full().Hash(): "unchanged"}
 	fields := reflect.TypeFor[Identity]()
 	for i := range fields.NumField() {
 		field := fields.Field(i)
@@ -29,8 +29,8 @@ func TestHash(t *testing.T) {
 			changed := full()
 			reflect.ValueOf(&changed).Elem().Field(i).Set(reflect.ValueOf(value).Convert(field.Type))
 			what := field.Name + " " + kind
-			g.Expect(seen).NotTo(HaveKey(changed.hash()), what)
-			seen[changed.hash()] = what
+			g.Expect(seen).NotTo(HaveKey(changed.Hash()), what)
+			seen[changed.Hash()] = what
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 type guardedAnswer struct {
 	far         *io.PipeWriter // the server's end
 	near        io.ReadCloser  // what the reader of the watch has
-	guard       *guard
+	guard       *Guard
 	ctx         context.Context
 	heard, open atomic.Int64
 	synced      chan struct{} // closed once its events count
@@ -50,15 +50,15 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 	if status != http.StatusOK {
 		_ = far.Close() // what a refusal says is read at once
 	}
-	g := &guard{cancel: cancel, renewal: time.Minute, heard: &a.heard, open: &a.open, events: newEventTimes().newPart(), synced: a.synced}
-	request, err := http.NewRequestWithContext(pacedRead(guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
+	g := &Guard{Cancel: cancel, Renewal: time.Minute, Heard: &a.heard, Open: &a.open, Events: NewEventTimes().NewPart(), Synced: a.synced}
+	request, err := http.NewRequestWithContext(pacedRead(Guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	response, err := answers{roundTripper(func(*http.Request) *http.Response {
 		return &http.Response{StatusCode: status, Body: struct {
 			io.Reader
 			io.Closer
 		}{body, a}}
-	}), newPacing()}.RoundTrip(request) //nolint:bodyclose // each test does
+	}), NewPacing()}.RoundTrip(request) //nolint:bodyclose // each test does
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	a.near, a.guard = response.Body, g
 	return a
@@ -68,7 +68,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 func (a *guardedAnswer) read() (read *bytes.Buffer, ended chan error) {
 	read, ended = &bytes.Buffer{}, make(chan error, 1)
 	told := func(p []byte) (int, error) {
-		a.guard.told(0)
+		a.guard.Told(0)
 		return read.Write(p)
 	}
 	go func() {
@@ -178,9 +178,9 @@ func TestGuardTellsHowTheWatchBelowEnded(t *testing.T) {
 func TestGuardLetsEventsTakeTheirPartOfTheTimeOnceAllAreThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
-		others := a.guard.events.all
+		others := a.guard.Events.all
 		for range 200 { // who leave it less than it needs, on any machine
-			others.busy[others.newPart()] = time.Now().Add(time.Hour)
+			others.busy[others.NewPart()] = time.Now().Add(time.Hour)
 		}
 		go func() {
 			for {
@@ -194,7 +194,7 @@ func TestGuardLetsEventsTakeTheirPartOfTheTimeOnceAllAreThere(t *testing.T) {
 			for range events {
 				_, err := a.near.Read(make([]byte, len("event")))
 				g.Expect(err).NotTo(HaveOccurred())
-				a.guard.told(0)
+				a.guard.Told(0)
 				time.Sleep(eventSlice) //nolint:forbidigo // the clock of the bubble
 			}
 			return time.Since(begin)
@@ -209,7 +209,7 @@ func TestGuardLetsEventsTakeTheirPartOfTheTimeOnceAllAreThere(t *testing.T) {
 func TestGuardThatWaitsEndsWithItsRequest(t *testing.T) {
 	g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
 	close(a.synced)
-	a.guard.events.limiter = rate.NewLimiter(0, int(eventSlice/time.Microsecond))
+	a.guard.Events.limiter = rate.NewLimiter(0, int(eventSlice/time.Microsecond))
 	a.guard.began = time.Now().Add(-time.Hour)
 	g.Expect(a.guard.spend()).To(Succeed())
 	ended := make(chan error, 1)
@@ -218,7 +218,7 @@ func TestGuardThatWaitsEndsWithItsRequest(t *testing.T) {
 		ended <- a.guard.spend()
 	}()
 	g.Consistently(ended).WithTimeout(20 * time.Millisecond).ShouldNot(Receive())
-	a.guard.cancel()
+	a.guard.Cancel()
 	g.Eventually(ended).Should(Receive(MatchError(context.Canceled)))
 }
 
@@ -236,7 +236,7 @@ func TestGuardIsNotOverARefusal(t *testing.T) {
 func TestGuardOfAWatchThatWasNotGrantedLetsGo(t *testing.T) {
 	g := NewWithT(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	never := &guard{cancel: cancel}
+	never := &Guard{Cancel: cancel}
 	g.Expect(never.Close()).To(Succeed())
 	g.Expect(ctx.Err()).To(HaveOccurred())
 }

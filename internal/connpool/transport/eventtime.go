@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"context"
@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -24,29 +24,29 @@ const (
 	busyFor = time.Second
 )
 
-// eventTimes divides the time for events equally among the connections of a pool that have more of them
+// EventTimes divides the time for events equally among the connections of a pool that have more of them
 // than fit, and leaves to others what they need. Nobody waits for anybody. So targets that have always
 // something to tell take a bounded part of the CPUs, whatever their events are and however many such
 // targets there are.
-type eventTimes struct {
+type EventTimes struct {
 	mu   sync.Mutex
-	busy map[*eventTime]time.Time // until when
+	busy map[*EventTime]time.Time // until when
 }
 
-func newEventTimes() *eventTimes { return &eventTimes{busy: map[*eventTime]time.Time{}} }
+func NewEventTimes() *EventTimes { return &EventTimes{busy: map[*EventTime]time.Time{}} }
 
-// eventTime is the part of one connection.
-type eventTime struct {
-	all     *eventTimes
+// EventTime is the part of one connection.
+type EventTime struct {
+	all     *EventTimes
 	limiter *rate.Limiter // of microseconds
 }
 
-func (a *eventTimes) newPart() *eventTime {
-	return &eventTime{all: a, limiter: rate.NewLimiter(0, int(eventBurst/time.Microsecond))}
+func (a *EventTimes) NewPart() *EventTime {
+	return &EventTime{all: a, limiter: rate.NewLimiter(0, int(eventBurst/time.Microsecond))}
 }
 
 // spend counts time that events have taken, and waits while the connection has had too much.
-func (e *eventTime) spend(ctx context.Context, took time.Duration) error {
+func (e *EventTime) spend(ctx context.Context, took time.Duration) error {
 	if delay := e.count(time.Now(), took); delay > 0 && !pause.For(ctx, delay) {
 		return context.Cause(ctx)
 	}
@@ -54,7 +54,7 @@ func (e *eventTime) spend(ctx context.Context, took time.Duration) error {
 }
 
 // count counts time that events have taken, and returns how long the connection has to wait.
-func (e *eventTime) count(now time.Time, took time.Duration) time.Duration {
+func (e *EventTime) count(now time.Time, took time.Duration) time.Duration {
 	e.all.mu.Lock()
 	defer e.all.mu.Unlock()
 	e.limiter.SetLimitAt(now, rate.Limit(e.all.part(now).Microseconds()))
@@ -66,7 +66,7 @@ func (e *eventTime) count(now time.Time, took time.Duration) time.Duration {
 }
 
 // part is how much time one of the connections may take in a second as things are. a.mu is held.
-func (a *eventTimes) part(now time.Time) time.Duration {
-	maps.DeleteFunc(a.busy, func(_ *eventTime, until time.Time) bool { return until.Before(now) })
+func (a *EventTimes) part(now time.Time) time.Duration {
+	maps.DeleteFunc(a.busy, func(_ *EventTime, until time.Time) bool { return until.Before(now) })
 	return time.Duration(runtime.GOMAXPROCS(0)) * eventShare / time.Duration(max(1, len(a.busy)))
 }

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"runtime"
@@ -14,7 +14,7 @@ var someTime = time.Unix(1_800_000_000, 0)
 
 // reader reads events that take some time, one after the other.
 type reader struct {
-	*eventTime
+	*EventTime
 	took, pause time.Duration // of each, and after each
 	next        time.Time     // when it begins with the next
 	spent       time.Duration // in all
@@ -42,10 +42,10 @@ func readUntil(end time.Time, readers ...*reader) {
 func TestConnectionsThatAlwaysHaveEventsShareTheTimeForThem(t *testing.T) {
 	share := (time.Duration(runtime.GOMAXPROCS(0)) * eventShare).Seconds()
 	for _, number := range []int{1, 3, 40} {
-		g, all := NewWithT(t), newEventTimes()
+		g, all := NewWithT(t), NewEventTimes()
 		readers := make([]*reader, number)
 		for i := range readers {
-			readers[i] = &reader{eventTime: all.newPart(), took: time.Millisecond, next: someTime}
+			readers[i] = &reader{EventTime: all.NewPart(), took: time.Millisecond, next: someTime}
 		}
 		const begin, seconds = 10 * time.Second, 20.0
 		readUntil(someTime.Add(begin), readers...) // they use up what they may take at once
@@ -58,11 +58,11 @@ func TestConnectionsThatAlwaysHaveEventsShareTheTimeForThem(t *testing.T) {
 }
 
 func TestAConnectionWithFewEventsDoesNotWaitForOthers(t *testing.T) {
-	g, all := NewWithT(t), newEventTimes()
-	quiet := &reader{eventTime: all.newPart(), took: 50 * time.Microsecond, pause: 10 * time.Millisecond, next: someTime}
+	g, all := NewWithT(t), NewEventTimes()
+	quiet := &reader{EventTime: all.NewPart(), took: 50 * time.Microsecond, pause: 10 * time.Millisecond, next: someTime}
 	readers := []*reader{quiet}
 	for range 20 {
-		readers = append(readers, &reader{eventTime: all.newPart(), took: time.Millisecond, next: someTime})
+		readers = append(readers, &reader{EventTime: all.NewPart(), took: time.Millisecond, next: someTime})
 	}
 	readUntil(someTime.Add(20*time.Second), readers...)
 	g.Expect(quiet.waited).To(BeZero())
@@ -70,7 +70,7 @@ func TestAConnectionWithFewEventsDoesNotWaitForOthers(t *testing.T) {
 }
 
 func TestWhatWaitedForACPUDoesNotCount(t *testing.T) {
-	g, one := NewWithT(t), newEventTimes().newPart()
+	g, one := NewWithT(t), NewEventTimes().NewPart()
 	now := someTime
 	for range eventBurst / eventSlice {
 		g.Expect(one.count(now, time.Hour)).To(BeZero())
@@ -79,8 +79,8 @@ func TestWhatWaitedForACPUDoesNotCount(t *testing.T) {
 }
 
 func TestAConnectionThatHadEventsAtOnceCatchesUp(t *testing.T) {
-	g, all := NewWithT(t), newEventTimes()
-	one := all.newPart()
+	g, all := NewWithT(t), NewEventTimes()
+	one := all.NewPart()
 	now := someTime
 	for one.count(now, time.Millisecond) == 0 {
 	}

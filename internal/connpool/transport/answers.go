@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ const (
 // time from others.
 type answers struct {
 	http.RoundTripper
-	pacing *pacing
+	pacing *Pacing
 }
 
 // readKey is the context key of a request whose answer is not taken whole. Its value says
@@ -48,8 +48,8 @@ func pacedRead(ctx context.Context) context.Context {
 	return context.WithValue(ctx, readKey{}, true)
 }
 
-// unpacedRead is for an answer that is read no faster than somebody asks for it.
-func unpacedRead(ctx context.Context) context.Context {
+// UnpacedRead is for an answer that is read no faster than somebody asks for it.
+func UnpacedRead(ctx context.Context) context.Context {
 	return context.WithValue(ctx, readKey{}, false)
 }
 
@@ -77,7 +77,7 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 	if atPace {
 		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pacing: a.pacing}
 	}
-	if guard, ok := ctx.Value(guardKey{}).(*guard); ok {
+	if guard, ok := ctx.Value(guardKey{}).(*Guard); ok {
 		response.Body = guard.over(ctx, response.Body)
 	}
 	return response, nil
@@ -87,7 +87,7 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 type paced struct {
 	io.ReadCloser
 	ctx    context.Context // of the request
-	pacing *pacing
+	pacing *Pacing
 }
 
 // Read implements io.Reader.
@@ -144,7 +144,7 @@ func statusInJSON(body io.Reader) (*metav1.Status, error) {
 		return nil, err
 	}
 	if status.Kind != "Status" {
-		return nil, errNotKube
+		return nil, ErrNotKube
 	}
 	return status, nil
 }
@@ -169,16 +169,12 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ExceedsLimit reports whether a limit is why something was not read: of a target's answer, or of the
-// memory that there is for what it holds.
-func ExceedsLimit(err error) bool { return prune.ExceedsLimit(err) }
-
 // message is an object that can be decoded.
 type message interface{ Unmarshal(data []byte) error }
 
-// read sends a request, and fills into with what a schema keeps of the object that is the
+// Read sends a request, and fills into with what a schema keeps of the object that is the
 // answer.
-func read(ctx context.Context, request *rest.Request, schema *prune.Schema, into message) error {
+func Read(ctx context.Context, request *rest.Request, schema *prune.Schema, into message) error {
 	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if err != nil {
 		return err
@@ -191,9 +187,9 @@ func read(ctx context.Context, request *rest.Request, schema *prune.Schema, into
 	return into.Unmarshal(kept.Message)
 }
 
-// readList sends a request, and calls each with what a schema keeps of each object in the list that
+// ReadList sends a request, and calls each with what a schema keeps of each object in the list that
 // is the answer.
-func readList(ctx context.Context, request *rest.Request, schema *prune.Schema, each func(prune.Kept) error) (metav1.ListMeta, error) {
+func ReadList(ctx context.Context, request *rest.Request, schema *prune.Schema, each func(prune.Kept) error) (metav1.ListMeta, error) {
 	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if err != nil {
 		return metav1.ListMeta{}, err
@@ -203,9 +199,9 @@ func readList(ctx context.Context, request *rest.Request, schema *prune.Schema, 
 	return metav1.ListMeta{ResourceVersion: meta.ResourceVersion, Continue: meta.Continue}, err
 }
 
-// send sends a request whose answer says nothing but that it was done: API servers answer with
+// Send sends a request whose answer says nothing but that it was done: API servers answer with
 // the whole object.
-func send(ctx context.Context, request *rest.Request) error {
+func Send(ctx context.Context, request *rest.Request) error {
 	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if err != nil {
 		return err
@@ -215,8 +211,8 @@ func send(ctx context.Context, request *rest.Request) error {
 	return nil
 }
 
-// readWatch sends a request for a watch, whose events are decoded by events.
-func readWatch(ctx context.Context, request *rest.Request, events *events) (watch.Interface, error) {
+// ReadWatch sends a request for a watch, whose events are decoded by events.
+func ReadWatch(ctx context.Context, request *rest.Request, events *Events) (watch.Interface, error) {
 	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
 	if utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
 		return watch.NewEmptyWatch(), nil // as client-go has it: the reflector goes on where it was
@@ -224,45 +220,45 @@ func readWatch(ctx context.Context, request *rest.Request, events *events) (watc
 	if err != nil {
 		return nil, err
 	}
-	events.answer, events.watch = answer, events.schema.Watch(answer)
-	if events.told == nil {
-		events.told = func(int) {}
+	events.answer, events.watch = answer, events.Schema.Watch(answer)
+	if events.Told == nil {
+		events.Told = func(int) {}
 		if p, ok := answer.(*paced); ok {
-			events.told = p.charge
+			events.Told = p.charge
 		}
 	}
 	return watch.NewStreamWatcher(events, apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")), nil
 }
 
-// events decodes the events of one watch.
-type events struct {
-	schema *prune.Schema
-	unpack func(prune.Kept) (runtime.Object, error) // makes the object of an event
-	// told is called after each event, with about how many bytes it takes once it is decoded; nil if
+// Events decodes the events of one watch.
+type Events struct {
+	Schema *prune.Schema
+	Unpack func(prune.Kept) (runtime.Object, error) // makes the object of an event
+	// Told is called after each event, with about how many bytes it takes once it is decoded; nil if
 	// nobody need know.
-	told   func(size int)
-	failed func(error) // is told why the watch cannot be read further
+	Told   func(size int)
+	Failed func(error) // is told why the watch cannot be read further
 
 	answer io.Closer
 	watch  *prune.Watch
 }
 
 // Decode implements watch.Decoder.
-func (e *events) Decode() (watch.EventType, runtime.Object, error) {
+func (e *Events) Decode() (watch.EventType, runtime.Object, error) {
 	event, err := e.watch.Next()
 	if err != nil {
-		if ExceedsLimit(err) {
-			e.failed(err)
+		if prune.ExceedsLimit(err) {
+			e.Failed(err)
 		}
 		return "", nil, err
 	}
-	e.told(event.Kept.Size)
+	e.Told(event.Kept.Size)
 	if event.Type == watch.Error {
 		return event.Type, event.Status, nil
 	}
-	obj, err := e.unpack(event.Kept)
+	obj, err := e.Unpack(event.Kept)
 	return event.Type, obj, err
 }
 
 // Close implements watch.Decoder.
-func (e *events) Close() { _ = e.answer.Close() }
+func (e *Events) Close() { _ = e.answer.Close() }

@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"context"
@@ -12,23 +12,23 @@ import (
 // errSilent is how the answer to a watch ends that has told nothing for too long.
 var errSilent = errors.New("the watch has told nothing for too long")
 
-// guard notes when a watch tells something, and ends it when it has told nothing for too
+// Guard notes when a watch tells something, and ends it when it has told nothing for too
 // long: a watch whose far end is gone looks like one of which there is no news. It ends with
 // an error, so that its reader, a reflector, lists anew: another watch that is granted and
 // silent would prove nothing.
 //
 // It stands in the place of the body of the answer, and so takes no goroutine and hands
 // nothing on.
-type guard struct {
-	cancel  func()        // ends the request
-	renewal time.Duration // how long it may tell nothing
-	// heard is when it last told something, Unix nanoseconds; to open one is added while
+type Guard struct {
+	Cancel  func()        // ends the request
+	Renewal time.Duration // how long it may tell nothing
+	// Heard is when it last told something, Unix nanoseconds; to open one is added while
 	// the watch is.
-	heard, open *atomic.Int64
-	// events is whose time it takes to do what the events ask for, once synced is closed: what a watch
+	Heard, Open *atomic.Int64
+	// Events is whose time it takes to do what the events ask for, once synced is closed: what a watch
 	// brings first is wanted as soon as can be.
-	events *eventTime
-	synced <-chan struct{}
+	Events *EventTime
+	Synced <-chan struct{}
 
 	ctx     context.Context // of the request
 	began   time.Time       // when its reader began with what was read last; zero before
@@ -41,23 +41,23 @@ type guard struct {
 // guardKey is the context key of the guard of a request.
 type guardKey struct{}
 
-// guarded has the answer to a request with the context be read through the guard.
-func guarded(ctx context.Context, g *guard) context.Context {
+// Guarded has the answer to a request with the context be read through the guard.
+func Guarded(ctx context.Context, g *Guard) context.Context {
 	return context.WithValue(ctx, guardKey{}, g)
 }
 
-func (g *guard) over(ctx context.Context, body io.ReadCloser) *guard {
+func (g *Guard) over(ctx context.Context, body io.ReadCloser) *Guard {
 	g.ctx, g.body = ctx, body
-	g.open.Add(1)
-	g.silence = time.AfterFunc(g.renewal, func() {
+	g.Open.Add(1)
+	g.silence = time.AfterFunc(g.Renewal, func() {
 		g.silent.Store(true)
-		g.cancel()
+		g.Cancel()
 	})
 	return g
 }
 
 // Read implements io.Reader.
-func (g *guard) Read(p []byte) (int, error) {
+func (g *Guard) Read(p []byte) (int, error) {
 	if err := g.spend(); err != nil {
 		return 0, err
 	}
@@ -71,19 +71,19 @@ func (g *guard) Read(p []byte) (int, error) {
 
 // spend counts the time since the last read as that of its events, and waits for as long as they took
 // too much.
-func (g *guard) spend() error {
+func (g *Guard) spend() error {
 	select {
-	case <-g.synced:
-		return g.events.spend(g.ctx, time.Since(g.began))
+	case <-g.Synced:
+		return g.Events.spend(g.ctx, time.Since(g.began))
 	default:
 		return nil
 	}
 }
 
-// told records that an event has come. Bytes alone are no event: one may never come to its end.
-func (g *guard) told(size int) {
-	g.heard.Store(time.Now().UnixNano())
-	g.silence.Reset(g.renewal)
+// Told records that an event has come. Bytes alone are no event: one may never come to its end.
+func (g *Guard) Told(size int) {
+	g.Heard.Store(time.Now().UnixNano())
+	g.silence.Reset(g.Renewal)
 	if p, ok := g.body.(*paced); ok {
 		begin := time.Now()
 		p.charge(size)
@@ -93,15 +93,15 @@ func (g *guard) told(size int) {
 
 // Close implements io.Closer. It ends the request, granted or not, and may be called more
 // than once.
-func (g *guard) Close() (err error) {
+func (g *Guard) Close() (err error) {
 	g.closing.Do(func() {
-		g.cancel()
+		g.Cancel()
 		if g.body == nil {
 			return
 		}
 		g.silence.Stop()
 		err = g.body.Close()
-		g.open.Add(-1)
+		g.Open.Add(-1)
 	})
 	return err
 }

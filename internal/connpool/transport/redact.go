@@ -1,4 +1,4 @@
-package connpool
+package transport
 
 import (
 	"errors"
@@ -17,25 +17,25 @@ const (
 	minSecret = 8
 )
 
-// redactText takes the token out of a text.
-func redactText(text, token string) string {
+// RedactText takes the token out of a text.
+func RedactText(text, token string) string {
 	if len(token) < minSecret {
 		return text
 	}
 	return strings.ReplaceAll(text, token, redacted)
 }
 
-// redact takes the token out of an error: a target, or something in between, can
+// Redact takes the token out of an error: a target, or something in between, can
 // send back what it was sent, and its words end in conditions and logs. It cuts words that
 // are too long: many runs may hold an error each. Of the error's kind only that of a Status is
 // kept, which is all that callers look at.
-func redact(err error, token string) error {
+func Redact(err error, token string) error {
 	if err == nil || !isUnclean(err, token) {
 		return err
 	}
 	var hidden *notSentError
 	if errors.As(err, &hidden) {
-		return &notSentError{redact(hidden.cause, token)}
+		return &notSentError{Redact(hidden.cause, token)}
 	}
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) {
@@ -86,7 +86,7 @@ func isUnclean(err error, token string) bool {
 
 // cleanText takes the token out of a text, and cuts it.
 func cleanText(text, token string) string {
-	text = redactText(text, token)
+	text = RedactText(text, token)
 	if len(text) <= maxErrorText {
 		return text
 	}
