@@ -8,8 +8,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 )
 
 // Identity says which server to reach and what to present there. It holds

@@ -5,14 +5,14 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-
-	"golang.org/x/time/rate"
 	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	"github.com/pooledjob/pooledjob/internal/connpool/transport"
-	"golang.org/x/sync/semaphore"
 )
 
 // newsInterval is the shortest time between two texts for an unreachable target.

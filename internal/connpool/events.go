@@ -3,10 +3,11 @@ package connpool
 import (
 	"context"
 	"errors"
-	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 )
 
 // This file is how the goroutines of entries, sessions and views change the pool, and

@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
-	"github.com/pooledjob/pooledjob/internal/connpool/budget"
-	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 )
 
 // testInformers are informers without a session. They tell of runs by told.

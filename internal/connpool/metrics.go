@@ -4,8 +4,9 @@ import (
 	"maps"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 )
 
 // figure is one metric of a connection.

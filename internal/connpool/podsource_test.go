@@ -9,8 +9,9 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 )
 
 // sourceRig is a podSource whose callbacks are recorded.

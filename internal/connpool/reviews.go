@@ -7,12 +7,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
-	"github.com/pooledjob/pooledjob/internal/connpool/transport"
-	"github.com/pooledjob/pooledjob/internal/prune"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // right is one that a connection needs.

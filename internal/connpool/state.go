@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/transport"
-	"github.com/pooledjob/pooledjob/internal/prune"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // State is the state of a connection.

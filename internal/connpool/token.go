@@ -5,10 +5,11 @@ import (
 	"regexp"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+
 	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
-	authenticationv1 "k8s.io/api/authentication/v1"
 )
 
 // maxToken bounds a token that a target gives, in bytes: it goes into a header of every

@@ -5,8 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // allNamespaces is the scope of a view that shows every namespace.

@@ -12,13 +12,14 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pooledjob/pooledjob/test/fixtures"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // team is the namespace of the tenant that is at work, and on targets that of all runs.

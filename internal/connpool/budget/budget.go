@@ -72,7 +72,7 @@ func (b *Budget) addPending(size int64) {
 	b.pool.pending.Add(size)
 }
 
-// Hold is called by who will hold objects until letGo. giveUp is called, for that reason, when the parts
+// Hold is called by who will hold objects until Release. giveUp is called, for that reason, when the parts
 // of the pool hold too much together, and this one the most.
 func (b *Budget) Hold(holder any, giveUp func(why error)) {
 	b.mu.Lock()
@@ -80,6 +80,7 @@ func (b *Budget) Hold(holder any, giveUp func(why error)) {
 	b.holders[holder] = giveUp
 }
 
+// Release is called by who holds nothing any more.
 func (b *Budget) Release(holder any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

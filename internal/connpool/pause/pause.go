@@ -21,8 +21,7 @@ func For(ctx context.Context, d time.Duration) bool {
 }
 
 // Backoff is half of shortest and a random time below a limit that doubles from shortest to longest with
-// every failure, so that
-// the connections of many targets that went down together do not come back at the
+// every failure, so that the connections of many targets that went down together do not come back at the
 // same moment.
 func Backoff(shortest, longest time.Duration, failures int) time.Duration {
 	limit := longest

@@ -33,8 +33,8 @@ var (
 	errTooManyUnseen = fmt.Errorf("%w: those that are not in view take more than %d MiB", ErrTooManyPods, maxUnseen>>20)
 )
 
-// podList is a list of the Pods of one run, while it is read.
-type podList struct {
+// PodList is a list of the Pods of one run, while it is read.
+type PodList struct {
 	view                     *Store // nil if there is none
 	keyLabel, key, namespace string
 	long                     *budget.Pending // what it counts as, if it may become a long one
@@ -46,12 +46,12 @@ type podList struct {
 
 // NewPodList is a list of the Pods of a run in a namespace, beside a view; nil if there is none. It may
 // become a long one if it counts as long.
-func NewPodList(view *Store, labels *Labels, key, namespace string, long *budget.Pending) *podList {
-	return &podList{view: view, keyLabel: labels.key, key: key, namespace: namespace, shown: map[*Record]struct{}{}, long: long}
+func NewPodList(view *Store, labels *Labels, key, namespace string, long *budget.Pending) *PodList {
+	return &PodList{view: view, keyLabel: labels.key, key: key, namespace: namespace, shown: map[*Record]struct{}{}, long: long}
 }
 
 // Add looks at one Pod of the list. Whatever is not of the run takes time, and is left out.
-func (l *podList) Add(kept prune.Kept) error {
+func (l *PodList) Add(kept prune.Kept) error {
 	pod := &corev1.Pod{}
 	if err := pod.Unmarshal(kept.Message); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (l *podList) Add(kept prune.Kept) error {
 
 // shows is the record of a Pod that the view shows as it is, else nil. It cuts the Pod down to what
 // views show.
-func (l *podList) shows(pod *corev1.Pod) *Record {
+func (l *PodList) shows(pod *corev1.Pod) *Record {
 	if l.view == nil {
 		sanitize.Pod(pod)
 		return nil
@@ -87,7 +87,7 @@ func (l *podList) shows(pod *corev1.Pod) *Record {
 // ErrLongList is the error of a list that has become a long one.
 var ErrLongList = errors.New("the list is a long one")
 
-func (l *podList) takeRoom(size int) error {
+func (l *PodList) takeRoom(size int) error {
 	l.size += size
 	switch {
 	case l.size > maxUnseen:
@@ -103,7 +103,7 @@ func (l *podList) takeRoom(size int) error {
 
 // Pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its
 // records, if they are not in made.
-func (l *podList) Pods(made MadePods) []*corev1.Pod {
+func (l *PodList) Pods(made MadePods) []*corev1.Pod {
 	pods := l.unseen
 	for r := range l.shown {
 		pods = append(pods, made.pod(l.view, r))

@@ -12,7 +12,7 @@ import (
 )
 
 // podListBeside is a list of the Pods of run a beside what a view shows.
-func podListBeside(view *Store) *podList {
+func podListBeside(view *Store) *PodList {
 	return NewPodList(view, packLabels, "a", "ns", budget.NewPending(loneBudget()))
 }
 
@@ -77,7 +77,7 @@ func TestAListComesToItsEndWhateverIsInIt(t *testing.T) {
 
 func TestAListIsLongOnlyWhenItCountsInABudget(t *testing.T) {
 	g, n := NewWithT(t), 0
-	add := func(list *podList, size int) error {
+	add := func(list *PodList, size int) error {
 		n++
 		return list.Add(listed(g, podOf("a", fmt.Sprint(n), corev1.PodRunning), size-ItemCost))
 	}

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
-	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
-	"github.com/pooledjob/pooledjob/test/fixtures"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/randfill"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // anyObjects fills Jobs and Pods with what an API server could answer, within the bounds.

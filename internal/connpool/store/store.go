@@ -10,31 +10,34 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/budget"
-	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
 )
 
 // Kind is one of the two that a store holds.
 type Kind int
 
+// The kinds, and how many there are.
 const (
 	KindJob Kind = iota
 	KindPod
 	Kinds
 )
 
-// object is a Job or a Pod that can be decoded.
-type object interface {
+// Object is a Job or a Pod that can be decoded.
+type Object interface {
 	runtime.Object
 	Unmarshal(data []byte) error
 }
 
-func (k Kind) NewObject() object {
+// NewObject returns an empty object of the kind.
+func (k Kind) NewObject() Object {
 	if k == KindJob {
 		return &batchv1.Job{}
 	}

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/budget"
 )
 
 // Names are those of the objects of a kind, with their namespaces.

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	"golang.org/x/time/rate"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 const (
@@ -33,6 +34,7 @@ type EventTimes struct {
 	busy map[*EventTime]time.Time // until when
 }
 
+// NewEventTimes returns the time for events of a pool without connections.
 func NewEventTimes() *EventTimes { return &EventTimes{busy: map[*EventTime]time.Time{}} }
 
 // EventTime is the part of one connection.
@@ -41,6 +43,7 @@ type EventTime struct {
 	limiter *rate.Limiter // of microseconds
 }
 
+// NewPart returns the part of another connection.
 func (a *EventTimes) NewPart() *EventTime {
 	return &EventTime{all: a, limiter: rate.NewLimiter(0, int(eventBurst/time.Microsecond))}
 }

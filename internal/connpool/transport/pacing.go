@@ -34,6 +34,7 @@ type Pacing struct {
 	answers, reads, writes *rate.Limiter
 }
 
+// NewPacing returns the pacing of a connection that has read nothing yet.
 func NewPacing() *Pacing {
 	return &Pacing{
 		answers: rate.NewLimiter(pace, paceBurst),

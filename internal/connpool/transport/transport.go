@@ -9,13 +9,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
-	"github.com/pooledjob/pooledjob/internal/prune"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	batchv1client "k8s.io/client-go/kubernetes/typed/batch/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/sanitize"
+	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
 // Transport are the clients of one session and the connections under them. A client of

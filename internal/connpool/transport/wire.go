@@ -12,8 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // wire sends requests over one TCP connection to one server. It is an
