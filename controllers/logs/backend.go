@@ -22,6 +22,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/connpool/streams"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/logserver"
@@ -37,7 +38,7 @@ type Backend struct {
 	hub        client.Reader // answers from the manager's cache
 	pooledJobs *hubcache.Reader
 	namespace  string
-	streams    *connpool.Streams
+	streams    *streams.Streams
 
 	mu       sync.Mutex
 	watchers map[types.NamespacedName]map[chan struct{}]struct{}
@@ -59,13 +60,20 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
+// streamOptions are those of the connections for logs.
+func streamOptions(o Options) streams.Options {
+	pool := o.Pool.WithDefaults()
+	return streams.Options{
+		Selector: v1alpha1.LabelHub + "=" + o.HubID, KeyLabel: v1alpha1.LabelUID, Transport: pool.Transport(),
+		ProbeTimeout: pool.ProbeTimeout, RequestTimeout: pool.RequestTimeout, MinBackoff: pool.MinBackoff, MaxBackoff: pool.MaxBackoff,
+	}
+}
+
 // NewBackend makes the backend of the log API. Its connections live until ctx is done.
 func NewBackend(ctx context.Context, mgr ctrl.Manager, options Options) (*Backend, error) {
-	pool := options.Pool
-	pool.Selector, pool.KeyLabel = v1alpha1.LabelHub+"="+options.HubID, v1alpha1.LabelUID
 	b := &Backend{
 		hub: mgr.GetClient(), pooledJobs: options.PooledJobs, namespace: options.Namespace,
-		streams: connpool.NewStreams(ctx, pool), watchers: map[types.NamespacedName]map[chan struct{}]struct{}{},
+		streams: streams.New(ctx, streamOptions(options)), watchers: map[types.NamespacedName]map[chan struct{}]struct{}{},
 	}
 	if options.Metrics != nil {
 		if err := options.Metrics.Register(b.streams); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/credentials"
 	"github.com/pooledjob/pooledjob/internal/connpool"
+	"github.com/pooledjob/pooledjob/internal/connpool/streams"
 	"github.com/pooledjob/pooledjob/internal/logserver"
 )
 
@@ -56,7 +57,7 @@ func (t *target) readIdentity(ctx context.Context) (connpool.Identity, error) {
 }
 
 // share is one of the connection for the credential that there is now.
-func (t *target) share(ctx context.Context) (*connpool.Stream, connpool.Identity, error) {
+func (t *target) share(ctx context.Context) (*streams.Stream, connpool.Identity, error) {
 	identity, err := t.identityNow(ctx)
 	if err != nil {
 		return nil, identity, err
@@ -105,7 +106,7 @@ func (t *target) Log(ctx context.Context, namespace, pod string, options *corev1
 // sharedLog gives its share back when it is closed.
 type sharedLog struct {
 	io.ReadCloser
-	stream *connpool.Stream
+	stream *streams.Stream
 }
 
 // Close implements io.Closer.

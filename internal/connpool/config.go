@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 )
@@ -134,8 +133,8 @@ type Options struct {
 	streamBuffer, connectionBuffer int
 }
 
-// transport are the options for sending requests.
-func (o Options) transport() transport.Options {
+// Transport are the options for sending requests.
+func (o Options) Transport() transport.Options {
 	return transport.Options{
 		UserAgent: o.UserAgent, DialTimeout: o.DialTimeout, TLSHandshakeTimeout: o.TLSHandshakeTimeout,
 		PingInterval: o.PingInterval, PingTimeout: o.PingTimeout,
@@ -209,10 +208,4 @@ func (o Options) Validate() error {
 		return fmt.Errorf("qps is %d; it must not be negative", o.QPS)
 	}
 	return nil
-}
-
-// ofRun are the options of a request for the Pods of a run.
-func ofRun(o Options, key string, options metav1.ListOptions) *metav1.ListOptions {
-	options.LabelSelector = o.Selector + "," + o.KeyLabel + "=" + key
-	return &options
 }

@@ -297,7 +297,7 @@ const maxLongLists = 2
 
 func (l *Lease) listPods(ctx context.Context, namespace string, long *budget.Pending) ([]*corev1.Pod, error) {
 	request := l.session.transport.Core.RESTClient().Get().Namespace(namespace).Resource("pods").
-		VersionedParams(ofRun(l.session.options, l.key, metav1.ListOptions{}), scheme.ParameterCodec)
+		VersionedParams(&metav1.ListOptions{LabelSelector: l.session.options.Selector + "," + l.session.options.KeyLabel + "=" + l.key}, scheme.ParameterCodec)
 	var shown *store.Store
 	if view, err := l.view(namespace); err == nil {
 		shown = view.store
@@ -351,7 +351,7 @@ func call[T any](ctx context.Context, l *Lease, request func(context.Context) (T
 		waiting.Store(true)
 		defer waiting.Store(false)
 	}
-	ctx, cancel := context.WithTimeout(unlogged(ctx), l.session.options.RequestTimeout)
+	ctx, cancel := context.WithTimeout(transport.Unlogged(ctx), l.session.options.RequestTimeout)
 	defer cancel()
 	defer context.AfterFunc(l.session.ctx, cancel)()
 	answer, err = request(ctx)

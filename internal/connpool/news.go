@@ -7,17 +7,14 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
-// Whoever is told of a run looks at all of its objects. So of a run of more than fewObjects it is told
-// again only after a pause, which grows with them by pausePerObject up to manyPause: a target whose runs
-// change all the time takes a part of a core for each that does not depend on how many objects they have.
-// And of all runs of a connection together it is told at lookPace, of none later than after manyPause.
+// Whoever is told of a run looks at all of its objects, so between two times there is a pause that grows
+// with them (pause.Look). Of all runs of a connection together somebody is told at lookPace, and of none later
+// than after pause.LongestLook.
 const (
-	fewObjects     = 25
-	pausePerObject = 2 * time.Millisecond
-	manyPause      = 10 * time.Second
-
 	// lookPace is how often somebody is told in a second, for each CPU, of runs of one connection that
 	// have changed, in the long run, and lookBurst how often at once.
 	lookPace  = 500
@@ -28,14 +25,6 @@ const (
 // together.
 func newLooks() *rate.Limiter {
 	return rate.NewLimiter(lookPace*rate.Limit(runtime.GOMAXPROCS(0)), lookBurst)
-}
-
-// newsPause is the shortest time between two looks at a run of so many objects.
-func newsPause(objects int) time.Duration {
-	if objects <= fewObjects {
-		return 0
-	}
-	return min(time.Duration(objects)*pausePerObject, manyPause)
 }
 
 // runNews tells that something of a run has changed.
@@ -75,9 +64,9 @@ func (n *runNews) note(key string, objects int) (now bool) {
 		return false
 	}
 	delay := n.turn()
-	if pause := max(delay, newsPause(objects)); pause > 0 {
+	if wait := max(delay, pause.Look(objects)); wait > 0 {
 		n.waiting[key] = &waitingRun{objects: objects, news: delay > 0}
-		time.AfterFunc(pause, func() { n.tellLate(key) })
+		time.AfterFunc(wait, func() { n.tellLate(key) })
 	}
 	return delay == 0
 }
@@ -94,22 +83,22 @@ func (n *runNews) next(key string) (news bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	run := n.waiting[key]
-	pause := newsPause(run.objects)
-	if !run.news || pause == 0 {
+	wait := pause.Look(run.objects)
+	if !run.news || wait == 0 {
 		delete(n.waiting, key)
 		return run.news
 	}
 	run.news = false
-	time.AfterFunc(max(pause, n.turn()), func() { n.tellLate(key) })
+	time.AfterFunc(max(wait, n.turn()), func() { n.tellLate(key) })
 	return true
 }
 
 // turn is the time until a run may be told of.
 func (n *runNews) turn() time.Duration {
 	next := n.looks.Reserve()
-	if delay := next.Delay(); delay <= manyPause {
+	if delay := next.Delay(); delay <= pause.LongestLook {
 		return delay
 	}
 	next.Cancel() // else those who come later would wait longer and longer
-	return manyPause
+	return pause.LongestLook
 }

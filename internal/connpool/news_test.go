@@ -9,6 +9,8 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 // newsRig counts how often a runNews calls back for each key.
@@ -44,7 +46,7 @@ func after(d time.Duration) {
 func TestARunWithManyObjectsIsToldOfOncePerPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newNewsRig(t)
-		r.tell("a", fewObjects)
+		r.tell("a", pause.FewObjects)
 		r.tell("a", 1)
 		r.Expect(r.times("a")).To(Equal(2))
 		r.tell("a", 100)
@@ -53,22 +55,22 @@ func TestARunWithManyObjectsIsToldOfOncePerPause(t *testing.T) {
 			r.tell("a", 100)
 		}
 		r.Expect(r.times("a")).To(Equal(3))
-		after(100 * pausePerObject)
+		after(100 * pause.LookPerObject)
 		r.Expect(r.times("a")).To(Equal(4))
 		r.tell("a", 100)
 		r.Expect(r.times("a")).To(Equal(4))
-		after(100 * pausePerObject)
+		after(100 * pause.LookPerObject)
 		r.Expect(r.times("a")).To(Equal(5))
-		after(100 * pausePerObject)
+		after(100 * pause.LookPerObject)
 		r.Expect(r.times("a")).To(Equal(5), "there was nothing new")
 		r.Expect(r.waiting).To(BeEmpty())
 
 		r.tell("a", 1_000_000)
 		r.Expect(r.times("a")).To(Equal(6))
 		r.tell("a", 1_000_000)
-		after(manyPause)
+		after(pause.LongestLook)
 		r.Expect(r.times("a")).To(Equal(7))
-		after(manyPause)
+		after(pause.LongestLook)
 	})
 }
 
@@ -84,7 +86,7 @@ func TestTheRunsOfAConnectionAreToldOfAtAPace(t *testing.T) {
 			told += r.times(fmt.Sprint(n))
 		}
 		r.Expect(told).To(Equal(lookBurst))
-		after(manyPause)
+		after(pause.LongestLook)
 		for n := range runs {
 			r.Expect(r.times(fmt.Sprint(n))).To(BeNumerically(">", 0), "nothing is lost")
 		}

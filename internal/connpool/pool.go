@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
@@ -46,14 +45,10 @@ func New(ctx context.Context, options Options) *Pool {
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	labels := store.NewLabels(options.Selector, options.KeyLabel)
 	return &Pool{
-		ctx: unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory), events: transport.NewEventTimes(),
+		ctx: transport.Unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory), events: transport.NewEventTimes(),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
-
-// unlogged is a context without a logger: client-go would log what targets answer, and
-// a target can answer with the credential that it was sent.
-func unlogged(ctx context.Context) context.Context { return logr.NewContext(ctx, logr.Discard()) }
 
 // Connect makes the connection of that name use config, and returns at once.
 //

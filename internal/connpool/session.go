@@ -57,7 +57,7 @@ func openSession(ctx context.Context, e *entry) (*session, error) {
 		views: map[string]*view{}, drained: make(chan struct{}), doubt: make(chan struct{}, 1), reviewing: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	t, err := transport.New(s.ctx, e.identity, e.pool.options.transport(), &e.sockets, e.pacing)
+	t, err := transport.New(s.ctx, e.identity, e.pool.options.Transport(), &e.sockets, e.pacing)
 	if err == nil {
 		s.transport = t
 		t.ProveBy(s.prove, &e.redialled)
@@ -100,8 +100,8 @@ func (s *session) prove(ctx context.Context) error {
 		}
 		s.clusterUID = uid
 	case s.clusterUID != uid:
-		s.cancel(errOtherCluster)
-		return errOtherCluster
+		s.cancel(transport.ErrOtherCluster) // the next session finds out what that means
+		return transport.ErrOtherCluster
 	}
 	s.entry.contact()
 	return nil

@@ -118,12 +118,9 @@ func (e *identityError) Error() string {
 
 var (
 	// errIdle ends the session of a connection that nobody needs.
-	errIdle = errors.New("nobody needs the connection")
-	// errOtherCluster ends a session over whose new TCP connection another
-	// cluster answers. The next session finds out what that means.
-	errOtherCluster = errors.New("another cluster answers over a new TCP connection than over the one before")
-	errSlowList     = errors.New("the first list of Jobs and Pods took too long")
-	errStale        = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
+	errIdle     = errors.New("nobody needs the connection")
+	errSlowList = errors.New("the first list of Jobs and Pods took too long")
+	errStale    = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
 )
 
 // stateAfter is the state of a connection whose session ended with err.
@@ -134,7 +131,7 @@ func stateAfter(err error) State {
 		return IdentityChanged
 	case errors.Is(err, errIdle):
 		return Idle
-	case errors.Is(err, errOtherCluster):
+	case errors.Is(err, transport.ErrOtherCluster):
 		return Connecting
 	case apierrors.IsUnauthorized(err):
 		return Rejected

@@ -12,6 +12,8 @@ import (
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 )
 
 var batchJobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
@@ -22,7 +24,7 @@ func TestStateAfter(t *testing.T) {
 		state State
 	}{
 		"nobody needs it":        {errIdle, Idle},
-		"another cluster":        {errOtherCluster, Connecting},
+		"another cluster":        {transport.ErrOtherCluster, Connecting},
 		"403 of a proxy":         {apierrors.NewGenericServerResponse(http.StatusForbidden, "get", batchJobs, "x", "", 0, true), Unreachable},
 		"401":                    {apierrors.NewUnauthorized("no"), Rejected},
 		"403":                    {apierrors.NewForbidden(batchJobs, "", errors.New("no")), Forbidden},

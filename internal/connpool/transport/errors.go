@@ -48,6 +48,8 @@ func Uncover(err error) error {
 }
 
 var (
+	// ErrOtherCluster is the error of a new TCP connection that leads to another cluster.
+	ErrOtherCluster = errors.New("another cluster answers over a new TCP connection than over the one before")
 	// ErrNotKube is the error of an answer that no API server gives.
 	ErrNotKube = prune.ErrMalformed
 	errNoRoom  = errors.New("the server ends its connections before a request can be sent")

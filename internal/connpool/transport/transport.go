@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	batchv1client "k8s.io/client-go/kubernetes/typed/batch/v1"
@@ -166,3 +167,7 @@ func restConfigOf(identity Identity, o Options) *rest.Config {
 var namespaceSchema = prune.NewSchema(&corev1.Namespace{}, "Namespace", sanitize.SmallBounds, prune.Fields{
 	"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1)}),
 })
+
+// Unlogged is a context without a logger: client-go would log what targets answer, and
+// a target can answer with the credential that it was sent.
+func Unlogged(ctx context.Context) context.Context { return logr.NewContext(ctx, logr.Discard()) }

@@ -1,4 +1,4 @@
-package connpool
+package streams
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/pooledjob/pooledjob/internal/connpool/budget"
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 	"github.com/pooledjob/pooledjob/internal/prune"
@@ -192,20 +193,20 @@ func (s *podSource) change(how func()) {
 		s.forget()
 		s.known = false
 	}
-	pause := min(newsPause(len(s.pods)), followPause)
+	wait := min(pause.Look(len(s.pods)), followPause)
 	switch {
-	case s.waiting != nil && (tooMany || pause == 0):
+	case s.waiting != nil && (tooMany || wait == 0):
 		s.waiting.Stop()
 		s.waiting = nil
-	case s.waiting == nil && pause > 0:
-		s.waiting = time.AfterFunc(pause, s.tellLate)
+	case s.waiting == nil && wait > 0:
+		s.waiting = time.AfterFunc(wait, s.tellLate)
 	}
 	s.mu.Unlock()
 	switch {
 	case tooMany:
 		s.failed(errTooManyForLogs)
 		s.cancel()
-	case pause == 0:
+	case wait == 0:
 		s.changed()
 	}
 }

@@ -1,4 +1,4 @@
-package connpool
+package streams
 
 import (
 	"context"
@@ -106,10 +106,10 @@ func (c *Stream) leave(which podWatchKey, follower *podFollower) {
 }
 
 // newSource is what tells the followers of a run.
-func (c *streamLine) newSource(s *Streams, which podWatchKey, w *podWatch) *podSource {
+func (c *connection) newSource(s *Streams, which podWatchKey, w *podWatch) *podSource {
 	return &podSource{
 		ask: func(options metav1.ListOptions) *rest.Request {
-			return c.askForPods(which.namespace, ofRun(s.options, which.key, options))
+			return c.askForPods(which.namespace, s.options.ofRun(which.key, options))
 		},
 		budget: c.budget, pods: map[string]*sizedPod{},
 		failed:  func(err error) { w.tellFailure(s, c.clean(err)) },

@@ -1,4 +1,4 @@
-package connpool
+package streams
 
 import (
 	"context"
@@ -21,23 +21,42 @@ import (
 )
 
 const (
-	// streamBuffer is how much of a log that nobody reads is taken in, for each that is
+	// answerBuffer is how much of a log that nobody reads is taken in, for each that is
 	// streamed. A hundred that stand still hold 13 MiB so, where the default of net/http
 	// would be 400 MiB. It bounds what one gives to 128 KiB in a round trip.
-	streamBuffer = 128 << 10
-	// streamIdle is how long a connection for streams stays open after its last use.
-	streamIdle = time.Minute
-	// streamGrace is how long what is under way may take in a connection that its server
+	answerBuffer = 128 << 10
+	// idleTime is how long a connection for streams stays open after its last use.
+	idleTime = time.Minute
+	// drainGrace is how long what is under way may take in a connection that its server
 	// wants to end: a log may come for as long as its Pod runs.
-	streamGrace = 30 * 24 * time.Hour
+	drainGrace = 30 * 24 * time.Hour
 )
 
 const (
-	// streamMemory is what all Pods may take that the users of Streams have read or watch, in bytes,
-	// and lineMemory those of one connection.
-	streamMemory = 128 << 20
-	lineMemory   = 64 << 20
+	// memoryOfAll is what all Pods may take that the users of Streams have read or watch, in bytes,
+	// and memoryOfOne those of one connection.
+	memoryOfAll = 128 << 20
+	memoryOfOne   = 64 << 20
 )
+
+// Options say how Streams work. None may be left out.
+type Options struct {
+	// Selector is the label selector of the objects of all runs, and KeyLabel the label whose value is the
+	// key of one.
+	Selector, KeyLabel string
+	// Transport says how requests are sent.
+	Transport transport.Options
+	// ProbeTimeout bounds the proof of a new TCP connection, and RequestTimeout a list.
+	ProbeTimeout, RequestTimeout time.Duration
+	// MinBackoff and MaxBackoff shape the wait before Pods are watched again.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// ofRun are the options of a request for the Pods of a run.
+func (o *Options) ofRun(key string, options metav1.ListOptions) *metav1.ListOptions {
+	options.LabelSelector = o.Selector + "," + o.KeyLabel + "=" + key
+	return &options
+}
 
 // Streams are connections for answers without an end, such as logs. They are apart
 // from those of a Pool, so that who reads slowly, or much, delays nothing there.
@@ -48,14 +67,14 @@ type Streams struct {
 	budget  *budget.Pool // of the Pods that are read and watched
 
 	mu   sync.Mutex
-	open map[streamKey]*streamLine
+	open map[connectionKey]*connection
 }
 
-// streamKey tells connections apart: what reaches one cluster is not used for another.
-type streamKey struct{ hash, clusterUID string }
+// connectionKey tells connections apart: what reaches one cluster is not used for another.
+type connectionKey struct{ hash, clusterUID string }
 
-// streamLine is one connection; users counts who holds it.
-type streamLine struct {
+// connection is one connection; users counts who holds it.
+type connection struct {
 	transport *transport.Transport
 	sockets   atomic.Int64
 	redialled atomic.Int64
@@ -69,11 +88,10 @@ type streamLine struct {
 	lists     map[podWatchKey]*sharedLists
 }
 
-// NewStreams returns no connection yet; they live until ctx is done.
-func NewStreams(ctx context.Context, options Options) *Streams {
-	options = options.WithDefaults()
-	options.streamBuffer = streamBuffer
-	s := &Streams{ctx: unlogged(ctx), options: options, idle: streamIdle, budget: budget.NewPoolForLogs(streamMemory), open: map[streamKey]*streamLine{}}
+// New returns no connection yet; they live until ctx is done.
+func New(ctx context.Context, options Options) *Streams {
+	options.Transport.StreamBuffer = answerBuffer
+	s := &Streams{ctx: transport.Unlogged(ctx), options: options, idle: idleTime, budget: budget.NewPoolForLogs(memoryOfAll), open: map[connectionKey]*connection{}}
 	context.AfterFunc(ctx, s.closeAll)
 	return s
 }
@@ -81,18 +99,18 @@ func NewStreams(ctx context.Context, options Options) *Streams {
 // Stream is one user's share of a connection.
 type Stream struct {
 	owner *Streams
-	key   streamKey
-	*streamLine
+	key   connectionKey
+	*connection
 	release sync.Once
 }
 
 // Open returns a share of the connection of an identity, for the cluster of that UID
 // only: over a TCP connection that leads to another one nothing is asked. It does not
 // dial. Close gives it back.
-func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
+func (s *Streams) Open(identity transport.Identity, clusterUID string) (*Stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := streamKey{identity.Hash(), clusterUID}
+	key := connectionKey{identity.Hash(), clusterUID}
 	if s.open[key] == nil {
 		made, err := s.connect(identity, clusterUID)
 		if err != nil {
@@ -101,15 +119,15 @@ func (s *Streams) Open(identity Identity, clusterUID string) (*Stream, error) {
 		s.open[key] = made
 	}
 	s.open[key].users++
-	return &Stream{owner: s, key: key, streamLine: s.open[key]}, nil
+	return &Stream{owner: s, key: key, connection: s.open[key]}, nil
 }
 
-func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, error) {
+func (s *Streams) connect(identity transport.Identity, clusterUID string) (*connection, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	made := &streamLine{
-		ctx: ctx, cancel: cancel, budget: budget.NewForLogs(lineMemory, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
+	made := &connection{
+		ctx: ctx, cancel: cancel, budget: budget.NewForLogs(memoryOfOne, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
-	t, err := transport.New(ctx, identity, s.options.transport(), &made.sockets, transport.NewPacing())
+	t, err := transport.New(ctx, identity, s.options.Transport, &made.sockets, transport.NewPacing())
 	if err != nil {
 		cancel()
 		made.budget.Leave()
@@ -123,7 +141,7 @@ func (s *Streams) connect(identity Identity, clusterUID string) (*streamLine, er
 			return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
 		}
 		if uid != clusterUID {
-			return errOtherCluster
+			return transport.ErrOtherCluster
 		}
 		return nil
 	}, &made.redialled)
@@ -142,13 +160,13 @@ func (c *Stream) Close() {
 			c.since = time.Now()
 			time.AfterFunc(s.idle, s.closeIdle)
 		}
-		go c.transport.Tidy(streamGrace)
+		go c.transport.Tidy(drainGrace)
 	})
 }
 
 // closeIdle closes connections that nobody has used for a while.
 func (s *Streams) closeIdle() {
-	var idle []*streamLine
+	var idle []*connection
 	s.mu.Lock()
 	for key, c := range s.open {
 		if c.users == 0 && time.Since(c.since) >= s.idle {
@@ -162,7 +180,7 @@ func (s *Streams) closeIdle() {
 	}
 }
 
-func (c *streamLine) close() {
+func (c *connection) close() {
 	c.cancel()
 	c.budget.Leave()
 	c.transport.Close()
@@ -202,7 +220,7 @@ func (s *Streams) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(streamSocketsMetric, prometheus.GaugeValue, float64(n))
 }
 
-func (c *streamLine) askForPods(namespace string, options *metav1.ListOptions) *rest.Request {
+func (c *connection) askForPods(namespace string, options *metav1.ListOptions) *rest.Request {
 	return c.transport.Core.RESTClient().Get().Namespace(namespace).Resource("pods").VersionedParams(options, scheme.ParameterCodec)
 }
 
@@ -210,11 +228,11 @@ func (c *streamLine) askForPods(namespace string, options *metav1.ListOptions) *
 // nothing; ctx ends that.
 func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
 	body, err := c.transport.Core.RESTClient().Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).
-		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(transport.UnpacedRead(unlogged(ctx)))
+		SubResource("log").VersionedParams(options, scheme.ParameterCodec).Stream(transport.UnpacedRead(transport.Unlogged(ctx)))
 	return body, c.clean(err)
 }
 
 // clean is what may be told of an error.
-func (c *streamLine) clean(err error) error {
+func (c *connection) clean(err error) error {
 	return transport.Redact(transport.Uncover(err), c.token)
 }

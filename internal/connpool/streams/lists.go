@@ -1,4 +1,4 @@
-package connpool
+package streams
 
 import (
 	"context"
@@ -45,7 +45,7 @@ func (c *Stream) joinList(which podWatchKey) *sharedList {
 	if lists == nil {
 		lists = &sharedLists{now: &sharedList{done: make(chan struct{})}}
 		c.lists[which] = lists
-		go c.streamLine.readLists(c.owner, which, lists)
+		go c.connection.readLists(c.owner, which, lists)
 		return lists.now
 	}
 	if lists.next == nil {
@@ -55,7 +55,7 @@ func (c *Stream) joinList(which podWatchKey) *sharedList {
 }
 
 // readLists reads one list after the other, as long as somebody asks for one.
-func (c *streamLine) readLists(s *Streams, which podWatchKey, lists *sharedLists) {
+func (c *connection) readLists(s *Streams, which podWatchKey, lists *sharedLists) {
 	for list := lists.now; list != nil; {
 		list.pods, list.err = c.readPods(s, which)
 		close(list.done)
@@ -68,10 +68,10 @@ func (c *streamLine) readLists(s *Streams, which podWatchKey, lists *sharedLists
 	}
 }
 
-func (c *streamLine) readPods(s *Streams, which podWatchKey) ([]*corev1.Pod, error) {
+func (c *connection) readPods(s *Streams, which podWatchKey) ([]*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, s.options.RequestTimeout)
 	defer cancel()
-	request := c.askForPods(which.namespace, ofRun(s.options, which.key, metav1.ListOptions{}))
+	request := c.askForPods(which.namespace, s.options.ofRun(which.key, metav1.ListOptions{}))
 	pods, err := readAllPods(ctx, request, c.budget)
 	return pods, c.clean(err)
 }

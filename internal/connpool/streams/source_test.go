@@ -1,4 +1,4 @@
-package connpool
+package streams
 
 import (
 	"fmt"
@@ -10,7 +10,9 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
 )
 
@@ -53,7 +55,7 @@ func (r *sourceRig) news() []int {
 }
 
 func sized(name string, size int) *sizedPod {
-	return &sizedPod{Pod: &corev1.Pod{ObjectMeta: metaOf("a", name), Status: corev1.PodStatus{Phase: corev1.PodRunning}}, size: size}
+	return &sizedPod{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: "uid"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}, size: size}
 }
 
 func many(n, size int) (list []any) {
@@ -66,22 +68,22 @@ func many(n, size int) (list []any) {
 func TestFollowersAreToldOfFewPodsAtOnceAndOfManyAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, r := NewWithT(t), newSourceRig()
-		g.Expect(r.Replace(many(fewObjects, 1), "1")).To(Succeed())
-		g.Expect(r.news()).To(Equal([]int{fewObjects}))
+		g.Expect(r.Replace(many(pause.FewObjects, 1), "1")).To(Succeed())
+		g.Expect(r.news()).To(Equal([]int{pause.FewObjects}))
 		for i := range 10 {
 			g.Expect(r.Add(sized(fmt.Sprint("more-", i), 1))).To(Succeed())
 		}
 		pods, known := r.present()
 		g.Expect(known).To(BeTrue())
-		g.Expect(pods).To(HaveLen(fewObjects+10), "who comes now is told of all")
+		g.Expect(pods).To(HaveLen(pause.FewObjects+10), "who comes now is told of all")
 		g.Expect(r.news()).To(HaveLen(1))
 		<-time.After(followPause)
 		synctest.Wait()
-		g.Expect(r.news()).To(Equal([]int{fewObjects, fewObjects + 10}))
+		g.Expect(r.news()).To(Equal([]int{pause.FewObjects, pause.FewObjects + 10}))
 		g.Expect(r.Delete(sized("more-0", 1))).To(Succeed())
 		<-time.After(followPause)
 		synctest.Wait()
-		g.Expect(r.news()).To(Equal([]int{fewObjects, fewObjects + 10, fewObjects + 9}))
+		g.Expect(r.news()).To(Equal([]int{pause.FewObjects, pause.FewObjects + 10, pause.FewObjects + 9}))
 	})
 }
 
