@@ -1,7 +1,5 @@
 package connpool
 
-import ()
-
 import "time"
 
 // begin lets a call of a session start, or says why it must not. A call that

@@ -4,6 +4,9 @@
 // needs. A connection takes 11 goroutines and about 70 KiB of live heap, and a Job with
 // its Pod about 600 bytes.
 //
+// Whoever uses a Pool needs two nouns of it: a connection, which has a name and a Status, and a Lease, which is
+// taken each time that a target is needed. All others are of this package alone.
+//
 // # Who is who
 //
 //	member ──hold──▶ entry ──▶ session ──▶ transport ──▶ wire ──▶ TCP connection
@@ -56,6 +59,12 @@
 // A guard stands in the place of a watch's body, is told of each event, and ends the watch when
 // there is none. Between two arrows there is no timer and no queue.
 //
+// # Packages below
+//
+// Package transport sends requests and reads answers, package store holds what the informers bring, package budget
+// bounds what all this takes, package sanitize says what of an answer can be believed, and package pause has
+// the pauses. Package streams has the connections for logs; a Pool knows nothing of it.
+//
 // # Bounds
 //
 // Nothing that a target answers, and nothing that users of an honest target write there, can take
@@ -75,10 +84,10 @@
 //	a list of the Pods of a run        2 MiB beside those that are in view; of lists above 64 KiB
 //	                                   two of a connection are read at a time, and count as lists that come
 //	                                   (package store)
-//	Pods that users of Streams hold    128 MiB, of one connection 64 MiB, of one run 16 MiB
-//	how fast lists and watches come    16 MiB a second after the first 64 MiB (pacing.go)
+//	Pods of those who read logs        128 MiB, of one connection 64 MiB, of one run 16 MiB
+//	how fast lists and watches come    16 MiB a second after the first 64 MiB (transport/pacing.go)
 //	time for events, once all are      an eighth of each CPU for those of all connections together; those
-//	there                              that want more have equal parts (eventtime.go)
+//	there                              that want more have equal parts (transport/eventtime.go)
 //	how often runs are looked at       500 times a second for each CPU after the first 20,000 of a
 //	                                   connection, none later than after 10 s; a run of more than 25
 //	                                   objects once in 2 ms for each of them, or in 10 s (news.go)

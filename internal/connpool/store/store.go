@@ -33,6 +33,7 @@ const (
 // Object is a Job or a Pod that can be decoded.
 type Object interface {
 	runtime.Object
+	// Unmarshal decodes protobuf without an envelope.
 	Unmarshal(data []byte) error
 }
 

@@ -36,7 +36,7 @@ const (
 	// memoryOfAll is what all Pods may take that the users of Streams have read or watch, in bytes,
 	// and memoryOfOne those of one connection.
 	memoryOfAll = 128 << 20
-	memoryOfOne   = 64 << 20
+	memoryOfOne = 64 << 20
 )
 
 // Options say how Streams work. None may be left out.
