@@ -14,10 +14,6 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
 
-// RequestLifetime is how long a request whose outcome we never heard may still take
-// effect: the API server ends a request after 60 s, and the way there takes time.
-const RequestLifetime = 75 * time.Second
-
 // unseenPause is the time between two looks at a Job that the informer cannot show.
 const unseenPause = 2 * time.Second
 
@@ -106,31 +102,6 @@ func (r *run) whose(job *batchv1.Job) outcome {
 	default:
 		return replaced
 	}
-}
-
-// requestsInFlight is how much longer a request to create the Job, of ours or of a
-// process before us, may take effect.
-func (s *snapshot) requestsInFlight() time.Duration {
-	var since time.Time
-	switch {
-	case jobstatus.Finished(&s.job.Status) && !s.wasObserved():
-		return 0 // it was proven then that none was
-	case s.memory.current:
-		since = s.memory.unknownSince
-	case s.wasObserved():
-		if lost := s.job.Status.UnansweredRequestTime; lost != nil {
-			since = lost.Add(time.Second) // it was cut to seconds
-			if lost.After(s.now) {
-				since = s.memory.creatorSeenAt // it is of another clock
-			}
-		}
-	default:
-		since = s.memory.creatorSeenAt
-	}
-	if since.IsZero() {
-		return 0
-	}
-	return max(0, since.Add(RequestLifetime).Sub(s.now))
 }
 
 // notAbsent goes on with a run whose Job could not be proven absent: it exists

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -16,8 +15,8 @@ import (
 // What cannot be known by its UID is ours by its labels or those of its Pods, unless it
 // says that it belongs to another hub.
 func TestWhose(t *testing.T) {
-	ours := jobspec.Labels("hub", given().job)
-	theirs := jobspec.Labels("another", given().job)
+	ours := jobspec.Labels("hub", boundRun().job)
+	theirs := jobspec.Labels("another", boundRun().job)
 	onlyHub := map[string]string{v1alpha1.LabelHub: "hub"}
 	tests := map[string]struct {
 		observed   types.UID
@@ -38,7 +37,7 @@ func TestWhose(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := given(bound)
+			s := boundRun()
 			s.job.Status.JobRef.UID = string(test.observed)
 			job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", Labels: test.labels}}
 			job.Spec.Template.Labels = test.podsLabels
@@ -52,7 +51,9 @@ func TestWhose(t *testing.T) {
 
 // While the loss of a run's Job is being proven, what says that it is to be moved stays.
 func TestLossKeepsTheReasonToMove(t *testing.T) {
-	s := given(selecting, seenJob)
+	s := boundRun()
+	s.job.Spec.ClusterName, s.job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+	s.job.Spec.Failover.AfterSeconds, s.job.Status.JobRef.UID = 30, "job"
 	r := &run{snapshot: s}
 	if got := r.lossReason(v1alpha1.ReasonCreating); got != v1alpha1.ReasonCreating {
 		t.Errorf("reason of a run that was never away: %s", got)
@@ -63,36 +64,5 @@ func TestLossKeepsTheReasonToMove(t *testing.T) {
 	}}
 	if got := r.lossReason(v1alpha1.ReasonCreating); got != v1alpha1.ReasonClusterNotReady {
 		t.Errorf("reason of a run that is to be moved: %s", got)
-	}
-}
-
-// That a Job never started is known only as long as its end was watched, and everything of its
-// Pods is remembered.
-func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
-	tests := map[string]struct {
-		change func(*snapshot)
-		want   bool
-	}{
-		"all is known":             {func(*snapshot) {}, true},
-		"its end was not watched":  {func(s *snapshot) { s.memory.goneWatched = false }, false},
-		"Pods are missing":         {func(s *snapshot) { s.memory.gonePodsMissing = true }, false},
-		"the view has forgotten":   {func(s *snapshot) { s.memory.goneForgotten = true }, false},
-		"all was known by then":    {func(s *snapshot) { s.memory.goneForgotten, s.memory.goneSettled = true, true }, true},
-		"nothing is remembered":    {func(s *snapshot) { s.memory.gone = nil }, false},
-		"it had an active Pod":     {func(s *snapshot) { s.memory.gone.Status.Active = 1 }, false},
-		"a Pod of it has ended":    {func(s *snapshot) { s.memory.gonePods = []*corev1.Pod{{}} }, false},
-		"a Pod of it is there yet": {func(s *snapshot) { s.pods = []*corev1.Pod{{}} }, false},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			s := given(bound)
-			s.job.Status.JobRef.UID = "job"
-			s.memory.goneWatched = true
-			s.memory.gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
-			test.change(s)
-			if got := s.neverStarted(); got != test.want {
-				t.Errorf("neverStarted = %t, want %t", got, test.want)
-			}
-		})
 	}
 }

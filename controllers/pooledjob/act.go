@@ -292,11 +292,6 @@ func (r *run) showsPodThatIsGone(remote *batchv1.Job, listed []*corev1.Pod) bool
 	})
 }
 
-// hasEnded reports whether a Pod has ended.
-func hasEnded(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
 // noteDeletion remembers that a Job was being deleted before it had ended.
 func (r *run) noteDeletion(remote *batchv1.Job) {
 	begun := !remote.DeletionTimestamp.IsZero() && !jobstatus.Decided(remote)

@@ -21,16 +21,6 @@ import (
 // This file is about targets that delete finished Jobs: by a policy that sets their
 // ttlSecondsAfterFinished. There a Job that is absent may have completed.
 
-// clockMargin is how far the clocks of hub and manager may be apart before an age is taken for
-// too small.
-const clockMargin = time.Minute
-
-// mayHaveSent reports whether an earlier request may have created the Job: one whose answer was
-// lost, or one of another process.
-func (s *snapshot) mayHaveSent() bool {
-	return !s.memory.current || !s.memory.unknownSince.IsZero() || s.memory.existed
-}
-
 // tryFirst finds out whether the Job of an earlier request may have been created, have completed
 // and have been deleted since: then there must not be another. The target says by a dry run
 // what a Job would become there. ask tells that the Job may be asked for.
@@ -93,16 +83,6 @@ func dryRunUnsupported(err error) string {
 
 func deletesAfter(seconds int32) string {
 	return fmt.Sprintf("the cluster deletes finished Jobs after %d seconds", seconds)
-}
-
-// outlives reports whether a Job with that ttlSecondsAfterFinished, created by any request of the
-// run, would still be there.
-func (s *snapshot) outlives(ttl *int32) bool {
-	age := s.now.Sub(s.memory.boundAt)
-	if s.memory.boundAt.IsZero() {
-		age = s.now.Sub(s.job.CreationTimestamp.Time) + clockMargin
-	}
-	return ttl == nil || time.Duration(*ttl)*time.Second > age
 }
 
 // isDryRunUnsupported reports whether a webhook has refused a request because it was a dry run.

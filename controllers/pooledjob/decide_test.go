@@ -12,7 +12,6 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/access"
-	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/placement"
@@ -345,15 +344,6 @@ func TestDecideKeepsThePromisesInEveryState(t *testing.T) {
 				t.Errorf("rule %q never decides", name)
 			}
 		}
-	}
-}
-
-// What a run waits for that has no ClusterConnection is nothing that will soon be known.
-func TestNoConnectionIsNotConnecting(t *testing.T) {
-	s := given(noConnection)
-	new(Reconciler).whyNotReady(s, connpool.ErrClosed)
-	if s.connecting || s.notReady == "" {
-		t.Errorf("connecting: %v, not ready: %q", s.connecting, s.notReady)
 	}
 }
 

@@ -50,22 +50,6 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// leftPods says which Pods go on without their Job: whoever deleted that asked for them to be
-// orphaned.
-func (s *snapshot) leftPods() string {
-	var names []string
-	for _, pod := range s.pods {
-		if len(pod.OwnerReferences) == 0 && pod.DeletionTimestamp.IsZero() && !hasEnded(pod) {
-			names = append(names, pod.Name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	slices.Sort(names)
-	return fmt.Sprintf(" Pods that it left go on (%d, such as %s); they are deleted with the PooledJob.", len(names), names[0])
-}
-
 // PodsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
 const PodsPause = 2 * time.Second
 
@@ -135,20 +119,4 @@ func withoutRepeats(pods []*corev1.Pod) []*corev1.Pod {
 		seen[pod.UID] = true
 		return repeated
 	})
-}
-
-// neverStarted reports whether the Job that is gone was seen not to have started when its deletion
-// began: after that the Job controller makes no Pods. (It makes them before it writes that it
-// did; so they are asked for, too. It takes the start time back when a Job is suspended.)
-func (s *snapshot) neverStarted() bool {
-	gone := s.memory.gone
-	if gone == nil || !s.memory.goneWatched || s.memory.gonePodsMissing || (s.memory.goneForgotten && !s.memory.goneSettled) {
-		return false
-	}
-	if gone.UID != s.observedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
-		return false
-	}
-	status := &gone.Status
-	return status.StartTime == nil && status.Active == 0 && status.Succeeded == 0 && status.Failed == 0 &&
-		s.job.Status.StartTime == nil && !jobstatus.Started(&s.job.Status) && len(s.memory.gonePods) == 0 && len(s.pods) == 0 && len(s.endedPods) == 0
 }

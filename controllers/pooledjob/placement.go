@@ -48,14 +48,6 @@ func (r *Reconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
 	return nil
 }
 
-// whyNoCluster says why the run cannot be placed.
-func whyNoCluster(s *snapshot) string {
-	if s.badSelector != nil {
-		return fmt.Sprintf("spec.clusterSelector cannot be used: %v. Create a new PooledJob.", s.badSelector)
-	}
-	return placement.WhyNone(s.candidates, s.job.Namespace, jobspec.TargetNamespace(s.job))
-}
-
 // placements counts the unfinished PooledJobs of each ClusterConnection.
 type placements struct {
 	hubID string

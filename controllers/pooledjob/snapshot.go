@@ -21,53 +21,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
-	"github.com/pooledjob/pooledjob/internal/placement"
 )
-
-// snapshot is everything that a decision about a PooledJob is made from.
-type snapshot struct {
-	now time.Time
-	job *v1alpha1.PooledJob
-
-	// cluster is the ClusterConnection to run on; empty while none was chosen, and
-	// then there are candidates, or badSelector says why there cannot be any.
-	cluster     string
-	candidates  []placement.Candidate
-	badSelector error
-
-	// intent is where the remote Job is, or would be. bound is true if it was
-	// recorded on the PooledJob, and stripped that it is not there as it was.
-	intent   jobspec.Intent
-	bound    bool
-	stripped bool
-
-	// connection is the ClusterConnection; nil when it does not exist.
-	connection *v1alpha1.ClusterConnection
-	// access is what its access rules say.
-	access access.Decision
-	// notReady says why there is no lease, and notReadyReason in one word; both are
-	// empty when there is one. connecting is true if this is because the contact is
-	// still under way.
-	notReady       string
-	notReadyReason string
-	connecting     bool
-	// fenced is true if this is because a person has stated that nothing runs on
-	// the cluster any more.
-	fenced bool
-	// expiredAt is when the credential ended that the connection uses; zero if it
-	// has not.
-	expiredAt time.Time
-
-	// remote is the Job in the connection's view, and pods its Pods; nil when
-	// there is none of ours.
-	remote *batchv1.Job
-	pods   []*corev1.Pod
-	// endedPods are Pods that have ended and are gone.
-	endedPods []*corev1.Pod
-
-	// memory is what this process remembers of its own requests.
-	memory memory
-}
 
 // gather reads everything that the decision needs, from caches only.
 func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
@@ -184,23 +138,6 @@ func (r *Reconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
 	case s.remote == nil && gone == nil && s.memory.gone != nil && !s.memory.goneForgotten:
 		s.memory = r.memories.update(s.job, func(m *memory) { m.goneForgotten = true })
 	}
-}
-
-// isKnown reports whether a Job is the one that was observed, if one was.
-func isKnown(s *snapshot, job *batchv1.Job) bool {
-	known := s.observedUID()
-	return known == "" || known == job.UID
-}
-
-// provesJob reports whether there was a Job of that name, by one of its Pods. (Labels prove
-// nothing: whoever makes Pods can copy them.)
-func provesJob(name string, pod *corev1.Pod) bool {
-	if len(pod.OwnerReferences) == 0 { // the Job was deleted, and let its Pods stay
-		return pod.Labels[batchv1.JobNameLabel] == name && slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
-	}
-	return slices.ContainsFunc(pod.OwnerReferences, func(owner metav1.OwnerReference) bool {
-		return owner.Kind == "Job" && owner.Name == name
-	})
 }
 
 // ofJob are the Pods of the present attempt: those of an earlier one on the same cluster

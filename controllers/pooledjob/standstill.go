@@ -11,7 +11,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -28,22 +27,6 @@ var standstillPauses = []time.Duration{5 * time.Second, 30 * time.Second, 2 * ti
 
 // eventsInterval is the shortest time between two lists of Events on one cluster.
 const eventsInterval = time.Second
-
-// standstill is what a process knows of a run that stands still.
-type standstill struct {
-	// subject is what stands still, a Pod or the Job without one, and since is when that was
-	// seen; zero while nothing does.
-	subject types.UID
-	since   time.Time
-	// looked is true if the run was looked at before, and is not one that was taken over.
-	looked bool
-	// reads counts how often the Events were read since, lastRead is when that was, and turn
-	// when the next may be.
-	reads          int
-	lastRead, turn time.Time
-	// trouble is what they said.
-	trouble v1alpha1.Result
-}
 
 // explainStandstill has the status say why nothing happens, if nothing does.
 func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods []*corev1.Pod) {

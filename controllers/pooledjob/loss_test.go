@@ -1,0 +1,79 @@
+package pooledjob
+
+import (
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+)
+
+// That a Job never started is known only as long as its end was watched, and everything of its
+// Pods is remembered.
+func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
+	tests := map[string]struct {
+		change func(*snapshot)
+		want   bool
+	}{
+		"all is known":             {func(*snapshot) {}, true},
+		"its end was not watched":  {func(s *snapshot) { s.memory.goneWatched = false }, false},
+		"Pods are missing":         {func(s *snapshot) { s.memory.gonePodsMissing = true }, false},
+		"the view has forgotten":   {func(s *snapshot) { s.memory.goneForgotten = true }, false},
+		"all was known by then":    {func(s *snapshot) { s.memory.goneForgotten, s.memory.goneSettled = true, true }, true},
+		"nothing is remembered":    {func(s *snapshot) { s.memory.gone = nil }, false},
+		"it had an active Pod":     {func(s *snapshot) { s.memory.gone.Status.Active = 1 }, false},
+		"a Pod of it has ended":    {func(s *snapshot) { s.memory.gonePods = []*corev1.Pod{{}} }, false},
+		"a Pod of it is there yet": {func(s *snapshot) { s.pods = []*corev1.Pod{{}} }, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := given(bound)
+			s.job.Status.JobRef.UID = "job"
+			s.memory.goneWatched = true
+			s.memory.gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
+			test.change(s)
+			if got := s.neverStarted(); got != test.want {
+				t.Errorf("neverStarted = %t, want %t", got, test.want)
+			}
+		})
+	}
+}
+
+// What another process sent may still arrive; how long, counts from when that was noticed.
+func TestRequestsOfAnotherProcessCount(t *testing.T) {
+	s := given(bound)
+	s.memory.creatorSeenAt = s.now.Add(-10 * time.Second)
+	if left := s.requestsInFlight(); left != RequestLifetime-10*time.Second {
+		t.Errorf("%s left", left)
+	}
+}
+
+func TestMovesAfterLoss(t *testing.T) {
+	tests := map[string]struct {
+		status metav1.ConditionStatus
+		reason string
+		since  time.Duration
+		want   bool
+	}{
+		"away for long":           {metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady, time.Minute, true},
+		"away for as long":        {metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady, 30 * time.Second, true},
+		"away for a moment":       {metav1.ConditionUnknown, v1alpha1.ReasonClusterNotReady, 29 * time.Second, false},
+		"never away":              {metav1.ConditionTrue, v1alpha1.ReasonSynced, time.Minute, false},
+		"a request was refused":   {metav1.ConditionUnknown, v1alpha1.ReasonTargetError, time.Minute, false},
+		"a namespace not watched": {metav1.ConditionUnknown, v1alpha1.ReasonNamespaceNotWatched, time.Minute, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := given(selecting, seenJob)
+			s.job.Status.Conditions = []metav1.Condition{{
+				Type: v1alpha1.ConditionSynced, Status: test.status, Reason: test.reason, LastTransitionTime: metav1.NewTime(s.now.Add(-test.since)),
+			}}
+			if got := s.movesAfterLoss(); got != test.want {
+				t.Errorf("moves: %v, want %v", got, test.want)
+			}
+		})
+	}
+}
