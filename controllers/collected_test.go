@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/controllers/pooledjob"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -117,7 +117,7 @@ var _ = Describe("A target that deletes finished Jobs", func() {
 		Expect(target.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationBackground))).To(Succeed())
 		l.mendLine()
 		consistently(ctx, job).Should(havePhase(v1alpha1.PooledJobPending), "as long as the lost request may still arrive")
-		moveClock(time.Now().Add(pooledjob.RequestLifetime + time.Minute))
+		moveClock(time.Now().Add(decision.RequestLifetime + time.Minute))
 		touch(ctx, job)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown,
 			ContainSubstring("deletes finished Jobs after 1 seconds")))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -353,7 +354,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonClusterNotReady,
 			ContainSubstring("is to end ("+v1alpha1.ReasonDispatchDeadlineExceeded), ContainSubstring(v1alpha1.AnnotationFenced+"="+a.uid)))
 		a.fence(ctx)
-		moveClock(time.Now().Add(2 * pooledjob.RequestLifetime))
+		moveClock(time.Now().Add(2 * decision.RequestLifetime))
 		touch(ctx, job)
 		eventually(ctx, job).Should(Or(havePhase(v1alpha1.PooledJobFailed), HaveField("Status.Attempt", BeEquivalentTo(1))))
 	})

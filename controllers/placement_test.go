@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/controllers/pooledjob"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -344,7 +344,7 @@ var _ = Describe("Placement", func() {
 		Expect(hub.Patch(ctx, forged, client.MergeFrom(job))).To(Succeed())
 		Consistently(remoteJobs(w.name)).WithContext(ctx).WithTimeout(2 * time.Second).Should(BeEmpty())
 		Expect(hub.Delete(ctx, job)).To(Succeed())
-		moveClock(time.Now().Add(2 * pooledjob.RequestLifetime))
+		moveClock(time.Now().Add(2 * decision.RequestLifetime))
 		touch(ctx, job)
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())

@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/controllers/pooledjob"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 )
 
 // tap is a gateway to the target that writes down what is asked for in one namespace,
@@ -275,11 +275,11 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonTargetError))
 		setSpec(ctx, job, `{"cancel":true}`)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonCreating))
-		moveClock(time.Now().Add(pooledjob.RequestLifetime - 15*time.Second))
+		moveClock(time.Now().Add(decision.RequestLifetime - 15*time.Second))
 		nudge(ctx, hub, job)
 		consistently(ctx, job).Should(havePhase(v1alpha1.PooledJobPending))
 		posts := len(t.writes())
-		clockOffset.Store(int64(pooledjob.RequestLifetime + time.Second))
+		clockOffset.Store(int64(decision.RequestLifetime + time.Second))
 		nudge(ctx, hub, job)
 		eventually(ctx, job).Should(beCancelled("before it had a remote Job"))
 		Expect(t.writes()).To(HaveLen(posts), "a cancelled run is not created")

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/controllers/pooledjob"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 )
 
 // labelled gives the Job a label of its author's.
@@ -274,7 +274,7 @@ var _ = Describe("A PooledJob that is deleted while its Pods are slow to go", fu
 		Expect(hub.Delete(ctx, job)).To(Succeed())
 		Eventually(func() *metav1.Time { return remoteOf(ctx, job).DeletionTimestamp }).ShouldNot(BeNil())
 		consistently(ctx, job).Should(HaveField("Status.Conditions", Not(ContainElement(HaveField("Type", v1alpha1.ConditionDeleting)))))
-		moveClock(time.Now().Add(pooledjob.PodsGrace + time.Second))
+		moveClock(time.Now().Add(decision.PodsGrace + time.Second))
 		nudge(ctx, hub, job)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDeleting, metav1.ConditionTrue, v1alpha1.ReasonWaitingForPods))
 		finishDeletion(ctx, remote)

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -47,26 +48,26 @@ type absence struct {
 // proveAbsence looks for the remote Job at the target itself.
 func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	if r.lease == nil {
-		return absence{reason: r.notReadyReason, why: decideFailover(r.snapshot, action{message: r.notReady}).message}, nil
+		return absence{reason: r.NotReadyReason, why: decision.DecideFailover(r.Snapshot, decision.Action{Message: r.NotReady}).Message}, nil
 	}
 	verdict := absence{outcome: absent}
-	job, err := r.lease.GetJob(ctx, r.intent.Namespace, r.intent.JobName)
+	job, err := r.lease.GetJob(ctx, r.Intent.Namespace, r.Intent.JobName)
 	switch {
 	case err == nil:
 		verdict = absence{outcome: r.whose(job), job: job}
-	case !isAPIServerNotFound(err):
+	case !decision.IsAPIServerNotFound(err):
 		return absence{}, &targetError{doing: "looking for the remote Job", err: err}
 	}
 	if verdict.outcome == present {
 		return verdict, nil
 	}
 	if why, err := r.whyAnotherCluster(ctx); why != "" || err != nil {
-		return absence{reason: v1alpha1.ReasonClusterNotReady, why: why, after: informerGrace}, err
+		return absence{reason: v1alpha1.ReasonClusterNotReady, why: why, after: decision.InformerGrace}, err
 	}
 	if verdict.outcome == duplicate {
 		return verdict, nil
 	}
-	if left := r.requestsInFlight(); left > 0 {
+	if left := r.RequestsInFlight(); left > 0 {
 		return absence{reason: v1alpha1.ReasonCreating, why: "A request to create the Job may still be under way.", after: left}, nil
 	}
 	return verdict, nil
@@ -76,15 +77,15 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 // are empty when it is the right one. Nobody is asked if that one has accepted the
 // Job's deletion, in the foreground: there it goes with its Pods, whoever answers now.
 func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
-	if r.memory.deletedUID != "" && r.memory.deletedUID == r.observedUID() {
+	if r.Memory.DeletedUID != "" && r.Memory.DeletedUID == r.ObservedUID() {
 		return "", nil
 	}
 	uid, err := r.lease.ReadClusterUID(ctx)
 	if err != nil {
 		return "", &targetError{doing: "making sure which cluster says that the Job is not there", err: err}
 	}
-	if uid != r.intent.ClusterUID {
-		return fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.intent.ClusterUID, uid), nil
+	if uid != r.Intent.ClusterUID {
+		return fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.Intent.ClusterUID, uid), nil
 	}
 	return "", nil
 }
@@ -92,8 +93,8 @@ func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
 // whose tells whose the Job is that has our name: by the UID that was observed, else by
 // its labels or, should somebody have taken those off, by those of its Pods.
 func (r *run) whose(job *batchv1.Job) outcome {
-	known, hub := r.observedUID(), job.Labels[v1alpha1.LabelHub]
-	ours := jobspec.Owns(r.HubID, r.job, job.Labels) || ((hub == "" || hub == r.HubID) && jobspec.Owns(r.HubID, r.job, job.Spec.Template.Labels))
+	known, hub := r.ObservedUID(), job.Labels[v1alpha1.LabelHub]
+	ours := jobspec.Owns(r.HubID, r.Job, job.Labels) || ((hub == "" || hub == r.HubID) && jobspec.Owns(r.HubID, r.Job, job.Spec.Template.Labels))
 	switch {
 	case job.UID == known || (known == "" && ours):
 		return present
@@ -121,7 +122,7 @@ func (r *run) notAbsent(ctx context.Context, verdict absence) (time.Duration, er
 
 // confirmLoss finds out what became of a Job that was observed and is not in view.
 func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
-	if gone := r.memory.gone; gone != nil {
+	if gone := r.Memory.Gone; gone != nil {
 		r.writer.Found(gone) // for the next process
 	}
 	verdict, err := r.proveAbsence(ctx)
@@ -133,7 +134,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 		return r.lost(ctx)
 	case duplicate:
 		r.writer.NotSynced(r.lossReason(v1alpha1.ReasonCreating), fmt.Sprintf(
-			"Job %s/%s was deleted on the cluster, and another one of this run has its name; that one is deleted.", r.intent.Namespace, r.intent.JobName))
+			"Job %s/%s was deleted on the cluster, and another one of this run has its name; that one is deleted.", r.Intent.Namespace, r.Intent.JobName))
 		if verdict.job.DeletionTimestamp.IsZero() {
 			_, err = r.deleteRemote(ctx, verdict.job.UID)
 		}
@@ -149,7 +150,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 // lossReason is the reason to tell while a loss is being proven: that of a run which is
 // to be moved then must stay, for it says so.
 func (r *run) lossReason(reason string) string {
-	if r.movesAfterLoss() {
+	if r.MovesAfterLoss() {
 		return v1alpha1.ReasonClusterNotReady
 	}
 	return reason
@@ -164,7 +165,7 @@ func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 	}
 	switch verdict.outcome {
 	case absent, replaced:
-		if len(r.pods) > 0 {
+		if len(r.Pods) > 0 {
 			return r.deletePods(ctx)
 		}
 		return 0, r.release(ctx)
@@ -183,42 +184,42 @@ func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 // deletePods deletes the Pods that the Job left behind: whoever deleted it asked for
 // them to be orphaned.
 func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
-	for _, pod := range r.pods {
+	for _, pod := range r.Pods {
 		if !pod.DeletionTimestamp.IsZero() {
 			continue
 		}
 		err := r.lease.DeletePod(ctx, pod.Namespace, pod.Name, pod.UID)
-		if err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err) {
+		if err != nil && !decision.IsAPIServerNotFound(err) && !apierrors.IsConflict(err) {
 			return 0, &targetError{"deleting a Pod that the remote Job left", err, true}
 		}
 	}
-	return informerGrace, nil
+	return decision.InformerGrace, nil
 }
 
 // recover goes on with a Job that is there and not in view: it puts our labels back
 // if they were taken off, and records what the target said of it.
 func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, error) {
-	if !jobspec.Owns(r.HubID, r.job, job.Labels) {
+	if !jobspec.Owns(r.HubID, r.Job, job.Labels) {
 		if letGo, err := r.letGoLive(ctx); letGo || err != nil {
-			return informerGrace, err
+			return decision.InformerGrace, err
 		}
-		_, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.job, job))
+		_, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.LabelPatch(r.HubID, r.Job, job))
 		if err != nil {
 			return 0, r.recoverUnlabelled(ctx, job, &targetError{doing: "putting the labels back on the remote Job", err: err})
 		}
 	}
-	return informerGrace, r.observe(ctx, job)
+	return decision.InformerGrace, r.observe(ctx, job)
 }
 
 // recoverUnlabelled goes on with a Job that cannot have its labels back, as far as can be without a
 // view of it: it is looked at with each try, and a cancel reaches it.
 func (r *run) recoverUnlabelled(ctx context.Context, job *batchv1.Job, why error) error {
-	if err := r.observe(ctx, job); err != nil || jobstatus.Finished(&r.job.Status) {
+	if err := r.observe(ctx, job); err != nil || jobstatus.Finished(&r.Job.Status) {
 		return err
 	}
-	if r.cancelled() && !jobspec.Cancelled(job) {
+	if r.Cancelled() && !jobspec.Cancelled(job) {
 		if _, err := r.lease.PatchJob(ctx, job.Namespace, job.Name, jobspec.CancelPatch(job.UID)); err != nil {
-			return &targetError{doingCancel, err, true}
+			return &targetError{decision.DoingCancel, err, true}
 		}
 	}
 	return why
@@ -229,12 +230,12 @@ func (r *run) recoverUnlabelled(ctx context.Context, job *batchv1.Job, why error
 // cache says is old. A label that is taken off after this is safe from us, for the patch is
 // about the Job as it was read before.
 func (r *run) letGoLive(ctx context.Context) (bool, error) {
-	job, err := r.PooledJobs.Get(ctx, client.ObjectKeyFromObject(r.job))
+	job, err := r.PooledJobs.Get(ctx, client.ObjectKeyFromObject(r.Job))
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("reading whether the remote Job is to be let go: %w", err)
 	}
-	return job.UID != r.job.UID || (!job.DeletionTimestamp.IsZero() && job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan), nil
+	return job.UID != r.Job.UID || (!job.DeletionTimestamp.IsZero() && job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan), nil
 }

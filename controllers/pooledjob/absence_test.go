@@ -15,8 +15,8 @@ import (
 // What cannot be known by its UID is ours by its labels or those of its Pods, unless it
 // says that it belongs to another hub.
 func TestWhose(t *testing.T) {
-	ours := jobspec.Labels("hub", boundRun().job)
-	theirs := jobspec.Labels("another", boundRun().job)
+	ours := jobspec.Labels("hub", boundRun().Job)
+	theirs := jobspec.Labels("another", boundRun().Job)
 	onlyHub := map[string]string{v1alpha1.LabelHub: "hub"}
 	tests := map[string]struct {
 		observed   types.UID
@@ -38,10 +38,10 @@ func TestWhose(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := boundRun()
-			s.job.Status.JobRef.UID = string(test.observed)
+			s.Job.Status.JobRef.UID = string(test.observed)
 			job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", Labels: test.labels}}
 			job.Spec.Template.Labels = test.podsLabels
-			r := &run{Reconciler: &Reconciler{HubID: "hub"}, snapshot: s}
+			r := &run{Reconciler: &Reconciler{HubID: "hub"}, Snapshot: s}
 			if got := r.whose(job); got != test.want {
 				t.Errorf("whose = %d, want %d", got, test.want)
 			}
@@ -52,15 +52,15 @@ func TestWhose(t *testing.T) {
 // While the loss of a run's Job is being proven, what says that it is to be moved stays.
 func TestLossKeepsTheReasonToMove(t *testing.T) {
 	s := boundRun()
-	s.job.Spec.ClusterName, s.job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
-	s.job.Spec.Failover.AfterSeconds, s.job.Status.JobRef.UID = 30, "job"
-	r := &run{snapshot: s}
+	s.Job.Spec.ClusterName, s.Job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
+	s.Job.Spec.Failover.AfterSeconds, s.Job.Status.JobRef.UID = 30, "job"
+	r := &run{Snapshot: s}
 	if got := r.lossReason(v1alpha1.ReasonCreating); got != v1alpha1.ReasonCreating {
 		t.Errorf("reason of a run that was never away: %s", got)
 	}
-	s.job.Status.Conditions = []metav1.Condition{{
+	s.Job.Status.Conditions = []metav1.Condition{{
 		Type: v1alpha1.ConditionSynced, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonClusterNotReady,
-		LastTransitionTime: metav1.NewTime(s.now.Add(-time.Minute)),
+		LastTransitionTime: metav1.NewTime(s.Time.Add(-time.Minute)),
 	}}
 	if got := r.lossReason(v1alpha1.ReasonCreating); got != v1alpha1.ReasonClusterNotReady {
 		t.Errorf("reason of a run that is to be moved: %s", got)

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -36,7 +37,7 @@ const notSentPause = 2 * time.Second
 // run is one reconcile of one PooledJob.
 type run struct {
 	*Reconciler
-	*snapshot
+	*decision.Snapshot
 	lease  *connpool.Lease // nil exactly when snapshot.notReady is not empty
 	before *v1alpha1.PooledJobStatus
 	writer *jobstatus.Writer
@@ -50,53 +51,53 @@ type run struct {
 
 // act does what was decided. It returns when to look again, if not only on a
 // change.
-func (r *run) act(ctx context.Context, a action) (after time.Duration, err error) {
-	if r.remote != nil && !r.memory.seen && r.memory.jobUID != "" {
-		r.remember(func(m *memory) { m.seen = true })
+func (r *run) act(ctx context.Context, a decision.Action) (after time.Duration, err error) {
+	if r.Remote != nil && !r.Memory.Seen && r.Memory.JobUID != "" {
+		r.remember(func(m *decision.Memory) { m.Seen = true })
 	}
-	switch a.verb {
-	case settle:
-		return a.after, nil
-	case wait:
+	switch a.Verb {
+	case decision.Settle:
+		return a.After, nil
+	case decision.Wait:
 		r.recordWait(a)
-		return a.after, nil
-	case accept:
+		return a.After, nil
+	case decision.Accept:
 		r.accept()
-		return a.after, nil
-	case refuse:
+		return a.After, nil
+	case decision.Refuse:
 		after, err = r.refuse(ctx, a)
-	case restore:
+	case decision.Restore:
 		after, err = r.restore(ctx)
-	case place, bind:
-		after, err = r.begin(ctx, a.verb)
-	case create:
+	case decision.Place, decision.Bind:
+		after, err = r.begin(ctx, a.Verb)
+	case decision.Create:
 		after, err = r.resume(ctx)
-	case observe:
-		after, err = a.after, r.observe(ctx, r.remote)
-	case observeGone:
-		err = r.observe(ctx, r.memory.gone)
-	case keepJob:
-		if err = r.observe(ctx, r.remote); err == nil {
-			after, err = r.keepFinished(ctx, r.remote)
+	case decision.Observe:
+		after, err = a.After, r.observe(ctx, r.Remote)
+	case decision.ObserveGone:
+		err = r.observe(ctx, r.Memory.Gone)
+	case decision.KeepJob:
+		if err = r.observe(ctx, r.Remote); err == nil {
+			after, err = r.keepFinished(ctx, r.Remote)
 		}
-	case patchRemote:
+	case decision.PatchRemote:
 		after, err = r.patchRemote(ctx, a)
-	case moveAway:
-		r.writer.Move(a.message) // it is placed anew when that is written, and only then
-	case confirmLoss:
+	case decision.MoveAway:
+		r.writer.Move(a.Message) // it is placed anew when that is written, and only then
+	case decision.ConfirmLoss:
 		after, err = r.confirmLoss(ctx)
-	case deleteRemote:
-		after, err = r.deleteRemote(ctx, r.remote.UID)
-	case confirmGone:
+	case decision.DeleteRemote:
+		after, err = r.deleteRemote(ctx, r.Remote.UID)
+	case decision.ConfirmGone:
 		after, err = r.confirmGone(ctx)
-	case awaitDeletion:
+	case decision.AwaitDeletion:
 		r.recordWait(a)
-		after = a.after
-	case orphanJob:
+		after = a.After
+	case decision.OrphanJob:
 		after, err = r.orphan(ctx)
-	case abandon:
+	case decision.Abandon:
 		err = r.abandon(ctx)
-	case release:
+	case decision.Release:
 		err = r.release(ctx)
 	}
 	return r.explain(wakeup.Earliest(after, r.lookAgain), err)
@@ -136,59 +137,59 @@ func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
 		return notSentPause, nil
 	case !errors.As(err, &failed):
 		return after, err
-	case !r.job.DeletionTimestamp.IsZero():
+	case !r.Job.DeletionTimestamp.IsZero():
 		r.writer.Deleting(v1alpha1.ReasonTargetError, failed.Error())
 	case failed.changes:
-		r.writer.Unfulfilled(unfulfilledReason(failed.err), failed.Error())
-	case r.wasObserved() && !r.movesAfterLoss(): // what says since when it was away must stay
+		r.writer.Unfulfilled(decision.UnfulfilledReason(failed.err), failed.Error())
+	case r.WasObserved() && !r.MovesAfterLoss(): // what says since when it was away must stay
 		r.writer.NotSynced(v1alpha1.ReasonTargetError, failed.Error())
 	}
 	return after, err
 }
 
 // remember changes what this process remembers of the PooledJob.
-func (r *run) remember(change func(*memory)) { r.memory = r.memories.update(r.job, change) }
+func (r *run) remember(change func(*decision.Memory)) { r.Memory = r.memories.update(r.Job, change) }
 
 // recordWait records what the PooledJob waits for.
-func (r *run) recordWait(a action) {
-	if a.reason == "" {
+func (r *run) recordWait(a decision.Action) {
+	if a.Reason == "" {
 		return
 	}
-	switch a.condition {
+	switch a.Condition {
 	case v1alpha1.ConditionAccepted:
-		r.writer.Accepted(metav1.ConditionFalse, a.reason, a.message)
+		r.writer.Accepted(metav1.ConditionFalse, a.Reason, a.Message)
 	case v1alpha1.ConditionDispatched:
 		r.accept()
-		r.writer.Waiting(a.reason, a.message)
+		r.writer.Waiting(a.Reason, a.Message)
 	case v1alpha1.ConditionSynced:
-		r.writer.NotSynced(a.reason, a.message)
+		r.writer.NotSynced(a.Reason, a.Message)
 	case v1alpha1.ConditionDeleting:
-		r.writer.Deleting(a.reason, a.message)
+		r.writer.Deleting(a.Reason, a.Message)
 	}
 }
 
 // nameCluster records which cluster the run is bound to.
 func (r *run) nameCluster() {
-	r.job.Status.ClusterName, r.job.Status.ClusterUID = r.intent.Cluster, r.intent.ClusterUID
+	r.Job.Status.ClusterName, r.Job.Status.ClusterUID = r.Intent.Cluster, r.Intent.ClusterUID
 }
 
 // accept records that the access rules permit the run.
 func (r *run) accept() {
-	if r.bound {
+	if r.Bound {
 		r.nameCluster()
 	}
 	r.writer.Accepted(metav1.ConditionTrue, v1alpha1.ReasonAccepted, "The ClusterConnection's access rules permit the run.")
 }
 
 // begin binds the run to a cluster, by placement or as it was asked for.
-func (r *run) begin(ctx context.Context, how verb) (time.Duration, error) {
+func (r *run) begin(ctx context.Context, how decision.Verb) (time.Duration, error) {
 	tooLarge, err := r.whyTooLarge(ctx)
 	switch {
 	case err != nil:
 		return 0, client.IgnoreNotFound(err)
 	case tooLarge != "":
-		return r.refuse(ctx, action{reason: v1alpha1.ReasonTooLarge, message: tooLarge})
-	case how == place:
+		return r.refuse(ctx, decision.Action{Reason: v1alpha1.ReasonTooLarge, Message: tooLarge})
+	case how == decision.Place:
 		return 0, r.place(ctx)
 	}
 	return r.bind(ctx)
@@ -196,7 +197,7 @@ func (r *run) begin(ctx context.Context, how verb) (time.Duration, error) {
 
 // bind records where the Job is to be, and creates it.
 func (r *run) bind(ctx context.Context) (time.Duration, error) {
-	if err := r.writeIntent(ctx, jobspec.NewIntent(r.job, r.HubID, r.cluster, r.lease.ClusterUID())); err != nil || !r.bound {
+	if err := r.writeIntent(ctx, jobspec.NewIntent(r.Job, r.HubID, r.Cluster, r.lease.ClusterUID())); err != nil || !r.Bound {
 		return 0, err
 	}
 	return r.create(ctx)
@@ -205,18 +206,18 @@ func (r *run) bind(ctx context.Context) (time.Duration, error) {
 // writeIntent writes the finalizer and the intent, in one patch, before anything is
 // sent to the target. The run is not bound if the PooledJob is gone.
 func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
-	bound := r.job.ObjectMeta.DeepCopy()
+	bound := r.Job.ObjectMeta.DeepCopy()
 	addFinalizer(bound)
 	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationIntent, intent.Encode())
 	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationCreator, r.process)
 	if err := r.writeMeta(ctx, metrics.WriteIntent, bound); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the intent: %w", err))
 	}
-	r.intent, r.bound = intent, true
+	r.Intent, r.Bound = intent, true
 	// The patch was refused had anybody else written the object: what we know
 	// of it is all there is.
-	r.remember(func(m *memory) {
-		m.current, m.checkedAt, m.creator, m.intent, m.boundAt = true, r.now, r.process, intent, r.now
+	r.remember(func(m *decision.Memory) {
+		m.Current, m.CheckedAt, m.Creator, m.Intent, m.BoundAt = true, r.Time, r.process, intent, r.Time
 	})
 	return nil
 }
@@ -225,12 +226,12 @@ func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
 // once in writeInterval: it may be a program that does. It does not claim the creation of
 // the Job: what else was taken off is not known.
 func (r *run) restore(ctx context.Context) (time.Duration, error) {
-	if left := r.memory.writtenAt.Add(writeInterval).Sub(r.now); left > 0 {
+	if left := r.Memory.WrittenAt.Add(writeInterval).Sub(r.Time); left > 0 {
 		return left, nil
 	}
-	restored := r.job.ObjectMeta.DeepCopy()
+	restored := r.Job.ObjectMeta.DeepCopy()
 	addFinalizer(restored)
-	intent := jobspec.NewIntent(r.job, r.HubID, r.intent.Cluster, r.intent.ClusterUID)
+	intent := jobspec.NewIntent(r.Job, r.HubID, r.Intent.Cluster, r.Intent.ClusterUID)
 	metav1.SetMetaDataAnnotation(restored, v1alpha1.AnnotationIntent, intent.Encode())
 	if err := r.writeMeta(ctx, metrics.WriteRestore, restored); err != nil {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))
@@ -249,14 +250,14 @@ func addFinalizer(m *metav1.ObjectMeta) {
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.clock(remote)
 	r.noteDeletion(remote)
-	pods := slices.Concat(r.pods, r.endedPods, r.memory.gonePods)
+	pods := slices.Concat(r.Pods, r.EndedPods, r.Memory.GonePods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
-		listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
+		listed, err := r.lease.ListPods(ctx, r.Intent.Namespace)
 		tooMany := errors.Is(err, connpool.ErrTooManyPods) // then the result is what the view knows
 		if err != nil && !tooMany {
 			return &targetError{doing: "reading the Pods of the ended Job", err: err}
 		}
-		pods = slices.Concat(pods, ofJob(listed, r.intent.JobName), ofJob(r.lease.EndedPods(r.intent.Namespace), r.intent.JobName))
+		pods = slices.Concat(pods, ofJob(listed, r.Intent.JobName), ofJob(r.lease.EndedPods(r.Intent.Namespace), r.Intent.JobName))
 		if r.isBehind(remote, listed, tooMany) {
 			r.lookAgain = time.Second // or with the event
 			return nil
@@ -264,10 +265,10 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	}
 	r.accept()
 	r.noteUnanswered()
-	r.writer.Warned(r.memory.warnings)
+	r.writer.Warned(r.Memory.Warnings)
 	r.explainStandstill(ctx, remote, pods)
 	r.writer.Observe(remote, pods)
-	if suspend, ask := jobspec.SuspendWanted(r.job, remote); suspend && (ask || isSuspended(remote)) {
+	if suspend, ask := jobspec.SuspendWanted(r.Job, remote); suspend && (ask || decision.IsSuspended(remote)) {
 		r.writer.Suspending() // else somebody has resumed it there
 	}
 	return nil
@@ -277,7 +278,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 // not show as they are, or it shows one that has not ended and that is not there any more. How that
 // ended comes with the event of its going; it is waited for as long as a watch may take.
 func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod, tooMany bool) bool {
-	return r.now.Sub(r.memory.endedAt) <= behindGrace && (tooMany || r.showsPodThatIsGone(remote, listed))
+	return r.Time.Sub(r.Memory.EndedAt) <= behindGrace && (tooMany || r.showsPodThatIsGone(remote, listed))
 }
 
 // showsPodThatIsGone reports whether the view shows a Pod that has not ended, and that the target
@@ -287,16 +288,16 @@ func (r *run) showsPodThatIsGone(remote *batchv1.Job, listed []*corev1.Pod) bool
 	for _, pod := range listed {
 		there[pod.UID] = true
 	}
-	return slices.ContainsFunc(r.pods, func(pod *corev1.Pod) bool {
-		return !hasEnded(pod) && metav1.IsControlledBy(pod, remote) && !there[pod.UID]
+	return slices.ContainsFunc(r.Pods, func(pod *corev1.Pod) bool {
+		return !decision.HasEnded(pod) && metav1.IsControlledBy(pod, remote) && !there[pod.UID]
 	})
 }
 
 // noteDeletion remembers that a Job was being deleted before it had ended.
 func (r *run) noteDeletion(remote *batchv1.Job) {
 	begun := !remote.DeletionTimestamp.IsZero() && !jobstatus.Decided(remote)
-	if begun && r.memory.deletionSeen != remote.UID {
-		r.remember(func(m *memory) { m.deletionSeen = remote.UID })
+	if begun && r.Memory.DeletionSeen != remote.UID {
+		r.remember(func(m *decision.Memory) { m.DeletionSeen = remote.UID })
 	}
 }
 
@@ -304,44 +305,44 @@ func (r *run) noteDeletion(remote *batchv1.Job) {
 // status lag, which begins with the news of its end. That goes back further than this look,
 // and at most to the first news since the look before, when it had not ended.
 func (r *run) clock(remote *batchv1.Job) {
-	if seen := r.arrivals.Take(r.job.UID); !seen.IsZero() {
-		r.Metrics.RunDispatched(r.cluster, r.Now().Sub(seen))
+	if seen := r.arrivals.Take(r.Job.UID); !seen.IsZero() {
+		r.Metrics.RunDispatched(r.Cluster, r.Now().Sub(seen))
 	}
-	if r.memory.endedAt.IsZero() && jobstatus.Verdict(remote) != nil {
-		r.remember(func(m *memory) { m.endedAt = cmp.Or(r.wokenAt, r.now) })
+	if r.Memory.EndedAt.IsZero() && jobstatus.Verdict(remote) != nil {
+		r.remember(func(m *decision.Memory) { m.EndedAt = cmp.Or(r.wokenAt, r.Time) })
 	}
 }
 
 // isUnchanged reports whether a Job is, after the answer to a patch, not as was asked for.
-func isUnchanged(a action, answer *batchv1.Job) bool {
-	switch a.doing {
-	case doingCancel:
+func isUnchanged(a decision.Action, answer *batchv1.Job) bool {
+	switch a.Doing {
+	case decision.DoingCancel:
 		return !jobspec.Cancelled(answer)
-	case doingSuspend:
-		return !isSuspended(answer)
-	case doingResume:
-		return isSuspended(answer)
+	case decision.DoingSuspend:
+		return !decision.IsSuspended(answer)
+	case decision.DoingResume:
+		return decision.IsSuspended(answer)
 	}
 	return false
 }
 
 // patchRemote records what the Job says, and then changes it. The watch tells when that
 // has come about; the same change is not asked for again meanwhile.
-func (r *run) patchRemote(ctx context.Context, a action) (time.Duration, error) {
-	if err := r.observe(ctx, r.remote); err != nil {
+func (r *run) patchRemote(ctx context.Context, a decision.Action) (time.Duration, error) {
+	if err := r.observe(ctx, r.Remote); err != nil {
 		return 0, err
 	}
-	if left := r.memory.patchedAt.Add(informerGrace).Sub(r.now); left > 0 && r.memory.patch == a.patch {
+	if left := r.Memory.PatchedAt.Add(decision.InformerGrace).Sub(r.Time); left > 0 && r.Memory.Patch == a.Patch {
 		r.writer.Unsent()
 		return left, nil
 	}
-	patched, err := r.lease.PatchJob(ctx, r.intent.Namespace, r.intent.JobName, []byte(a.patch))
-	if err != nil && !isAPIServerNotFound(err) {
-		return 0, &targetError{a.doing, err, true}
+	patched, err := r.lease.PatchJob(ctx, r.Intent.Namespace, r.Intent.JobName, []byte(a.Patch))
+	if err != nil && !decision.IsAPIServerNotFound(err) {
+		return 0, &targetError{a.Doing, err, true}
 	}
-	r.remember(func(m *memory) { m.patch, m.patchedAt = a.patch, r.now })
+	r.remember(func(m *decision.Memory) { m.Patch, m.PatchedAt = a.Patch, r.Time })
 	if err == nil && isUnchanged(a, patched) {
-		r.writer.Unfulfilled(v1alpha1.ReasonChangeRefused, a.doing+": the cluster took the request and left the Job as it was; a policy may undo it")
+		r.writer.Unfulfilled(v1alpha1.ReasonChangeRefused, a.Doing+": the cluster took the request and left the Job as it was; a policy may undo it")
 	}
-	return wakeup.Earliest(informerGrace, a.after), nil
+	return wakeup.Earliest(decision.InformerGrace, a.After), nil
 }

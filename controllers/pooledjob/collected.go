@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -27,7 +28,7 @@ import (
 func (r *run) tryFirst(ctx context.Context, wanted *connpool.NewJob) (ask bool, after time.Duration, err error) {
 	tried, err := r.lease.TryJob(ctx, *wanted)
 	switch {
-	case err == nil && r.outlives(tried.Spec.TTLSecondsAfterFinished):
+	case err == nil && r.Outlives(tried.Spec.TTLSecondsAfterFinished):
 		return true, 0, nil
 	case err == nil:
 		after, err = r.endUnseen(ctx, deletesAfter(*tried.Spec.TTLSecondsAfterFinished))
@@ -37,8 +38,8 @@ func (r *run) tryFirst(ctx context.Context, wanted *connpool.NewJob) (ask bool, 
 	case isDryRunUnsupported(err):
 		after, err = r.endUnseen(ctx, dryRunUnsupported(err))
 	default:
-		answer := classify(err)
-		answer.unknown = false // nothing is created by a dry run
+		answer := decision.Classify(err)
+		answer.Unknown = false // nothing is created by a dry run
 		after, err = r.refused(ctx, answer)
 	}
 	return false, after, err
@@ -48,10 +49,10 @@ func (r *run) tryFirst(ctx context.Context, wanted *connpool.NewJob) (ask bool, 
 // that completed and was deleted since, and why. Where the target is not to be asked, or
 // answers something else, the reason stands.
 func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool, why string, err error) {
-	if r.memory.existed {
+	if r.Memory.Existed {
 		return true, wasThere, nil
 	}
-	if r.lease == nil || r.wasObserved() || (reason != v1alpha1.ReasonCancelled && reason != v1alpha1.ReasonDispatchDeadlineExceeded) {
+	if r.lease == nil || r.WasObserved() || (reason != v1alpha1.ReasonCancelled && reason != v1alpha1.ReasonDispatchDeadlineExceeded) {
 		return false, "", nil
 	}
 	wanted, release, _, err := r.buildJob(ctx)
@@ -61,7 +62,7 @@ func (r *run) mayHaveCompleted(ctx context.Context, reason string) (unseen bool,
 	defer release()
 	tried, err := r.lease.TryJob(ctx, *wanted)
 	switch {
-	case err == nil && !r.outlives(tried.Spec.TTLSecondsAfterFinished):
+	case err == nil && !r.Outlives(tried.Spec.TTLSecondsAfterFinished):
 		return true, deletesAfter(*tried.Spec.TTLSecondsAfterFinished), nil
 	case err != nil && isDryRunUnsupported(err):
 		return true, dryRunUnsupported(err), nil
@@ -78,7 +79,7 @@ var errLater = errors.New("the template cannot be had now; the run is looked at 
 const wasThere = "the cluster had a Job of that name a moment before"
 
 func dryRunUnsupported(err error) string {
-	return "whether the cluster deletes finished Jobs cannot be asked: " + classify(err).message
+	return "whether the cluster deletes finished Jobs cannot be asked: " + decision.Classify(err).Message
 }
 
 func deletesAfter(seconds int32) string {
@@ -106,16 +107,16 @@ func (r *run) endUnseen(ctx context.Context, why string) (time.Duration, error) 
 func (r *run) failUnseen(why string) {
 	r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, jobstatus.Truncate(fmt.Sprintf(
 		"A request to create Job %s/%s was sent, and nobody saw its answer. The Job is not there, but may have completed and been deleted: %s. It is not run again.",
-		r.intent.Namespace, r.intent.JobName, why), jobstatus.MaxEventNote))
+		r.Intent.Namespace, r.Intent.JobName, why), jobstatus.MaxEventNote))
 }
 
 // keepFinished has the target keep a Job when it has finished, until its run is deleted. A
 // target that does not let it be is named on its ClusterConnection.
 func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Duration, err error) {
-	if left := r.memory.ttlAskedAt.Add(informerGrace).Sub(r.now); left > 0 {
+	if left := r.Memory.TTLAskedAt.Add(decision.InformerGrace).Sub(r.Time); left > 0 {
 		return left, nil // the watch may be late
 	}
-	if r.memory.ttlKept {
+	if r.Memory.TTLKept {
 		r.insists("it was changed back later")
 		return 0, nil
 	}
@@ -123,16 +124,16 @@ func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Du
 	if wasNotSent(err) {
 		return 0, err // nothing was sent
 	}
-	r.remember(func(m *memory) { m.ttlAskedAt, m.ttlKept = r.now, err == nil && !jobspec.ExpiresSoon(kept) })
+	r.remember(func(m *decision.Memory) { m.TTLAskedAt, m.TTLKept = r.Time, err == nil && !jobspec.ExpiresSoon(kept) })
 	var status apierrors.APIStatus
 	switch {
-	case r.memory.ttlKept:
+	case r.Memory.TTLKept:
 	case err == nil:
 		r.insists(fmt.Sprintf("it is %d again", *kept.Spec.TTLSecondsAfterFinished))
 	case errors.As(err, &status) && (apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
 		r.insists(status.Status().Message)
 	default:
-		return informerGrace, nil // it may have ended, or the way is away
+		return decision.InformerGrace, nil // it may have ended, or the way is away
 	}
 	return 0, nil
 }
@@ -140,14 +141,14 @@ func (r *run) keepFinished(ctx context.Context, job *batchv1.Job) (after time.Du
 // insists notes that the target does not let a Job be kept, and says so once for its
 // ClusterConnection.
 func (r *run) insists(words string) {
-	r.remember(func(m *memory) { m.ttlRefused = true })
-	if r.connection == nil {
+	r.remember(func(m *decision.Memory) { m.TTLRefused = true })
+	if r.Connection == nil {
 		return
 	}
-	if _, told := r.collecting.LoadOrStore(r.cluster+"/"+r.intent.ClusterUID, true); told {
+	if _, told := r.collecting.LoadOrStore(r.Cluster+"/"+r.Intent.ClusterUID, true); told {
 		return
 	}
-	r.Recorder.Eventf(r.connection, nil, corev1.EventTypeWarning, v1alpha1.ReasonFinishedJobsDeleted, "Dispatch", "%s", jobstatus.Truncate(fmt.Sprintf(
+	r.Recorder.Eventf(r.Connection, nil, corev1.EventTypeWarning, v1alpha1.ReasonFinishedJobsDeleted, "Dispatch", "%s", jobstatus.Truncate(fmt.Sprintf(
 		"The cluster sets ttlSecondsAfterFinished of Jobs, and does not let the manager set it to %d: %s. A Job that finishes while the manager or the "+
 			"way is away may be deleted before its end is seen; its run then ends with reason %s.",
 		jobspec.KeptSeconds, words, v1alpha1.ReasonRemoteJobEndUnknown), jobstatus.MaxEventNote))

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
@@ -21,23 +22,23 @@ import (
 // deleteRemote asks the target to delete the Job of that UID. The watch tells of its
 // end; should it stay silent, the next look asks again.
 func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
-	if left := r.memory.deletedAt.Add(informerGrace).Sub(r.now); left > 0 && r.memory.deletedUID == uid {
+	if left := r.Memory.DeletedAt.Add(decision.InformerGrace).Sub(r.Time); left > 0 && r.Memory.DeletedUID == uid {
 		return left, nil
 	}
-	err := r.lease.DeleteJob(ctx, r.intent.Namespace, r.intent.JobName, uid, "")
+	err := r.lease.DeleteJob(ctx, r.Intent.Namespace, r.Intent.JobName, uid, "")
 	switch {
-	case err == nil && r.remote != nil && r.remote.UID == uid: // else nobody will tell of its end
-		r.remember(func(m *memory) { m.deletedUID, m.deletedAt = uid, r.now })
-	case err != nil && !isAPIServerNotFound(err) && !apierrors.IsConflict(err):
+	case err == nil && r.Remote != nil && r.Remote.UID == uid: // else nobody will tell of its end
+		r.remember(func(m *decision.Memory) { m.DeletedUID, m.DeletedAt = uid, r.Time })
+	case err != nil && !decision.IsAPIServerNotFound(err) && !apierrors.IsConflict(err):
 		return 0, &targetError{"deleting the remote Job", err, true}
 	}
-	return informerGrace, nil
+	return decision.InformerGrace, nil
 }
 
 // orphan takes the hub's label off the Job and lets the PooledJob go. Without it the Job
 // is nobody's; with it, it would be taken for one that was left by mistake.
 func (r *run) orphan(ctx context.Context) (time.Duration, error) {
-	job := r.remote
+	job := r.Remote
 	if job == nil { // it may be gone, or its label may be off already
 		verdict, err := r.proveAbsence(ctx)
 		if err != nil {
@@ -64,23 +65,23 @@ func (r *run) abandon(ctx context.Context) error {
 	if err := r.release(ctx); err != nil || !r.released {
 		return err
 	}
-	r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonAbandoned, "Delete",
+	r.Recorder.Eventf(r.Job, nil, corev1.EventTypeWarning, v1alpha1.ReasonAbandoned, "Delete",
 		"Job %s/%s on the cluster of ClusterConnection %s (UID %s) may still exist: the PooledJob was let go because of its annotation %s.",
-		r.intent.Namespace, r.intent.JobName, r.cluster, r.intent.ClusterUID, v1alpha1.AnnotationAbandon)
+		r.Intent.Namespace, r.Intent.JobName, r.Cluster, r.Intent.ClusterUID, v1alpha1.AnnotationAbandon)
 	return nil
 }
 
 // release takes the finalizer off.
 func (r *run) release(ctx context.Context) error {
-	released := r.job.ObjectMeta.DeepCopy()
+	released := r.Job.ObjectMeta.DeepCopy()
 	released.Finalizers = slices.DeleteFunc(released.Finalizers, func(f string) bool { return f == v1alpha1.FinalizerPooledJob })
-	if _, err := r.send(ctx, &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}, &v1alpha1.PooledJob{ObjectMeta: *released}); err != nil {
+	if _, err := r.send(ctx, &v1alpha1.PooledJob{ObjectMeta: r.Job.ObjectMeta}, &v1alpha1.PooledJob{ObjectMeta: *released}); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("removing the finalizer: %w", err))
 	}
 	r.Metrics.Wrote(metrics.WriteFinalizer)
 	r.forgetGone()
 	r.released = true
-	r.remember(func(m *memory) { m.releasedAt = r.now })
+	r.remember(func(m *decision.Memory) { m.ReleasedAt = r.Time })
 	return nil
 }
 
@@ -116,8 +117,8 @@ func (r *Reconciler) followEdit(ctx context.Context, job *v1alpha1.PooledJob) er
 	if job.Status.ObservedGeneration == job.Generation {
 		return nil
 	}
-	s := &snapshot{now: r.Now(), job: job, memory: r.memories.of(job)}
-	ended := &run{Reconciler: r, snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now)}
+	s := &decision.Snapshot{Time: r.Now(), Job: job, Memory: r.memories.of(job)}
+	ended := &run{Reconciler: r, Snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.Time)}
 	_, err := ended.writeStatus(ctx)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -39,15 +40,15 @@ const (
 // over first, and after a pause it makes sure that nobody has taken over from it: a Job
 // that was seen already must not be created again.
 func (r *run) resume(ctx context.Context) (time.Duration, error) {
-	if !r.memory.current {
-		if err := r.takeOver(ctx); err != nil || !r.memory.current {
+	if !r.Memory.Current {
+		if err := r.takeOver(ctx); err != nil || !r.Memory.Current {
 			return 0, err
 		}
-	} else if r.now.Sub(r.memory.checkedAt) > knowledgeLife {
+	} else if r.Time.Sub(r.Memory.CheckedAt) > knowledgeLife {
 		if current, err := r.isCurrent(ctx); !current {
 			return recheck, err
 		}
-		r.remember(func(m *memory) { m.checkedAt = r.now })
+		r.remember(func(m *decision.Memory) { m.CheckedAt = r.Time })
 	}
 	return r.create(ctx)
 }
@@ -55,12 +56,12 @@ func (r *run) resume(ctx context.Context) (time.Duration, error) {
 // isCurrent asks the hub's API server whether the PooledJob is still as it was when the run was
 // decided about.
 func (r *run) isCurrent(ctx context.Context) (bool, error) {
-	live, err := r.PooledJobs.Get(ctx, client.ObjectKeyFromObject(r.job))
+	live, err := r.PooledJobs.Get(ctx, client.ObjectKeyFromObject(r.Job))
 	if err != nil {
 		return false, client.IgnoreNotFound(fmt.Errorf("reading the PooledJob: %w", err))
 	}
-	if live.UID != r.job.UID || live.ResourceVersion != r.job.ResourceVersion {
-		r.memories.outdated(client.ObjectKeyFromObject(r.job))
+	if live.UID != r.Job.UID || live.ResourceVersion != r.Job.ResourceVersion {
+		r.memories.outdated(client.ObjectKeyFromObject(r.Job))
 		return false, nil
 	}
 	return true, nil
@@ -70,25 +71,25 @@ func (r *run) isCurrent(ctx context.Context) (bool, error) {
 // fail, for they are made on an older version; and so does ours, if what the cache shows
 // is not the latest.
 func (r *run) takeOver(ctx context.Context) error {
-	taken := r.job.ObjectMeta.DeepCopy()
+	taken := r.Job.ObjectMeta.DeepCopy()
 	metav1.SetMetaDataAnnotation(taken, v1alpha1.AnnotationCreator, r.process)
 	if err := r.writeMeta(ctx, metrics.WriteTakeover, taken); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("taking over the creation of the Job: %w", err))
 	}
-	r.remember(func(m *memory) {
-		m.current, m.checkedAt, m.unknownSince = true, r.now, r.now
-		m.creator, m.intent = r.process, r.intent
+	r.remember(func(m *decision.Memory) {
+		m.Current, m.CheckedAt, m.UnknownSince = true, r.Time, r.Time
+		m.Creator, m.Intent = r.process, r.Intent
 	})
 	return nil
 }
 
 // create asks the target for the remote Job. The name makes it safe to ask again.
 func (r *run) create(ctx context.Context) (time.Duration, error) {
-	if r.Now().Sub(r.now) > decisionLife {
+	if r.Now().Sub(r.Time) > decisionLife {
 		return recheck, nil
 	}
 	r.accept()
-	if r.memory.existed {
+	if r.Memory.Existed {
 		return r.endUnseen(ctx, wasThere)
 	}
 	wanted, release, after, err := r.buildJob(ctx)
@@ -96,12 +97,12 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 		return after, err
 	}
 	defer release()
-	if r.mayHaveSent() {
+	if r.MayHaveSent() {
 		if ask, after, err := r.tryFirst(ctx, wanted); !ask {
 			return after, err
 		}
 	}
-	if r.Now().Sub(r.now) > decisionLife { // reading the template, or asking the target, took long
+	if r.Now().Sub(r.Time) > decisionLife { // reading the template, or asking the target, took long
 		if current, err := r.isCurrent(ctx); !current {
 			return recheck, err
 		}
@@ -110,7 +111,7 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	switch {
 	case err == nil:
 		r.found(created)
-		r.remember(func(m *memory) { m.warnings = warnings })
+		r.remember(func(m *decision.Memory) { m.Warnings = warnings })
 		if err := r.observe(ctx, created); err != nil || !jobspec.ExpiresSoon(created) {
 			return 0, err
 		}
@@ -120,17 +121,17 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	case apierrors.IsAlreadyExists(err):
 		return r.adopt(ctx)
 	default:
-		return r.refused(ctx, classify(err))
+		return r.refused(ctx, decision.Classify(err))
 	}
 }
 
 // buildJob makes the remote Job; release must be called when it is not used any more. While that
 // cannot be, it is nil, and the run is to be looked at again after a while.
 func (r *run) buildJob(ctx context.Context) (job *connpool.NewJob, release func(), after time.Duration, err error) {
-	template, release, err := r.PooledJobs.Template(ctx, r.job)
+	template, release, err := r.PooledJobs.Template(ctx, r.Job)
 	switch {
 	case errors.Is(err, hubcache.ErrOutdated):
-		r.memories.outdated(client.ObjectKeyFromObject(r.job))
+		r.memories.outdated(client.ObjectKeyFromObject(r.Job))
 		return nil, nil, recheck, nil
 	case errors.Is(err, hubcache.ErrBusy):
 		r.writer.Waiting(v1alpha1.ReasonCreating, "The template is large, and others that are have to be sent to their clusters first.")
@@ -138,32 +139,32 @@ func (r *run) buildJob(ctx context.Context) (job *connpool.NewJob, release func(
 	case err != nil:
 		return nil, nil, 0, client.IgnoreNotFound(fmt.Errorf("reading spec.template: %w", err))
 	}
-	encoded, err := jobspec.Encode(r.job, template, r.HubID, r.intent)
+	encoded, err := jobspec.Encode(r.Job, template, r.HubID, r.Intent)
 	if err != nil {
 		release()
 		return nil, nil, 0, err
 	}
-	return &connpool.NewJob{Namespace: r.intent.Namespace, Name: r.intent.JobName, JSON: encoded}, release, 0, nil
+	return &connpool.NewJob{Namespace: r.Intent.Namespace, Name: r.Intent.JobName, JSON: encoded}, release, 0, nil
 }
 
 // found remembers that the Job exists.
 func (r *run) found(job *batchv1.Job) {
-	r.remember(func(m *memory) {
-		m.jobUID, m.createdAt = job.UID, r.now
-		m.refusal, m.refusals = nil, 0
+	r.remember(func(m *decision.Memory) {
+		m.JobUID, m.CreatedAt = job.UID, r.Time
+		m.Refusal, m.Refusals = nil, 0
 	})
 }
 
 // noteUnanswered records for the next process that a request to create the Job may still
 // take effect.
 func (r *run) noteUnanswered() {
-	since := r.memory.unknownSince
-	if since.IsZero() && !r.memory.current && r.before.JobRef.UID == "" {
-		since = r.memory.creatorSeenAt // the other process may have died waiting for an answer
+	since := r.Memory.UnknownSince
+	if since.IsZero() && !r.Memory.Current && r.before.JobRef.UID == "" {
+		since = r.Memory.CreatorSeenAt // the other process may have died waiting for an answer
 	}
-	if !since.IsZero() && !jobstatus.Finished(&r.job.Status) {
+	if !since.IsZero() && !jobstatus.Finished(&r.Job.Status) {
 		lost := metav1.NewTime(since).Rfc3339Copy()
-		r.job.Status.UnansweredRequestTime = &lost
+		r.Job.Status.UnansweredRequestTime = &lost
 	}
 }
 
@@ -176,7 +177,7 @@ func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if verdict.outcome == unproven || verdict.outcome == absent { // nobody else uses that name
-		r.remember(func(m *memory) { m.existed = true })
+		r.remember(func(m *decision.Memory) { m.Existed = true })
 	}
 	if verdict.outcome == absent {
 		return r.endUnseen(ctx, wasThere)
@@ -187,45 +188,45 @@ func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 // failNameConflict ends the run because a Job that is not ours has its Job's name.
 func (r *run) failNameConflict() {
 	r.writer.Fail(v1alpha1.ReasonNameConflict, fmt.Sprintf(
-		"Job %s/%s exists on the cluster and does not belong to this PooledJob; it was left alone.", r.intent.Namespace, r.intent.JobName))
+		"Job %s/%s exists on the cluster and does not belong to this PooledJob; it was left alone.", r.Intent.Namespace, r.Intent.JobName))
 }
 
 // refused acts on the target's refusal: a final one ends the run, if no earlier
 // request can have created the Job; any other is tried again.
-func (r *run) refused(ctx context.Context, answer refusal) (time.Duration, error) {
-	if answer.final {
-		return r.refuse(ctx, action{reason: answer.reason, message: answer.message})
+func (r *run) refused(ctx context.Context, answer decision.Refusal) (time.Duration, error) {
+	if answer.Final {
+		return r.refuse(ctx, decision.Action{Reason: answer.Reason, Message: answer.Message})
 	}
-	r.remember(func(m *memory) {
-		m.refusal, m.retryAt = &answer, r.now.Add(backoff(m.refusals))
-		m.refusals++
-		if answer.unknown {
-			m.unknownSince = r.Now()
+	r.remember(func(m *decision.Memory) {
+		m.Refusal, m.RetryAt = &answer, r.Time.Add(decision.Backoff(m.Refusals))
+		m.Refusals++
+		if answer.Unknown {
+			m.UnknownSince = r.Now()
 		}
 	})
-	r.writer.Waiting(answer.reason, answer.message)
-	left, _ := r.dispatchTimeLeft()
-	return wakeup.Earliest(r.memory.retryAt.Sub(r.now), max(left, 0)), nil
+	r.writer.Waiting(answer.Reason, answer.Message)
+	left, _ := r.DispatchTimeLeft()
+	return wakeup.Earliest(r.Memory.RetryAt.Sub(r.Time), max(left, 0)), nil
 }
 
 // refuse ends the run before it has a remote Job. A run that is bound may have one
 // all the same; then its absence must be proven first.
-func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
-	if a.reason == v1alpha1.ReasonNotPermitted {
+func (r *run) refuse(ctx context.Context, a decision.Action) (time.Duration, error) {
+	if a.Reason == v1alpha1.ReasonNotPermitted {
 		if permitted, err := r.permittedLive(ctx); permitted || err != nil {
 			return recheck, err
 		}
 	}
-	if r.bound {
+	if r.Bound {
 		r.nameCluster()
 	}
-	if r.bound && r.mayHaveSent() {
+	if r.Bound && r.MayHaveSent() {
 		verdict, err := r.proveAbsence(ctx)
 		if err != nil {
 			return 0, err
 		}
 		if verdict.outcome == absent {
-			unseen, why, err := r.mayHaveCompleted(ctx, a.reason)
+			unseen, why, err := r.mayHaveCompleted(ctx, a.Reason)
 			if err != nil {
 				return 0, err
 			}
@@ -233,16 +234,16 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 				r.failUnseen(why)
 				return 0, nil
 			}
-			a.message = strings.TrimSpace(a.message) + " (Whether an earlier request to create the Job was answered is not known; there is none now.)"
+			a.Message = strings.TrimSpace(a.Message) + " (Whether an earlier request to create the Job was answered is not known; there is none now.)"
 		} else {
-			verdict.why = fmt.Sprintf("The run is to end (%s), once it is certain that its Job does not exist. %s", a.reason, verdict.why)
+			verdict.why = fmt.Sprintf("The run is to end (%s), once it is certain that its Job does not exist. %s", a.Reason, verdict.why)
 			return r.notAbsent(ctx, verdict)
 		}
 	}
-	if a.reason == v1alpha1.ReasonNotPermitted {
-		r.writer.Accepted(metav1.ConditionFalse, a.reason, a.message)
+	if a.Reason == v1alpha1.ReasonNotPermitted {
+		r.writer.Accepted(metav1.ConditionFalse, a.Reason, a.Message)
 	}
-	r.writer.Fail(a.reason, a.message)
+	r.writer.Fail(a.Reason, a.Message)
 	return 0, nil
 }
 
@@ -250,12 +251,12 @@ func (r *run) refuse(ctx context.Context, a action) (time.Duration, error) {
 // final, and a cache may be behind a namespace's labels or a rule.
 func (r *run) permittedLive(ctx context.Context) (bool, error) {
 	connection := &v1alpha1.ClusterConnection{}
-	if err := r.Live.Get(ctx, client.ObjectKey{Name: r.cluster}, connection); err != nil {
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: r.Cluster}, connection); err != nil {
 		if apierrors.IsNotFound(err) {
 			return true, nil // it waits for the connection then
 		}
 		return false, fmt.Errorf("reading the access rules: %w", err)
 	}
-	live, err := r.checkAccess(ctx, r.Live, connection, r.job)
+	live, err := r.checkAccess(ctx, r.Live, connection, r.Job)
 	return live.Permitted, err
 }

@@ -1,9 +1,8 @@
 // Package pooledjob reconciles PooledJobs. It is the only package that writes them.
 //
 //	reconciler.go   what wakes a PooledJob, and what happens then
-//	snapshot.go     what is known: PooledJob, connection, Job and Pods in view, memory
-//	rules.go        the decision, pure: states, and the rules of each
-//	decide.go       what the rules say: verbs, words, questions; failover.go, placement.go and refusal.go have more
+//	snapshot.go     what is known is gathered; placement.go has the clusters to choose from
+//	decision/       what to do, pure
 //	act.go          what the decision asks for; delete.go ends a run
 //	dispatch.go     the Job is created; collected.go makes sure that it has not been before
 //	absence.go      the Job is proven absent; gonejob.go says how its run ends then
@@ -13,7 +12,7 @@
 //
 // A reconcile gathers a snapshot, decides on one action, acts, and writes at most
 // one status patch. The decision is a pure function of the snapshot: of the state that
-// it shows, the first rule that applies decides (decide).
+// it shows, the first rule that applies decides (decision.Decide).
 //
 //		unbound ──bind──▶ bound ──create──▶ dispatched ──observe──▶ finished
 //		   │                │                    │                     │

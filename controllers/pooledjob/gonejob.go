@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -20,15 +21,15 @@ import (
 // lost ends a run whose Job is proven gone, unless it is to be moved: that is done only with
 // one that is known not to have completed.
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
-	name := fmt.Sprintf("Job %s/%s", r.intent.Namespace, r.intent.JobName)
-	if r.movesAfterLoss() && r.neverStarted() {
+	name := fmt.Sprintf("Job %s/%s", r.Intent.Namespace, r.Intent.JobName)
+	if r.MovesAfterLoss() && r.NeverStarted() {
 		found, err := r.lookForPods(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if !found.tooMany && (found.complete || r.memory.goneSettled) && len(found.listed)+len(found.ended) == 0 {
+		if !found.tooMany && (found.complete || r.Memory.GoneSettled) && len(found.listed)+len(found.ended) == 0 {
 			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
-				"and %s was seen to be deleted before it had started.", r.cluster, name))
+				"and %s was seen to be deleted before it had started.", r.Cluster, name))
 			return 0, nil
 		}
 	}
@@ -36,16 +37,16 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	switch {
 	case err != nil || after > 0:
 		return after, err
-	case deleted && r.cancelled():
-		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.leftPods())
+	case deleted && r.Cancelled():
+		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.LeftPods())
 	case deleted:
-		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again."+r.leftPods())
+		r.writer.Fail(v1alpha1.ReasonRemoteJobDeleted, "The deletion of "+name+" on the cluster began before it had finished. It is not run again."+r.LeftPods())
 	default:
 		message := name + " is gone from the cluster, and nobody saw how it ended: it may have completed before it was deleted. It is not run again."
-		if r.cancelled() {
+		if r.Cancelled() {
 			message += " (It was to be cancelled.)"
 		}
-		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message+r.leftPods())
+		r.writer.Fail(v1alpha1.ReasonRemoteJobEndUnknown, message+r.LeftPods())
 	}
 	return 0, nil
 }
@@ -58,15 +59,15 @@ const PodsPause = 2 * time.Second
 // itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
 // too, may complete, and may be deleted then.) after is when it can be told, if it cannot now.
 func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
-	uid, gone, since := r.observedUID(), r.memory.gone, r.now.Sub(r.memory.goneAt)
+	uid, gone, since := r.ObservedUID(), r.Memory.Gone, r.Time.Sub(r.Memory.GoneAt)
 	switch {
-	case uid != "" && r.memory.deletionSeen == uid:
+	case uid != "" && r.Memory.DeletionSeen == uid:
 		return true, 0, nil
 	case gone == nil || gone.UID != uid || jobstatus.Decided(gone):
 		return false, 0, nil // it was about to end, and may have
 	case !gone.DeletionTimestamp.IsZero():
 		return true, 0, nil
-	case !r.memory.goneWatched || r.memory.gonePodsMissing || r.memory.goneForgotten || since >= informerGrace:
+	case !r.Memory.GoneWatched || r.Memory.GonePodsMissing || r.Memory.GoneForgotten || since >= decision.InformerGrace:
 		return false, 0, nil
 	case since < PodsPause:
 		return false, PodsPause - since, nil
@@ -78,7 +79,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	case !found.complete:
 		return false, 0, nil // how it ended is not known
 	case !found.tooMany && !r.showsPodThatIsGone(gone, found.listed):
-		pods := slices.Concat(found.listed, r.pods, found.ended, r.endedPods, r.memory.gonePods)
+		pods := slices.Concat(found.listed, r.Pods, found.ended, r.EndedPods, r.Memory.GonePods)
 		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
 	case since < PodsPause+behindGrace:
 		return false, time.Second, nil
@@ -99,14 +100,14 @@ type podsOfGone struct {
 // lookForPods asks the target for the Pods of the Job that is gone, and after that the view for those
 // that have gone: one may come into view and go while the target is asked.
 func (r *run) lookForPods(ctx context.Context) (found podsOfGone, err error) {
-	listed, err := r.lease.ListPods(ctx, r.intent.Namespace)
+	listed, err := r.lease.ListPods(ctx, r.Intent.Namespace)
 	found.tooMany = errors.Is(err, connpool.ErrTooManyPods)
 	if err != nil && !found.tooMany {
 		return found, &targetError{doing: "looking for Pods of the Job that is gone", err: err}
 	}
-	found.listed = ofJob(listed, r.intent.JobName)
-	found.ended = ofJob(r.lease.EndedPods(r.intent.Namespace), r.intent.JobName)
-	gone := r.lease.GoneJob(r.intent.Namespace, r.intent.JobName)
+	found.listed = ofJob(listed, r.Intent.JobName)
+	found.ended = ofJob(r.lease.EndedPods(r.Intent.Namespace), r.Intent.JobName)
+	gone := r.lease.GoneJob(r.Intent.Namespace, r.Intent.JobName)
 	found.complete = gone != nil && !gone.PodsMissing
 	return found, nil
 }

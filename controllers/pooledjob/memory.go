@@ -8,12 +8,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 )
 
 // memories holds the memory of every PooledJob until it is gone.
 type memories struct {
 	mu    sync.Mutex
-	byKey map[types.NamespacedName]*memory
+	byKey map[types.NamespacedName]*decision.Memory
 	// gone is about how many bytes the Jobs that are gone, and their Pods, take in all.
 	gone int
 }
@@ -28,35 +29,35 @@ const (
 
 // of is a copy of the memory of a PooledJob; empty for one that was re-created
 // under the same name, or moved to another cluster.
-func (m *memories) of(job *v1alpha1.PooledJob) memory {
+func (m *memories) of(job *v1alpha1.PooledJob) decision.Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if found := m.byKey[client.ObjectKeyFromObject(job)]; found != nil && found.uid == job.UID && found.attempt == job.Status.Attempt {
+	if found := m.byKey[client.ObjectKeyFromObject(job)]; found != nil && found.UID == job.UID && found.Attempt == job.Status.Attempt {
 		return *found
 	}
-	return memory{uid: job.UID, attempt: job.Status.Attempt}
+	return decision.Memory{UID: job.UID, Attempt: job.Status.Attempt}
 }
 
 // update changes the memory of a PooledJob, and returns it.
-func (m *memories) update(job *v1alpha1.PooledJob, change func(*memory)) memory {
+func (m *memories) update(job *v1alpha1.PooledJob, change func(*decision.Memory)) decision.Memory {
 	next := m.of(job)
 	change(&next)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byKey == nil {
-		m.byKey = map[types.NamespacedName]*memory{}
+		m.byKey = map[types.NamespacedName]*decision.Memory{}
 	}
 	key := client.ObjectKeyFromObject(job)
 	if before := m.byKey[key]; before != nil {
-		m.gone -= before.goneSize()
+		m.gone -= before.GoneSize()
 	}
-	if size := next.goneSize(); size > maxGoneOfRun || m.gone+size > maxGone {
-		next.gonePods, next.gonePodsMissing = nil, next.gonePodsMissing || len(next.gonePods) > 0
+	if size := next.GoneSize(); size > maxGoneOfRun || m.gone+size > maxGone {
+		next.GonePods, next.GonePodsMissing = nil, next.GonePodsMissing || len(next.GonePods) > 0
 	}
-	if m.gone+next.goneSize() > maxGone {
-		next.gone = nil
+	if m.gone+next.GoneSize() > maxGone {
+		next.Gone = nil
 	}
-	m.gone += next.goneSize()
+	m.gone += next.GoneSize()
 	m.byKey[key] = &next
 	return next
 }
@@ -69,12 +70,12 @@ func (m *memories) latest(cached *v1alpha1.PooledJob) *v1alpha1.PooledJob {
 	defer m.mu.Unlock()
 	known := m.byKey[client.ObjectKeyFromObject(cached)]
 	switch {
-	case known == nil || known.uid != cached.UID || known.written == nil:
+	case known == nil || known.UID != cached.UID || known.Written == nil:
 		return cached
-	case slices.Contains(known.writtenOver, cached.ResourceVersion):
-		return known.written.DeepCopy()
+	case slices.Contains(known.WrittenOver, cached.ResourceVersion):
+		return known.Written.DeepCopy()
 	}
-	known.written, known.writtenOver = nil, nil
+	known.Written, known.WrittenOver = nil, nil
 	return cached
 }
 
@@ -83,7 +84,7 @@ func (m *memories) outdated(name types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.byKey[name]; known != nil {
-		known.written, known.writtenOver = nil, nil
+		known.Written, known.WrittenOver = nil, nil
 	}
 }
 
@@ -91,7 +92,7 @@ func (m *memories) forget(name types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.byKey[name]; known != nil {
-		m.gone -= known.goneSize()
+		m.gone -= known.GoneSize()
 	}
 	delete(m.byKey, name)
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 )
 
 // version is a PooledJob as some version of it was.
@@ -25,7 +26,7 @@ func version(resourceVersion string, attempt int32) *v1alpha1.PooledJob {
 
 // wroteVersion remembers that a version was written over another.
 func (m *memories) wroteVersion(over string, written *v1alpha1.PooledJob) {
-	m.update(written, func(m *memory) { m.written, m.writtenOver = written, append(m.writtenOver, over) })
+	m.update(written, func(m *decision.Memory) { m.Written, m.WrittenOver = written, append(m.WrittenOver, over) })
 }
 
 func TestACacheThatIsLateDoesNotCount(t *testing.T) {
@@ -37,8 +38,8 @@ func TestACacheThatIsLateDoesNotCount(t *testing.T) {
 		g.Expect(m.latest(version(late, 0)).ResourceVersion).To(Equal("3"), "the cache shows %s", late)
 	}
 	g.Expect(m.latest(version("4", 0)).ResourceVersion).To(Equal("4"), "somebody else has written since")
-	g.Expect(m.of(version("4", 0)).written).To(BeNil(), "it is kept for ever")
-	g.Expect(m.of(version("4", 0)).writtenOver).To(BeNil())
+	g.Expect(m.of(version("4", 0)).Written).To(BeNil(), "it is kept for ever")
+	g.Expect(m.of(version("4", 0)).WrittenOver).To(BeNil())
 }
 
 func TestWhatWasWrittenIsNotShared(t *testing.T) {
@@ -50,11 +51,11 @@ func TestWhatWasWrittenIsNotShared(t *testing.T) {
 
 func TestACacheThatIsLateDoesNotBringAnAttemptBack(t *testing.T) {
 	g, m := NewWithT(t), &memories{}
-	m.update(version("1", 0), func(m *memory) { m.current = true })
+	m.update(version("1", 0), func(m *decision.Memory) { m.Current = true })
 	m.wroteVersion("1", version("2", 1))
 	late := m.latest(version("1", 0))
 	g.Expect(late.Status.Attempt).To(BeEquivalentTo(1))
-	g.Expect(m.of(late).current).To(BeFalse(), "that was of the attempt before")
+	g.Expect(m.of(late).Current).To(BeFalse(), "that was of the attempt before")
 }
 
 func TestWhatWasWrittenOfAnotherObjectDoesNotCount(t *testing.T) {
@@ -81,20 +82,20 @@ func TestWhatIsGoneTakesNoMoreThanItMay(t *testing.T) {
 		}
 		return pods
 	}
-	gone := func(name string, pods []*corev1.Pod) memory {
+	gone := func(name string, pods []*corev1.Pod) decision.Memory {
 		job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)}}
-		return m.update(job, func(m *memory) { m.gone, m.gonePods, m.gonePodsMissing = &batchv1.Job{}, pods, false })
+		return m.update(job, func(m *decision.Memory) { m.Gone, m.GonePods, m.GonePodsMissing = &batchv1.Job{}, pods, false })
 	}
 	small := gone("small", fat(100, 100))
-	g.Expect(small.gonePods).To(HaveLen(100))
-	g.Expect(small.gonePodsMissing).To(BeFalse())
+	g.Expect(small.GonePods).To(HaveLen(100))
+	g.Expect(small.GonePodsMissing).To(BeFalse())
 	large := gone("large", fat(1000, 4<<10))
-	g.Expect(large.gone).NotTo(BeNil())
-	g.Expect(large.gonePods).To(BeEmpty(), "they are more than one run may have")
-	g.Expect(large.gonePodsMissing).To(BeTrue())
+	g.Expect(large.Gone).NotTo(BeNil())
+	g.Expect(large.GonePods).To(BeEmpty(), "they are more than one run may have")
+	g.Expect(large.GonePodsMissing).To(BeTrue())
 	full := false
 	for n := 0; n < 100 && !full; n++ {
-		full = gone(fmt.Sprint(n), fat(100, 4<<10)).gonePodsMissing
+		full = gone(fmt.Sprint(n), fat(100, 4<<10)).GonePodsMissing
 	}
 	g.Expect(full).To(BeTrue())
 	g.Expect(m.gone).To(BeNumerically("<=", maxGone))

@@ -12,6 +12,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
@@ -148,9 +149,9 @@ func (o *offload) finish(ctx context.Context, task *reconcileTask) {
 // has it. That one cannot be asked: for it a worker that was let go has succeeded.
 func retryAfter(failures int) time.Duration {
 	if failures > 16 {
-		return maxRetry
+		return decision.MaxRetry
 	}
-	return min(minBackoff<<failures, maxRetry)
+	return min(minBackoff<<failures, decision.MaxRetry)
 }
 
 // Start waits for the reconciles that are under way when the manager stops. It

@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -133,8 +134,8 @@ func TestOffloadBacksOff(t *testing.T) {
 	g.Expect(r.failures).To(BeEmpty())
 	g.Expect(retryAfter(0)).To(Equal(minBackoff))
 	g.Expect(retryAfter(3)).To(Equal(8 * minBackoff))
-	g.Expect(retryAfter(16)).To(Equal(maxRetry))
-	g.Expect(retryAfter(1 << 40)).To(Equal(maxRetry))
+	g.Expect(retryAfter(16)).To(Equal(decision.MaxRetry))
+	g.Expect(retryAfter(1 << 40)).To(Equal(decision.MaxRetry))
 }
 
 func TestOffloadSurvivesAPanic(t *testing.T) {

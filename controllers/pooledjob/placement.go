@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -17,13 +18,13 @@ import (
 )
 
 // gatherCandidates looks for the connections that spec.clusterSelector selects.
-func (r *Reconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
-	selector, err := metav1.LabelSelectorAsSelector(access.Selector(s.job.Spec.ClusterSelector))
+func (r *Reconciler) gatherCandidates(ctx context.Context, s *decision.Snapshot) error {
+	selector, err := metav1.LabelSelectorAsSelector(access.Selector(s.Job.Spec.ClusterSelector))
 	if err != nil {
-		s.badSelector = err
+		s.BadSelector = err
 		return nil // nothing matches; only a new run can mend it
 	}
-	hubLabels, ok, err := namespaceLabels(ctx, r.Hub, s.job.Namespace)
+	hubLabels, ok, err := namespaceLabels(ctx, r.Hub, s.Job.Namespace)
 	if err != nil {
 		return err
 	}
@@ -40,9 +41,9 @@ func (r *Reconciler) gatherCandidates(ctx context.Context, s *snapshot) error {
 		if !selector.Matches(labels.Set(connection.Labels)) {
 			continue
 		}
-		s.candidates = append(s.candidates, placement.Candidate{
+		s.Candidates = append(s.Candidates, placement.Candidate{
 			Name: connection.Name, ClusterUID: connection.Status.ClusterUID,
-			Unusable: placement.WhyUnusable(connection, fenced, jobspec.TargetNamespace(s.job)), Closed: !ok || !accessOf(connection, s.job, hubLabels).Permitted,
+			Unusable: placement.WhyUnusable(connection, fenced, jobspec.TargetNamespace(s.Job)), Closed: !ok || !accessOf(connection, s.Job, hubLabels).Permitted,
 		})
 	}
 	return nil
@@ -90,10 +91,10 @@ func (p *placements) handler() toolscache.ResourceEventHandler {
 // place writes the intent to run on the best candidate. Nothing else is done: the
 // write itself wakes the run, which is bound then.
 func (r *run) place(ctx context.Context) error {
-	chosen := r.placements.Place(r.job.UID, r.candidates)
-	err := r.writeIntent(ctx, jobspec.NewIntent(r.job, r.HubID, chosen.Name, chosen.ClusterUID))
-	if err != nil || !r.bound {
-		r.placements.Forget(r.job.UID)
+	chosen := r.placements.Place(r.Job.UID, r.Candidates)
+	err := r.writeIntent(ctx, jobspec.NewIntent(r.Job, r.HubID, chosen.Name, chosen.ClusterUID))
+	if err != nil || !r.Bound {
+		r.placements.Forget(r.Job.UID)
 	}
 	return err
 }

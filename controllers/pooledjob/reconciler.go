@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -103,7 +104,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		WatchesRawSource(&r.Wakeups.Jobs).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxRetry),
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, decision.MaxRetry),
 		}).
 		Complete(r)
 }
@@ -132,11 +133,11 @@ func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	run := &run{
-		Reconciler: r, snapshot: s, lease: lease,
-		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.now), wokenAt: wokenAt,
+		Reconciler: r, Snapshot: s, lease: lease,
+		before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.Time), wokenAt: wokenAt,
 	}
-	decision := decide(s)
-	logf.FromContext(ctx).V(1).Info("Decided", "rule", decision.rule, "action", decision.verb.String(), "cluster", s.cluster)
+	decision := decision.Decide(s)
+	logf.FromContext(ctx).V(1).Info("Decided", "rule", decision.Rule, "action", decision.Verb.String(), "cluster", s.Cluster)
 	after, err := run.act(ctx, decision)
 	wait, writeErr := run.writeStatus(ctx)
 	return asResult(wakeup.Earliest(after, wait), cmp.Or(err, writeErr))

@@ -24,13 +24,13 @@ const (
 // is not. Then the run must not begin: neither could its end be written nor, with the finalizer on
 // it, its deletion begin.
 func (r *run) whyTooLarge(ctx context.Context) (why string, err error) {
-	if r.job.Status.Attempt > 0 {
+	if r.Job.Status.Attempt > 0 {
 		return "", nil
 	}
-	if n := len(r.job.Finalizers); n > hubcache.MaxFinalizers {
+	if n := len(r.Job.Finalizers); n > hubcache.MaxFinalizers {
 		return fmt.Sprintf("The PooledJob has more than %d finalizers; take some off.", hubcache.MaxFinalizers), nil
 	}
-	size, err := r.PooledJobs.Size(ctx, r.job)
+	size, err := r.PooledJobs.Size(ctx, r.Job)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("reading the PooledJob's size: %w", err)
@@ -44,10 +44,10 @@ func (r *run) whyTooLarge(ctx context.Context) (why string, err error) {
 // announceTooLarge emits an Event for a PooledJob that cannot be written because of what is in it.
 func (r *run) announceTooLarge(err error) {
 	if errors.Is(err, hubcache.ErrTooManyFinalizers) {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "Run", "The PooledJob cannot be written: %v.", err)
+		r.Recorder.Eventf(r.Job, nil, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "Run", "The PooledJob cannot be written: %v.", err)
 	}
 	if apierrors.IsRequestEntityTooLargeError(err) || strings.Contains(err.Error(), "request is too large") {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "Run",
+		r.Recorder.Eventf(r.Job, nil, corev1.EventTypeWarning, v1alpha1.ReasonTooLarge, "Run",
 			"The PooledJob is so large that it cannot be written. Delete it, and shorten spec.template.")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/access"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
@@ -24,55 +25,55 @@ import (
 )
 
 // gather reads everything that the decision needs, from caches only.
-func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snapshot, *connpool.Lease, error) {
-	s := &snapshot{now: r.Now(), job: job}
-	s.memory = r.rememberCreator(job, s.now)
-	intent, bound, intact := jobspec.BoundBy(job, r.HubID, s.memory.intent)
-	s.intent, s.bound, s.stripped = intent, bound, bound && !intact
-	s.cluster = cmp.Or(intent.Cluster, job.Spec.ClusterName, job.Status.ClusterName)
-	if s.stripped && job.DeletionTimestamp.IsZero() {
-		s.notReady = "not asked for" // that is mended first
+func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*decision.Snapshot, *connpool.Lease, error) {
+	s := &decision.Snapshot{Time: r.Now(), Job: job}
+	s.Memory = r.rememberCreator(job, s.Time)
+	intent, bound, intact := jobspec.BoundBy(job, r.HubID, s.Memory.Intent)
+	s.Intent, s.Bound, s.Stripped = intent, bound, bound && !intact
+	s.Cluster = cmp.Or(intent.Cluster, job.Spec.ClusterName, job.Status.ClusterName)
+	if s.Stripped && job.DeletionTimestamp.IsZero() {
+		s.NotReady = "not asked for" // that is mended first
 		return s, nil, nil
 	}
-	if s.cluster == "" {
-		s.notReady = "no cluster was chosen yet"
+	if s.Cluster == "" {
+		s.NotReady = "no cluster was chosen yet"
 		return s, nil, r.gatherCandidates(ctx, s)
 	}
 	if err := r.gatherConnection(ctx, s); err != nil {
 		return nil, nil, err
 	}
-	if s.connection != nil && !s.access.Permitted && !s.bound && !s.wasObserved() && job.DeletionTimestamp.IsZero() {
+	if s.Connection != nil && !s.Access.Permitted && !s.Bound && !s.WasObserved() && job.DeletionTimestamp.IsZero() {
 		// It is refused, and must not wake a connection that is idle.
-		s.notReady = "not asked for"
+		s.NotReady = "not asked for"
 		return s, nil, nil
 	}
-	fenced, err := hubcache.IsFenced(ctx, r.Hub, s.intent.ClusterUID)
+	fenced, err := hubcache.IsFenced(ctx, r.Hub, s.Intent.ClusterUID)
 	if err != nil {
 		return nil, nil, err
 	}
 	if fenced {
-		s.fenced, s.notReadyReason = true, v1alpha1.ReasonClusterFenced
-		s.notReady = fmt.Sprintf("the cluster of ClusterConnection %q was stated to be fenced, by annotation %s=%s: nothing is sent there",
-			s.cluster, v1alpha1.AnnotationFenced, s.intent.ClusterUID)
+		s.Fenced, s.NotReadyReason = true, v1alpha1.ReasonClusterFenced
+		s.NotReady = fmt.Sprintf("the cluster of ClusterConnection %q was stated to be fenced, by annotation %s=%s: nothing is sent there",
+			s.Cluster, v1alpha1.AnnotationFenced, s.Intent.ClusterUID)
 		return s, nil, nil
 	}
-	lease, err := r.Connections.Lease(s.cluster, string(job.UID))
-	another := err == nil && s.bound && s.intent.ClusterUID != lease.ClusterUID()
+	lease, err := r.Connections.Lease(s.Cluster, string(job.UID))
+	another := err == nil && s.Bound && s.Intent.ClusterUID != lease.ClusterUID()
 	if err == nil && !another { // whatever is seen on another cluster says nothing about this run
 		err = r.gatherRemote(s, lease)
 	}
 	if err != nil {
-		s.notReadyReason = v1alpha1.ReasonClusterNotReady
+		s.NotReadyReason = v1alpha1.ReasonClusterNotReady
 		r.whyNotReady(s, err)
 		return s, nil, nil
 	}
-	if at := lease.ExpiresAt(); !at.IsZero() && !s.now.Before(at) {
-		s.expiredAt = at
+	if at := lease.ExpiresAt(); !at.IsZero() && !s.Time.Before(at) {
+		s.ExpiredAt = at
 	}
 	if another {
-		s.notReadyReason = v1alpha1.ReasonClusterNotReady
-		s.notReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
-			s.intent.ClusterUID, s.cluster, lease.ClusterUID())
+		s.NotReadyReason = v1alpha1.ReasonClusterNotReady
+		s.NotReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
+			s.Intent.ClusterUID, s.Cluster, lease.ClusterUID())
 		return s, nil, nil
 	}
 	return s, lease, nil
@@ -81,62 +82,62 @@ func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*snap
 // rememberCreator returns what is remembered of a PooledJob, after a look at which process
 // has the creation of its Job to itself: a leader that was stopped, replaced and continued
 // still remembers that it had.
-func (r *Reconciler) rememberCreator(job *v1alpha1.PooledJob, now time.Time) memory {
+func (r *Reconciler) rememberCreator(job *v1alpha1.PooledJob, now time.Time) decision.Memory {
 	m, creator := r.memories.of(job), job.Annotations[v1alpha1.AnnotationCreator]
 	isBound := controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
-	if !isBound || creator == r.process || (!m.creatorSeenAt.IsZero() && m.creator == creator) {
+	if !isBound || creator == r.process || (!m.CreatorSeenAt.IsZero() && m.Creator == creator) {
 		return m
 	}
-	return r.memories.update(job, func(m *memory) { m.current, m.creator, m.creatorSeenAt = false, creator, now })
+	return r.memories.update(job, func(m *decision.Memory) { m.Current, m.Creator, m.CreatorSeenAt = false, creator, now })
 }
 
-func (r *Reconciler) gatherConnection(ctx context.Context, s *snapshot) error {
+func (r *Reconciler) gatherConnection(ctx context.Context, s *decision.Snapshot) error {
 	connection := &v1alpha1.ClusterConnection{}
-	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.cluster}, connection)
+	err := r.Hub.Get(ctx, client.ObjectKey{Name: s.Cluster}, connection)
 	if err == nil {
-		s.connection = connection
-		s.access, err = r.checkAccess(ctx, r.Hub, connection, s.job)
+		s.Connection = connection
+		s.Access, err = r.checkAccess(ctx, r.Hub, connection, s.Job)
 	}
-	if !s.bound {
-		s.intent = jobspec.NewIntent(s.job, r.HubID, s.cluster, connection.Status.ClusterUID)
+	if !s.Bound {
+		s.Intent = jobspec.NewIntent(s.Job, r.HubID, s.Cluster, connection.Status.ClusterUID)
 	}
-	if ref := s.job.Status.JobRef; ref.UID != "" {
-		s.intent.Namespace, s.intent.JobName = ref.Namespace, ref.Name // what was observed wins
+	if ref := s.Job.Status.JobRef; ref.UID != "" {
+		s.Intent.Namespace, s.Intent.JobName = ref.Namespace, ref.Name // what was observed wins
 	}
 	return client.IgnoreNotFound(err)
 }
 
 // gatherRemote looks the remote Job and its Pods up in the connection's view.
-func (r *Reconciler) gatherRemote(s *snapshot, lease *connpool.Lease) error {
-	remote, err := lease.Job(s.intent.Namespace, s.intent.JobName)
+func (r *Reconciler) gatherRemote(s *decision.Snapshot, lease *connpool.Lease) error {
+	remote, err := lease.Job(s.Intent.Namespace, s.Intent.JobName)
 	if err != nil {
 		return err
 	}
-	if remote != nil && jobspec.Owns(r.HubID, s.job, remote.Labels) {
-		s.remote = remote
+	if remote != nil && jobspec.Owns(r.HubID, s.Job, remote.Labels) {
+		s.Remote = remote
 	}
-	pods, err := lease.Pods(s.intent.Namespace)
-	s.pods = ofJob(pods, s.intent.JobName)
-	s.endedPods = ofJob(lease.EndedPods(s.intent.Namespace), s.intent.JobName)
+	pods, err := lease.Pods(s.Intent.Namespace)
+	s.Pods = ofJob(pods, s.Intent.JobName)
+	s.EndedPods = ofJob(lease.EndedPods(s.Intent.Namespace), s.Intent.JobName)
 	r.rememberGone(s, lease)
 	return err
 }
 
 // rememberGone takes down how a Job was that left the view, for what the view remembers goes
 // with the connection.
-func (r *Reconciler) rememberGone(s *snapshot, lease *connpool.Lease) {
-	gone := lease.GoneJob(s.intent.Namespace, s.intent.JobName)
+func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
+	gone := lease.GoneJob(s.Intent.Namespace, s.Intent.JobName)
 	switch {
-	case s.remote != nil && s.memory.gone != nil && s.remote.UID == s.memory.gone.UID:
-		s.memory = r.memories.update(s.job, (*memory).forgetGone)
-	case s.remote == nil && s.bound && gone != nil && jobspec.Owns(r.HubID, s.job, gone.Labels) && isKnown(s, gone.Job):
-		s.memory = r.memories.update(s.job, func(m *memory) {
-			m.gone, m.goneWatched, m.goneAt, m.goneForgotten = gone.Job, gone.Watched, s.now.Add(-time.Since(gone.At)), false
-			m.gonePods, m.gonePodsMissing = slices.Concat(s.pods, s.endedPods), gone.PodsMissing
-			m.goneSettled = time.Since(gone.At) >= PodsPause
+	case s.Remote != nil && s.Memory.Gone != nil && s.Remote.UID == s.Memory.Gone.UID:
+		s.Memory = r.memories.update(s.Job, (*decision.Memory).ForgetGone)
+	case s.Remote == nil && s.Bound && gone != nil && jobspec.Owns(r.HubID, s.Job, gone.Labels) && decision.IsKnown(s, gone.Job):
+		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) {
+			m.Gone, m.GoneWatched, m.GoneAt, m.GoneForgotten = gone.Job, gone.Watched, s.Time.Add(-time.Since(gone.At)), false
+			m.GonePods, m.GonePodsMissing = slices.Concat(s.Pods, s.EndedPods), gone.PodsMissing
+			m.GoneSettled = time.Since(gone.At) >= PodsPause
 		})
-	case s.remote == nil && gone == nil && s.memory.gone != nil && !s.memory.goneForgotten:
-		s.memory = r.memories.update(s.job, func(m *memory) { m.goneForgotten = true })
+	case s.Remote == nil && gone == nil && s.Memory.Gone != nil && !s.Memory.GoneForgotten:
+		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.GoneForgotten = true })
 	}
 }
 
@@ -180,29 +181,29 @@ func namespaceLabels(ctx context.Context, reader client.Reader, name string) (la
 // whyNotReady records why a connection cannot be used, and whether that is because
 // the contact is still under way. The words are the same for as long as the state is,
 // so that they are written once.
-func (r *Reconciler) whyNotReady(s *snapshot, err error) {
-	name := s.cluster
+func (r *Reconciler) whyNotReady(s *decision.Snapshot, err error) {
+	name := s.Cluster
 	if errors.Is(err, connpool.ErrNotWatched) {
-		s.notReadyReason = v1alpha1.ReasonNamespaceNotWatched
-		s.notReady = fmt.Sprintf("ClusterConnection %q does not watch namespace %q: it is not in its spec.namespaces", name, s.intent.Namespace)
+		s.NotReadyReason = v1alpha1.ReasonNamespaceNotWatched
+		s.NotReady = fmt.Sprintf("ClusterConnection %q does not watch namespace %q: it is not in its spec.namespaces", name, s.Intent.Namespace)
 		return
 	}
 	var notReady *connpool.NotReadyError
 	if errors.As(err, &notReady) {
-		s.notReady = notReady.Error()
+		s.NotReady = notReady.Error()
 		if last := notReady.Status.LastContact; !last.IsZero() && notReady.Status.State == connpool.Unreachable {
-			s.notReady += "; last contact at " + last.UTC().Format(time.RFC3339)
+			s.NotReady += "; last contact at " + last.UTC().Format(time.RFC3339)
 		}
-		s.connecting = notReady.Status.State == connpool.Connecting || notReady.Status.State == connpool.Idle
+		s.Connecting = notReady.Status.State == connpool.Connecting || notReady.Status.State == connpool.Idle
 		return
 	}
-	if s.connection != nil {
-		ready := meta.FindStatusCondition(s.connection.Status.Conditions, v1alpha1.ConditionReady)
+	if s.Connection != nil {
+		ready := meta.FindStatusCondition(s.Connection.Status.Conditions, v1alpha1.ConditionReady)
 		// Nothing else keeps the reconciler from opening the connection.
 		if ready != nil && (ready.Reason == v1alpha1.ReasonSecretNotFound || ready.Reason == v1alpha1.ReasonInvalidKubeconfig) {
-			s.notReady = fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
+			s.NotReady = fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
 			return
 		}
 	}
-	s.notReady, s.connecting = fmt.Sprintf("connection %s is not open yet", name), s.connection != nil
+	s.NotReady, s.Connecting = fmt.Sprintf("connection %s is not open yet", name), s.Connection != nil
 }

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
@@ -15,19 +16,19 @@ import (
 var boundAt = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // boundRun is a snapshot of a run that is bound to a cluster.
-func boundRun() *snapshot {
+func boundRun() *decision.Snapshot {
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "run", UID: "uid", Finalizers: []string{v1alpha1.FinalizerPooledJob}},
 		Spec:       v1alpha1.PooledJobSpec{ClusterName: "prod"},
 	}
-	return &snapshot{now: boundAt, job: job, cluster: "prod", bound: true, intent: jobspec.NewIntent(job, "hub", "prod", "cluster")}
+	return &decision.Snapshot{Time: boundAt, Job: job, Cluster: "prod", Bound: true, Intent: jobspec.NewIntent(job, "hub", "prod", "cluster")}
 }
 
 // What a run waits for that has no ClusterConnection is nothing that will soon be known.
 func TestNoConnectionIsNotConnecting(t *testing.T) {
 	s := boundRun()
 	new(Reconciler).whyNotReady(s, connpool.ErrClosed)
-	if s.connecting || s.notReady == "" {
-		t.Errorf("connecting: %v, not ready: %q", s.connecting, s.notReady)
+	if s.Connecting || s.NotReady == "" {
+		t.Errorf("connecting: %v, not ready: %q", s.Connecting, s.NotReady)
 	}
 }

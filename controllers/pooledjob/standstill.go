@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
@@ -34,10 +35,10 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 		return
 	}
 	still, standing := jobstatus.Standstill(remote, pods)
-	known := r.memory.standstill
+	known := r.Memory.Standstill
 	if !still {
-		if !known.since.IsZero() || !known.looked {
-			r.remember(func(m *memory) { m.standstill = standstill{looked: true} })
+		if !known.Since.IsZero() || !known.Looked {
+			r.remember(func(m *decision.Memory) { m.Standstill = decision.Standstill{Looked: true} })
 		}
 		return
 	}
@@ -45,27 +46,27 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 	if pod != nil {
 		subject = pod.UID
 	}
-	if known.subject != subject {
+	if known.Subject != subject {
 		before := known
-		known = standstill{subject: subject, since: r.now, looked: true}
-		if !before.looked && isFound(r.before.Result, pod) {
-			known.trouble = r.before.Result // another process has found out
+		known = decision.Standstill{Subject: subject, Since: r.Time, Looked: true}
+		if !before.Looked && isFound(r.before.Result, pod) {
+			known.Trouble = r.before.Result // another process has found out
 		}
-		r.remember(func(m *memory) { m.standstill = known })
+		r.remember(func(m *decision.Memory) { m.Standstill = known })
 	}
 	if wait := r.untilRead(&known); wait > 0 {
-		r.remember(func(m *memory) { m.standstill = known })
+		r.remember(func(m *decision.Memory) { m.Standstill = known })
 		r.lookAgain = wakeup.Earliest(r.lookAgain, wait)
 	} else {
 		r.readEvents(ctx, remote, pod, jobstatus.LastEnd(remote, pods), &known)
 	}
-	r.writer.Explain(known.trouble)
+	r.writer.Explain(known.Trouble)
 }
 
 // subjectOf is the Pod to ask about: the same as before, as long as it stands still.
 func (r *run) subjectOf(standing []*corev1.Pod) *corev1.Pod {
 	for _, pod := range standing {
-		if pod.UID == r.memory.standstill.subject {
+		if pod.UID == r.Memory.Standstill.Subject {
 			return pod
 		}
 	}
@@ -88,43 +89,43 @@ func isFound(result v1alpha1.Result, pod *corev1.Pod) bool {
 }
 
 // untilRead is the time until the Events may be read.
-func (r *run) untilRead(s *standstill) time.Duration {
-	from := s.since
-	if s.reads > 0 {
-		from = s.lastRead
+func (r *run) untilRead(s *decision.Standstill) time.Duration {
+	from := s.Since
+	if s.Reads > 0 {
+		from = s.LastRead
 	}
-	due := from.Add(standstillPauses[min(s.reads, len(standstillPauses)-1)])
-	if left := due.Sub(r.now); left > 0 {
+	due := from.Add(standstillPauses[min(s.Reads, len(standstillPauses)-1)])
+	if left := due.Sub(r.Time); left > 0 {
 		return left
 	}
-	if s.turn.IsZero() {
-		s.turn = r.eventTurns.take(r.cluster, r.now)
+	if s.Turn.IsZero() {
+		s.Turn = r.eventTurns.take(r.Cluster, r.Time)
 	}
-	return s.turn.Sub(r.now)
+	return s.Turn.Sub(r.Time)
 }
 
 // readEvents reads what the target says of the Job or, if it has one, of its Pod, since the last
 // of them ended. That it cannot be read is no trouble of the run.
-func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.Pod, lastEnd time.Time, known *standstill) {
+func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.Pod, lastEnd time.Time, known *decision.Standstill) {
 	kind, name, uid := "Job", remote.Name, remote.UID
 	if pod != nil {
 		kind, name, uid = "Pod", pod.Name, pod.UID
 	}
 	warnings, err := r.lease.Warnings(ctx, remote.Namespace, kind, name, uid)
-	known.reads, known.lastRead, known.turn = known.reads+1, r.now, time.Time{}
+	known.Reads, known.LastRead, known.Turn = known.Reads+1, r.Time, time.Time{}
 	switch trouble, ok := troubleOf(warnings, lastEnd, pod != nil && isScheduled(pod)); {
 	case err != nil && !apierrors.IsForbidden(err):
-		known.reads-- // the target is in trouble itself
+		known.Reads-- // the target is in trouble itself
 	case ok:
 		if pod != nil {
 			trouble.PodName = pod.Name
 		}
-		known.trouble = trouble
+		known.Trouble = trouble
 	default:
-		known.trouble = r.unexplained(remote, pod, err != nil, known.reads, !lastEnd.IsZero())
+		known.Trouble = r.unexplained(remote, pod, err != nil, known.Reads, !lastEnd.IsZero())
 	}
-	r.remember(func(m *memory) { m.standstill = *known })
-	r.lookAgain = wakeup.Earliest(r.lookAgain, standstillPauses[min(known.reads, len(standstillPauses)-1)])
+	r.remember(func(m *decision.Memory) { m.Standstill = *known })
+	r.lookAgain = wakeup.Earliest(r.lookAgain, standstillPauses[min(known.Reads, len(standstillPauses)-1)])
 }
 
 // isScheduled reports whether a Pod has a node, as far as the view keeps that.
@@ -173,7 +174,7 @@ func (r *run) unexplained(remote *batchv1.Job, pod *corev1.Pod, forbidden bool, 
 	where := fmt.Sprintf("kubectl -n %s get events --field-selector involvedObject.name=", remote.Namespace)
 	why := "Its Events on the cluster do not say why"
 	if forbidden {
-		why = fmt.Sprintf("Its Events may say why, but the identity of ClusterConnection %q may not list them there", r.cluster)
+		why = fmt.Sprintf("Its Events may say why, but the identity of ClusterConnection %q may not list them there", r.Cluster)
 	}
 	switch {
 	case pod == nil && (hadPods || remote.Status.Failed > 0 || remote.Status.Succeeded > 0 || (r.before.Result.Reason != "" && !isFound(r.before.Result, nil))):

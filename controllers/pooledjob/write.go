@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
 )
@@ -31,7 +32,7 @@ const (
 // writeMeta writes changed metadata of the PooledJob, if nobody has written it since it was
 // read. What is known of it is from then on what was written.
 func (r *run) writeMeta(ctx context.Context, kind metrics.Write, changed *metav1.ObjectMeta) error {
-	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta}
+	before := &v1alpha1.PooledJob{ObjectMeta: r.Job.ObjectMeta}
 	written, err := r.send(ctx, before, &v1alpha1.PooledJob{ObjectMeta: *changed})
 	if err != nil {
 		return err
@@ -45,32 +46,32 @@ func (r *run) writeMeta(ctx context.Context, kind metrics.Write, changed *metav1
 // long enough. It returns the time until then.
 func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	r.writer.Seal()
-	if r.released || equality.Semantic.DeepEqual(*r.before, r.job.Status) {
+	if r.released || equality.Semantic.DeepEqual(*r.before, r.Job.Status) {
 		return 0, nil
 	}
-	finished, more := jobstatus.Finished(&r.job.Status), tellsMore(r.before, &r.job.Status)
-	if !finished && !more && r.memory.waitsSince.IsZero() {
-		r.remember(func(m *memory) { m.waitsSince = r.now })
+	finished, more := jobstatus.Finished(&r.Job.Status), tellsMore(r.before, &r.Job.Status)
+	if !finished && !more && r.Memory.WaitsSince.IsZero() {
+		r.remember(func(m *decision.Memory) { m.WaitsSince = r.Time })
 	}
-	due := r.memory.writtenAt.Add(writeInterval)
+	due := r.Memory.WrittenAt.Add(writeInterval)
 	if !more {
-		due = r.memory.waitsSince.Add(CountersInterval)
+		due = r.Memory.WaitsSince.Add(CountersInterval)
 	}
-	if left := due.Sub(r.now); left > 0 && !finished {
+	if left := due.Sub(r.Time); left > 0 && !finished {
 		return left, nil
 	}
-	before := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: *r.before}
-	after := &v1alpha1.PooledJob{ObjectMeta: r.job.ObjectMeta, Status: r.job.Status}
+	before := &v1alpha1.PooledJob{ObjectMeta: r.Job.ObjectMeta, Status: *r.before}
+	after := &v1alpha1.PooledJob{ObjectMeta: r.Job.ObjectMeta, Status: r.Job.Status}
 	written, err := r.send(ctx, before, after, "status")
 	if err != nil {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
 	if !finished || jobstatus.Finished(r.before) {
-		r.wrote(metrics.WriteStatus, written, &r.job.Status)
+		r.wrote(metrics.WriteStatus, written, &r.Job.Status)
 		r.announceMove()
 		return 0, nil
 	}
-	r.wrote(metrics.WriteTerminal, written, &r.job.Status)
+	r.wrote(metrics.WriteTerminal, written, &r.Job.Status)
 	r.forgetGone()
 	r.countEnd()
 	r.announceFailure()
@@ -89,7 +90,7 @@ func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob, subre
 		r.announceTooLarge(err)
 	}
 	if apierrors.IsConflict(err) {
-		r.memories.outdated(client.ObjectKeyFromObject(r.job))
+		r.memories.outdated(client.ObjectKeyFromObject(r.Job))
 	}
 	return written, err
 }
@@ -97,18 +98,18 @@ func (r *run) send(ctx context.Context, before, after *v1alpha1.PooledJob, subre
 // wrote notes a write that the hub has acknowledged, and what the PooledJob is since.
 func (r *run) wrote(kind metrics.Write, written *metav1.ObjectMeta, status *v1alpha1.PooledJobStatus) {
 	r.Metrics.Wrote(kind)
-	over := r.job.ResourceVersion
-	r.job.ObjectMeta = *written
+	over := r.Job.ResourceVersion
+	r.Job.ObjectMeta = *written
 	// Nobody changes what it shares with r.job: metadata are replaced as a whole, and the
 	// status is not touched after it was written.
-	latest := &v1alpha1.PooledJob{TypeMeta: r.job.TypeMeta, ObjectMeta: *written, Spec: r.job.Spec, Status: *status}
-	r.remember(func(m *memory) {
-		m.writtenAt = r.now
+	latest := &v1alpha1.PooledJob{TypeMeta: r.Job.TypeMeta, ObjectMeta: *written, Spec: r.Job.Spec, Status: *status}
+	r.remember(func(m *decision.Memory) {
+		m.WrittenAt = r.Time
 		if kind == metrics.WriteStatus || kind == metrics.WriteTerminal {
-			m.waitsSince = time.Time{}
+			m.WaitsSince = time.Time{}
 		}
 		if over != written.ResourceVersion {
-			m.writtenOver, m.written = append(slices.Clip(m.writtenOver), over), latest
+			m.WrittenOver, m.Written = append(slices.Clip(m.WrittenOver), over), latest
 		}
 	})
 }
@@ -116,20 +117,20 @@ func (r *run) wrote(kind metrics.Write, written *metav1.ObjectMeta, status *v1al
 // forgetGone drops what is remembered of a Job that is gone, once its run's end is written.
 func (r *run) forgetGone() {
 	if r.lease != nil {
-		r.lease.ForgetJob(r.intent.Namespace)
+		r.lease.ForgetJob(r.Intent.Namespace)
 	}
-	r.remember(func(m *memory) {
-		m.forgetGone()
-		m.warnings, m.standstill = nil, standstill{}
+	r.remember(func(m *decision.Memory) {
+		m.ForgetGone()
+		m.Warnings, m.Standstill = nil, decision.Standstill{}
 	})
 }
 
 // countEnd counts a run whose final status is on the hub.
 func (r *run) countEnd() {
-	r.arrivals.Take(r.job.UID) // it may never have had a Job
-	r.Metrics.RunFinished(r.cluster, r.job.Status.Phase)
-	if ended := r.memory.endedAt; !ended.IsZero() {
-		r.Metrics.EndWritten(r.cluster, r.Now().Sub(ended))
+	r.arrivals.Take(r.Job.UID) // it may never have had a Job
+	r.Metrics.RunFinished(r.Cluster, r.Job.Status.Phase)
+	if ended := r.Memory.EndedAt; !ended.IsZero() {
+		r.Metrics.EndWritten(r.Cluster, r.Now().Sub(ended))
 	}
 }
 
@@ -142,16 +143,16 @@ func tellsMore(before, after *v1alpha1.PooledJobStatus) bool {
 
 // announceMove emits an Event for a run that was moved away from a cluster.
 func (r *run) announceMove() {
-	moved := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionDispatched)
-	if r.job.Status.Attempt > r.before.Attempt && moved != nil {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, v1alpha1.ReasonFailedOver, "Move", "%s", jobstatus.Truncate(moved.Message, jobstatus.MaxEventNote))
+	moved := meta.FindStatusCondition(r.Job.Status.Conditions, v1alpha1.ConditionDispatched)
+	if r.Job.Status.Attempt > r.before.Attempt && moved != nil {
+		r.Recorder.Eventf(r.Job, nil, corev1.EventTypeWarning, v1alpha1.ReasonFailedOver, "Move", "%s", jobstatus.Truncate(moved.Message, jobstatus.MaxEventNote))
 	}
 }
 
 // announceFailure emits an Event for a run that has failed.
 func (r *run) announceFailure() {
-	failed := meta.FindStatusCondition(r.job.Status.Conditions, v1alpha1.ConditionFailed)
+	failed := meta.FindStatusCondition(r.Job.Status.Conditions, v1alpha1.ConditionFailed)
 	if failed != nil {
-		r.Recorder.Eventf(r.job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, jobstatus.MaxEventNote))
+		r.Recorder.Eventf(r.Job, nil, corev1.EventTypeWarning, failed.Reason, "Run", "%s", jobstatus.Truncate(failed.Message, jobstatus.MaxEventNote))
 	}
 }

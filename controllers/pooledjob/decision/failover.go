@@ -1,4 +1,4 @@
-package pooledjob
+package decision
 
 import (
 	"fmt"
@@ -12,70 +12,70 @@ import (
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
-// decideFailover decides about a bound run whose cluster cannot be used: it waits as
+// DecideFailover decides about a bound run whose cluster cannot be used: it waits as
 // told, moves to another cluster, or waits and says what would let it move.
-func decideFailover(s *snapshot, wait action) action {
+func DecideFailover(s *Snapshot, wait Action) Action {
 	after := s.failoverAfter()
-	if after == 0 || !s.bound {
+	if after == 0 || !s.Bound {
 		return wait
 	}
-	if s.fenced {
-		return action{verb: moveAway, message: fmt.Sprintf(
-			"Moved away from ClusterConnection %q: its cluster (UID %s) was stated to be fenced.", s.cluster, s.intent.ClusterUID)}
+	if s.Fenced {
+		return Action{Verb: MoveAway, Message: fmt.Sprintf(
+			"Moved away from ClusterConnection %q: its cluster (UID %s) was stated to be fenced.", s.Cluster, s.Intent.ClusterUID)}
 	}
 	since := s.awaySince()
-	if since.IsZero() && s.notReady == "" {
+	if since.IsZero() && s.NotReady == "" {
 		return wait
 	}
 	if s.mayHaveJob() {
-		wait.message = fmt.Sprintf("%s. The run is not moved to another cluster, because its Job may be on this one. If it is certain that "+
+		wait.Message = fmt.Sprintf("%s. The run is not moved to another cluster, because its Job may be on this one. If it is certain that "+
 			"nothing runs there any more, annotate ClusterConnection %q with %s=%s.",
-			strings.TrimSuffix(wait.message, "."), s.cluster, v1alpha1.AnnotationFenced, s.intent.ClusterUID)
+			strings.TrimSuffix(wait.Message, "."), s.Cluster, v1alpha1.AnnotationFenced, s.Intent.ClusterUID)
 		return wait
 	}
 	if since.IsZero() {
 		return wait
 	}
-	if left := since.Add(after).Sub(s.now); left > 0 {
-		wait.after = wakeup.Earliest(wait.after, left)
+	if left := since.Add(after).Sub(s.Time); left > 0 {
+		wait.After = wakeup.Earliest(wait.After, left)
 		return wait
 	}
-	return action{verb: moveAway, message: fmt.Sprintf(
+	return Action{Verb: MoveAway, Message: fmt.Sprintf(
 		"Moved away from ClusterConnection %q: it has not been Ready since %s, and no request that could have created the Job was sent there.",
-		s.cluster, since.UTC().Format(time.RFC3339))}
+		s.Cluster, since.UTC().Format(time.RFC3339))}
 }
 
-func (s *snapshot) failoverAfter() time.Duration {
-	return time.Duration(s.job.Spec.Failover.AfterSeconds) * time.Second
+func (s *Snapshot) failoverAfter() time.Duration {
+	return time.Duration(s.Job.Spec.Failover.AfterSeconds) * time.Second
 }
 
 // mayHaveJob reports whether the cluster may have the run's Job, or get it by a request
 // that is under way. A process knows that it cannot only of what it bound itself.
-func (s *snapshot) mayHaveJob() bool {
-	return s.mayHaveSent() || s.wasObserved()
+func (s *Snapshot) mayHaveJob() bool {
+	return s.MayHaveSent() || s.WasObserved()
 }
 
 // awaySince is since when the run's connection has not been Ready; zero if it is, or
 // if that is not known.
-func (s *snapshot) awaySince() time.Time {
-	if s.connection == nil {
-		return transition(s.job.Status.Conditions, v1alpha1.ConditionAccepted, metav1.ConditionFalse)
+func (s *Snapshot) awaySince() time.Time {
+	if s.Connection == nil {
+		return transition(s.Job.Status.Conditions, v1alpha1.ConditionAccepted, metav1.ConditionFalse)
 	}
-	ready := meta.FindStatusCondition(s.connection.Status.Conditions, v1alpha1.ConditionReady)
+	ready := meta.FindStatusCondition(s.Connection.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status == metav1.ConditionTrue {
 		return time.Time{}
 	}
 	return ready.LastTransitionTime.Time
 }
 
-// movesAfterLoss reports whether a run whose Job is proven gone from its cluster is
+// MovesAfterLoss reports whether a run whose Job is proven gone from its cluster is
 // moved rather than lost: it was to be moved already while the cluster was away.
-func (s *snapshot) movesAfterLoss() bool {
-	synced := meta.FindStatusCondition(s.job.Status.Conditions, v1alpha1.ConditionSynced)
+func (s *Snapshot) MovesAfterLoss() bool {
+	synced := meta.FindStatusCondition(s.Job.Status.Conditions, v1alpha1.ConditionSynced)
 	if synced == nil || synced.Status != metav1.ConditionUnknown || synced.Reason != v1alpha1.ReasonClusterNotReady {
 		return false
 	}
-	return s.failoverAfter() > 0 && s.now.Sub(synced.LastTransitionTime.Time) >= s.failoverAfter()
+	return s.failoverAfter() > 0 && s.Time.Sub(synced.LastTransitionTime.Time) >= s.failoverAfter()
 }
 
 // transition is when a condition got the status that it has; zero if it has another.

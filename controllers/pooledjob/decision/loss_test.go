@@ -1,4 +1,4 @@
-package pooledjob
+package decision
 
 import (
 	"testing"
@@ -15,27 +15,27 @@ import (
 // Pods is remembered.
 func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
 	tests := map[string]struct {
-		change func(*snapshot)
+		change func(*Snapshot)
 		want   bool
 	}{
-		"all is known":             {func(*snapshot) {}, true},
-		"its end was not watched":  {func(s *snapshot) { s.memory.goneWatched = false }, false},
-		"Pods are missing":         {func(s *snapshot) { s.memory.gonePodsMissing = true }, false},
-		"the view has forgotten":   {func(s *snapshot) { s.memory.goneForgotten = true }, false},
-		"all was known by then":    {func(s *snapshot) { s.memory.goneForgotten, s.memory.goneSettled = true, true }, true},
-		"nothing is remembered":    {func(s *snapshot) { s.memory.gone = nil }, false},
-		"it had an active Pod":     {func(s *snapshot) { s.memory.gone.Status.Active = 1 }, false},
-		"a Pod of it has ended":    {func(s *snapshot) { s.memory.gonePods = []*corev1.Pod{{}} }, false},
-		"a Pod of it is there yet": {func(s *snapshot) { s.pods = []*corev1.Pod{{}} }, false},
+		"all is known":             {func(*Snapshot) {}, true},
+		"its end was not watched":  {func(s *Snapshot) { s.Memory.GoneWatched = false }, false},
+		"Pods are missing":         {func(s *Snapshot) { s.Memory.GonePodsMissing = true }, false},
+		"the view has forgotten":   {func(s *Snapshot) { s.Memory.GoneForgotten = true }, false},
+		"all was known by then":    {func(s *Snapshot) { s.Memory.GoneForgotten, s.Memory.GoneSettled = true, true }, true},
+		"nothing is remembered":    {func(s *Snapshot) { s.Memory.Gone = nil }, false},
+		"it had an active Pod":     {func(s *Snapshot) { s.Memory.Gone.Status.Active = 1 }, false},
+		"a Pod of it has ended":    {func(s *Snapshot) { s.Memory.GonePods = []*corev1.Pod{{}} }, false},
+		"a Pod of it is there yet": {func(s *Snapshot) { s.Pods = []*corev1.Pod{{}} }, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := given(bound)
-			s.job.Status.JobRef.UID = "job"
-			s.memory.goneWatched = true
-			s.memory.gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
+			s.Job.Status.JobRef.UID = "job"
+			s.Memory.GoneWatched = true
+			s.Memory.Gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
 			test.change(s)
-			if got := s.neverStarted(); got != test.want {
+			if got := s.NeverStarted(); got != test.want {
 				t.Errorf("neverStarted = %t, want %t", got, test.want)
 			}
 		})
@@ -45,8 +45,8 @@ func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
 // What another process sent may still arrive; how long, counts from when that was noticed.
 func TestRequestsOfAnotherProcessCount(t *testing.T) {
 	s := given(bound)
-	s.memory.creatorSeenAt = s.now.Add(-10 * time.Second)
-	if left := s.requestsInFlight(); left != RequestLifetime-10*time.Second {
+	s.Memory.CreatorSeenAt = s.Time.Add(-10 * time.Second)
+	if left := s.RequestsInFlight(); left != RequestLifetime-10*time.Second {
 		t.Errorf("%s left", left)
 	}
 }
@@ -68,10 +68,10 @@ func TestMovesAfterLoss(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := given(selecting, seenJob)
-			s.job.Status.Conditions = []metav1.Condition{{
-				Type: v1alpha1.ConditionSynced, Status: test.status, Reason: test.reason, LastTransitionTime: metav1.NewTime(s.now.Add(-test.since)),
+			s.Job.Status.Conditions = []metav1.Condition{{
+				Type: v1alpha1.ConditionSynced, Status: test.status, Reason: test.reason, LastTransitionTime: metav1.NewTime(s.Time.Add(-test.since)),
 			}}
-			if got := s.movesAfterLoss(); got != test.want {
+			if got := s.MovesAfterLoss(); got != test.want {
 				t.Errorf("moves: %v, want %v", got, test.want)
 			}
 		})

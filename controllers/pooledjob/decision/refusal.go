@@ -1,4 +1,4 @@
-package pooledjob
+package decision
 
 import (
 	"errors"
@@ -17,58 +17,58 @@ const (
 	// minRetry and maxRetry bound the wait before a creation is tried again; it
 	// doubles with every refusal.
 	minRetry = time.Second
-	maxRetry = 30 * time.Second
+	MaxRetry = 30 * time.Second
 )
 
-// refusal is what a target's refusal to create a Job means.
-type refusal struct {
-	// reason is that of the condition, message the target's own words.
-	reason, message string
-	// final is true if the same request will never succeed.
-	final bool
-	// unknown is true if the Job may have been created all the same.
-	unknown bool
+// Refusal is what a target's refusal to create a Job means.
+type Refusal struct {
+	// Reason is that of the condition, Message the target's own words.
+	Reason, Message string
+	// Final is true if the same request will never succeed.
+	Final bool
+	// Unknown is true if the Job may have been created all the same.
+	Unknown bool
 }
 
-// classify tells what an error of a creation means. (AlreadyExists is not a
-// refusal.)
-func classify(err error) refusal {
+// Classify tells what an error of a creation means. (AlreadyExists is not a
+// Refusal.)
+func Classify(err error) Refusal {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		// No answer: the request may have arrived.
-		return refusal{reason: v1alpha1.ReasonTargetError, message: err.Error(), unknown: true}
+		return Refusal{Reason: v1alpha1.ReasonTargetError, Message: err.Error(), Unknown: true}
 	}
 	tooLarge := status.Status().Code == http.StatusRequestEntityTooLarge // final, whoever says so
 	if !tooLarge && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
 		// The words of something in between, such as a proxy or a login page; or
 		// of the API server's own limit on requests, which lets none through.
-		return refusal{
-			reason: v1alpha1.ReasonTargetError, message: "The answer is not a Kubernetes Status: " + err.Error(),
-			unknown: !apierrors.IsTooManyRequests(err),
+		return Refusal{
+			Reason: v1alpha1.ReasonTargetError, Message: "The answer is not a Kubernetes Status: " + err.Error(),
+			Unknown: !apierrors.IsTooManyRequests(err),
 		}
 	}
-	r := refusal{message: status.Status().Message}
+	r := Refusal{Message: status.Status().Message}
 	switch code := status.Status().Code; code {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		r.reason, r.final = v1alpha1.ReasonRejected, true
+		r.Reason, r.Final = v1alpha1.ReasonRejected, true
 	case http.StatusForbidden:
-		r.reason = forbiddenReason(err)
-		r.final = r.reason == v1alpha1.ReasonRejected
+		r.Reason = forbiddenReason(err)
+		r.Final = r.Reason == v1alpha1.ReasonRejected
 	case http.StatusNotFound:
-		r.reason = v1alpha1.ReasonTargetError
-		if isAPIServerNotFound(err) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces" {
-			r.reason = v1alpha1.ReasonNamespaceNotFound
+		r.Reason = v1alpha1.ReasonTargetError
+		if IsAPIServerNotFound(err) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces" {
+			r.Reason = v1alpha1.ReasonNamespaceNotFound
 		}
 	default:
-		r.reason = v1alpha1.ReasonTargetError
-		r.unknown = code >= http.StatusInternalServerError || code == 0
+		r.Reason = v1alpha1.ReasonTargetError
+		r.Unknown = code >= http.StatusInternalServerError || code == 0
 	}
 	return r
 }
 
-// unfulfilledReason is why a change of a Job has not come about: the target refused it, or could not
+// UnfulfilledReason is why a change of a Job has not come about: the target refused it, or could not
 // answer.
-func unfulfilledReason(err error) string {
+func UnfulfilledReason(err error) string {
 	refused := apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 	if refused && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
 		return v1alpha1.ReasonChangeRefused
@@ -91,16 +91,16 @@ func forbiddenReason(err error) string {
 	}
 }
 
-// isAPIServerNotFound reports whether err is a 404 of a Kubernetes API server, not
+// IsAPIServerNotFound reports whether err is a 404 of a Kubernetes API server, not
 // one that the client made up from a proxy's page.
-func isAPIServerNotFound(err error) bool {
+func IsAPIServerNotFound(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
-// backoff is the wait after the n-th refusal in a row, counted from 0.
-func backoff(n int) time.Duration {
+// Backoff is the wait after the n-th refusal in a row, counted from 0.
+func Backoff(n int) time.Duration {
 	if n > 10 {
-		return maxRetry
+		return MaxRetry
 	}
-	return min(minRetry<<n, maxRetry)
+	return min(minRetry<<n, MaxRetry)
 }

@@ -1,4 +1,4 @@
-package pooledjob
+package decision
 
 import (
 	"context"
@@ -127,11 +127,11 @@ func TestClassify(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			err := test.err(t)
-			got := classify(err)
-			g.Expect(verdict{reason: got.reason, final: got.final, unknown: got.unknown}).To(Equal(test.verdict), "%v", err)
-			g.Expect(got.message).NotTo(BeEmpty())
-			wrapped := classify(fmt.Errorf("creating: %w", err))
-			g.Expect(verdict{reason: wrapped.reason, final: wrapped.final, unknown: wrapped.unknown}).To(Equal(test.verdict), "wrapped")
+			got := Classify(err)
+			g.Expect(verdict{reason: got.Reason, final: got.Final, unknown: got.Unknown}).To(Equal(test.verdict), "%v", err)
+			g.Expect(got.Message).NotTo(BeEmpty())
+			wrapped := Classify(fmt.Errorf("creating: %w", err))
+			g.Expect(verdict{reason: wrapped.Reason, final: wrapped.Final, unknown: wrapped.Unknown}).To(Equal(test.verdict), "wrapped")
 		})
 	}
 }
@@ -140,8 +140,8 @@ func TestClassifyQuotesTheTarget(t *testing.T) {
 	g := NewWithT(t)
 	const words = `admission webhook "deny.example.com" denied the request: not on Fridays`
 	err := inWords(http.StatusForbidden, metav1.StatusReasonForbidden, words, nil)(t)
-	g.Expect(classify(fmt.Errorf("creating: %w", err)).message).To(Equal(words))
-	g.Expect(classify(context.DeadlineExceeded).message).To(Equal(context.DeadlineExceeded.Error()))
+	g.Expect(Classify(fmt.Errorf("creating: %w", err)).Message).To(Equal(words))
+	g.Expect(Classify(context.DeadlineExceeded).Message).To(Equal(context.DeadlineExceeded.Error()))
 }
 
 func TestOnlyAnAPIServersWordProvesAbsence(t *testing.T) {
@@ -172,22 +172,22 @@ func TestOnlyAnAPIServersWordProvesAbsence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := test.err(t)
-			NewWithT(t).Expect(isAPIServerNotFound(err)).To(Equal(test.proves), "%v", err)
+			NewWithT(t).Expect(IsAPIServerNotFound(err)).To(Equal(test.proves), "%v", err)
 		})
 	}
 }
 
 func TestBackoff(t *testing.T) {
 	g := NewWithT(t)
-	g.Expect(backoff(0)).To(Equal(minRetry))
-	g.Expect(backoff(1)).To(Equal(2 * minRetry))
+	g.Expect(Backoff(0)).To(Equal(minRetry))
+	g.Expect(Backoff(1)).To(Equal(2 * minRetry))
 	before := time.Duration(0)
 	for n := range 200 {
-		wait := backoff(n)
+		wait := Backoff(n)
 		g.Expect(wait).To(BeNumerically(">=", before), "after %d refusals", n)
-		g.Expect(wait).To(BeNumerically("<=", maxRetry), "after %d refusals", n)
+		g.Expect(wait).To(BeNumerically("<=", MaxRetry), "after %d refusals", n)
 		before = wait
 	}
-	g.Expect(before).To(Equal(maxRetry))
-	g.Expect(backoff(1 << 30)).To(Equal(maxRetry))
+	g.Expect(before).To(Equal(MaxRetry))
+	g.Expect(Backoff(1 << 30)).To(Equal(MaxRetry))
 }

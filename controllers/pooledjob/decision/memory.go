@@ -1,0 +1,128 @@
+package decision
+
+import (
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/jobspec"
+)
+
+// Memory is what one process remembers of its own requests for one PooledJob.
+// Nothing depends on it being there: without it the next process asks the hub and
+// the target instead.
+type Memory struct {
+	UID     types.UID
+	Attempt int32
+	// Current is true if this process has the creation of the Job to itself: it
+	// wrote the intent, or took over by a write of its own since. CheckedAt is when
+	// it last made sure that nobody has taken over from it.
+	Current   bool
+	CheckedAt time.Time
+	// Creator is the other process that has the creation to itself, or had, and
+	// CreatorSeenAt when that was noticed: its requests are not younger.
+	Creator       string
+	CreatorSeenAt time.Time
+	// Intent is the one by which the run is bound; empty if it is not.
+	Intent jobspec.Intent
+	// Written is the PooledJob as this process wrote it last, until the cache shows that
+	// or a later version, and WrittenOver the resourceVersions that it was written over since
+	// the cache was up to date. Do not change what Written points to.
+	Written     *v1alpha1.PooledJob
+	WrittenOver []string
+	// CreatedAt is when the target answered that the Job exists, and JobUID
+	// what Job; Seen is true if the informer has shown it since.
+	CreatedAt time.Time
+	JobUID    types.UID
+	Seen      bool
+	// Existed is true if the target said that a Job of the run's name exists, which is in no
+	// view since.
+	Existed bool
+	// BoundAt is when this process bound the run; zero if another one did. No request to
+	// create the Job is older.
+	BoundAt time.Time
+	// UnknownSince is when the last request to create the Job ended without an
+	// answer to tell whether it was created.
+	UnknownSince time.Time
+	// Refusal is the target's last answer that is worth another try, RetryAt
+	// when, and Refusals how many came in a row.
+	Refusal  *Refusal
+	RetryAt  time.Time
+	Refusals int
+	// EndedAt is when the end of the Job became known.
+	EndedAt time.Time
+	// Patch is the last change of the Job that the target took, and PatchedAt when.
+	Patch     string
+	PatchedAt time.Time
+	// DeletedUID is the Job whose deletion the target accepted, and DeletedAt when.
+	DeletedUID types.UID
+	DeletedAt  time.Time
+	// Gone is the Job as it was when it left the view, nil if it is there or was not seen to go.
+	// GonePods are the Pods that were known then. GoneAt is when that was, and GoneWatched says that
+	// nothing can have happened to the Job in between.
+	Gone        *batchv1.Job
+	GonePods    []*corev1.Pod
+	GoneAt      time.Time
+	GoneWatched bool
+	// GonePodsMissing says that GonePods are not all: there was no room for them.
+	GonePodsMissing bool
+	// GoneSettled says that the view still remembered the Job PodsPause after it had left, so that
+	// GonePods has all Pods that ended before it left.
+	GoneSettled bool
+	// GoneForgotten says that the view does not remember the Job any more: Pods that have ended since
+	// it left are not known.
+	GoneForgotten bool
+	// DeletionSeen is the Job that was seen to be deleted before it had ended.
+	DeletionSeen types.UID
+	// TTLAskedAt is when the target was last asked to keep the finished Job, TTLKept is true if
+	// it said it would, and TTLRefused if it said that it will not.
+	TTLAskedAt time.Time
+	TTLKept    bool
+	TTLRefused bool
+	// Warnings are what the target's API server said when it took the Job.
+	Warnings []string
+	// Standstill is what is known of why nothing happens; see standstill.go.
+	Standstill Standstill
+	// ReleasedAt is when the finalizer was taken off.
+	ReleasedAt time.Time
+	// WrittenAt is when the PooledJob was last written, and WaitsSince since when a change of
+	// its status waits that can go with another one; zero if none does.
+	WrittenAt, WaitsSince time.Time
+}
+
+// ForgetGone drops what is remembered of the Job that went.
+func (m *Memory) ForgetGone() {
+	m.Gone, m.GonePods = nil, nil
+	m.GonePodsMissing, m.GoneSettled, m.GoneForgotten = false, false, false
+}
+
+// GoneSize is about how many bytes what is remembered of a Job that is gone takes.
+func (m *Memory) GoneSize() (size int) {
+	const object = 2 << 10 // beside what its encoding takes
+	if m.Gone != nil {
+		size += m.Gone.Size() + object
+	}
+	for _, pod := range m.GonePods {
+		size += 3*pod.Size() + object
+	}
+	return size
+}
+
+// Standstill is what a process knows of a run that stands still.
+type Standstill struct {
+	// Subject is what stands still, a Pod or the Job without one, and Since is when that was
+	// seen; zero while nothing does.
+	Subject types.UID
+	Since   time.Time
+	// Looked is true if the run was looked at before, and is not one that was taken over.
+	Looked bool
+	// Reads counts how often the Events were read since, LastRead is when that was, and Turn
+	// when the next may be.
+	Reads          int
+	LastRead, Turn time.Time
+	// Trouble is what they said.
+	Trouble v1alpha1.Result
+}
