@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 const (
@@ -39,7 +40,7 @@ type attendant struct {
 	hub      *cluster
 	key      client.ObjectKey
 	uid      types.UID // of the run; another run of its name is not ours
-	progress *progress
+	progress *terminal.Progress
 	out      io.Writer
 	// allPods has the output of all Pods shown, each line with its Pod.
 	allPods bool
@@ -69,7 +70,7 @@ func catchSignals() (signals <-chan os.Signal, release func()) {
 func (a *attendant) attend(ctx context.Context) error {
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
-	defer a.progress.close()
+	defer a.progress.Close()
 	a.logged, a.reading = make(chan struct{}), make(chan struct{}, 1)
 	go a.heedSignals(ctx, leave)
 	logContext, stopLog := context.WithCancel(ctx)
@@ -77,7 +78,7 @@ func (a *attendant) attend(ctx context.Context) error {
 	go a.log(logContext)
 
 	w := &watcher{hub: a.hub, key: a.key, uid: a.uid, lost: func(err error) {
-		a.progress.note("the hub does not answer (%v); the run goes on, still trying", err)
+		a.progress.Notef("the hub does not answer (%v); the run goes on, still trying", err)
 	}}
 	if err := w.follow(ctx, a.see); err != nil {
 		return a.left(err)
@@ -86,7 +87,7 @@ func (a *attendant) attend(ctx context.Context) error {
 		return a.left(err)
 	}
 	job := a.last.Load()
-	a.progress.show(stateOf(job))
+	a.progress.ShowState(stateOf(job))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return exitAfter(job, a.interrupt)
@@ -97,7 +98,7 @@ func (a *attendant) see(job *v1alpha1.PooledJob) bool {
 	if finished(job) {
 		return true
 	}
-	a.progress.show(stateOf(job))
+	a.progress.ShowState(stateOf(job))
 	return false
 }
 
@@ -110,7 +111,7 @@ func (a *attendant) left(err error) error {
 	if a.stopping.Load() {
 		how = "left while it is being stopped"
 	}
-	a.progress.note("%s; `kubectl pooledjob wait %s -n %s` waits for its end", how, a.key.Name, a.key.Namespace)
+	a.progress.Notef("%s; `kubectl pooledjob wait %s -n %s` waits for its end", how, a.key.Name, a.key.Namespace)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if number, ok := a.interrupt.(syscall.Signal); ok {
@@ -132,7 +133,7 @@ func (a *attendant) heedSignals(ctx context.Context, leave context.CancelCauseFu
 		a.mu.Unlock()
 	}
 	came := time.Now()
-	a.progress.note("stopping it; interrupt again to leave before it has ended")
+	a.progress.Notef("stopping it; interrupt again to leave before it has ended")
 	// What a first signal asks for is not taken back by a second.
 	asking, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -164,7 +165,7 @@ func (a *attendant) awaitAsked(ctx context.Context, asked <-chan struct{}) {
 	case <-asked:
 	case <-ctx.Done():
 	case <-timer.C:
-		a.progress.note("the hub does not answer, and it may run on; stop it with `kubectl pooledjob cancel %s -n %s`", a.key.Name, a.key.Namespace)
+		a.progress.Notef("the hub does not answer, and it may run on; stop it with `kubectl pooledjob cancel %s -n %s`", a.key.Name, a.key.Namespace)
 	}
 }
 
@@ -177,7 +178,7 @@ func (a *attendant) cancel(ctx context.Context) {
 			return
 		}
 		if !mayPass(err) && (!isRefusal(err) || attempt >= lastRefusals) {
-			a.progress.note("it cannot be stopped: %v", explain(err))
+			a.progress.Notef("it cannot be stopped: %v", explain(err))
 			return
 		}
 		if pause(ctx, &backoff) != nil {
@@ -196,15 +197,15 @@ func (a *attendant) log(ctx context.Context) {
 			ended: func(context.Context) bool { return a.over() },
 			broken: func(err error) {
 				if !a.over() {
-					a.progress.note("the log cannot be had at the moment (%v); still trying", explainLog(err))
+					a.progress.Notef("the log cannot be had at the moment (%v); still trying", explainLog(err))
 				}
 			},
 			progressed: a.read, written: a.written,
 		}
-		err = f.follow(ctx, a.progress.outputTo(a.out))
+		err = f.follow(ctx, a.progress.OutputTo(a.out))
 	}
 	if err != nil && ctx.Err() == nil && !a.neverRan() {
-		a.progress.note("the log cannot be shown: %v", explainLog(err))
+		a.progress.Notef("the log cannot be shown: %v", explainLog(err))
 	}
 }
 
@@ -259,7 +260,7 @@ func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
 				continue
 			}
 			stop()
-			a.progress.note("the end of the log cannot be shown: %v", a.whyNoLog(ctx))
+			a.progress.Notef("the end of the log cannot be shown: %v", a.whyNoLog(ctx))
 			return nil
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // scriptedHub answers requests about one run as a spec says.
@@ -113,7 +114,7 @@ func attendantOf(hub *cluster, signals ...os.Signal) *attendant {
 		caught <- s
 	}
 	key := client.ObjectKey{Namespace: "n", Name: "j"}
-	return &attendant{hub: hub, key: key, uid: "u1", progress: newProgress(io.Discard, "n/j"), out: io.Discard, signals: caught}
+	return &attendant{hub: hub, key: key, uid: "u1", progress: terminal.NewProgress(io.Discard, "n/j"), out: io.Discard, signals: caught}
 }
 
 func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {

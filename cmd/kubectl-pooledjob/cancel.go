@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 type cancelOptions struct {
@@ -58,7 +59,7 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 			return err
 		}
 		if finished(before) {
-			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, printable(endOf(before)))
+			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, terminal.Printable(endOf(before)))
 			continue
 		}
 		asked = append(asked, before)
@@ -75,7 +76,7 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 			return end.err
 		}
 		// It may have ended by itself before it was stopped.
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, printable(endOf(end.job)))
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(endOf(end.job)))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 func newClusters(p *plugin) *cobra.Command {
@@ -98,7 +99,7 @@ func clusterTable(connections []v1alpha1.ClusterConnection, sockets map[string]s
 		state, problem := connectionState(c)
 		table.Rows = append(table.Rows, metav1.TableRow{Cells: []any{
 			c.Name, state, count(c.Status.Jobs.Active), count(c.Status.Jobs.Pending), sockets[c.Name],
-			expiry(c.Status.CredentialsExpireAt, now), age(c.CreationTimestamp), printable(problem),
+			expiry(c.Status.CredentialsExpireAt, now), age(c.CreationTimestamp), terminal.Printable(problem),
 			c.Status.Server, c.Status.KubernetesVersion,
 		}})
 	}

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
 
@@ -152,8 +153,8 @@ func (p *plugin) applyHub(ctx context.Context, l *link, connection *v1alpha1.Clu
 func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry time.Time, timeout time.Duration) error {
 	ctx, stop := bounded(ctx, timeout)
 	defer stop()
-	shown := newProgress(p.ErrOut, l.name)
-	defer shown.close()
+	shown := terminal.NewProgress(p.ErrOut, l.name)
+	defer shown.Close()
 	connection := &v1alpha1.ClusterConnection{}
 	err := wait.PollUntilContextCancel(ctx, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		if err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, connection); err != nil {
@@ -163,13 +164,13 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 			return true, nil
 		}
 		if state, problem := connectionState(connection); len(connection.Status.Conditions) > 0 && problem != "" {
-			shown.show(withMessage(state, problem))
+			shown.ShowState(withMessage(state, problem))
 		}
 		return false, nil
 	})
 	switch {
 	case err == nil:
-		shown.show(fmt.Sprintf("Ready, Kubernetes %s at %s", connection.Status.KubernetesVersion, connection.Status.Server))
+		shown.ShowState(fmt.Sprintf("Ready, Kubernetes %s at %s", connection.Status.KubernetesVersion, connection.Status.Server))
 		return nil
 	case ctx.Err() == nil:
 		return fmt.Errorf("the hub: %w", explain(err))

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // fromFile reads the one PooledJob of a manifest.
@@ -147,7 +148,7 @@ func mayRejoin(existing, wanted *v1alpha1.PooledJob, takeResult bool) error {
 		return nil
 	case finished(existing):
 		return fmt.Errorf("the run %s has ended (%s): run it again with `kubectl pooledjob rerun %s -n %s`, or delete it with `kubectl delete pooledjob %s -n %s`",
-			name, printable(endOf(existing)), name, namespace, name, namespace)
+			name, terminal.Printable(endOf(existing)), name, namespace, name, namespace)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 type disconnectOptions struct {
@@ -108,10 +109,10 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 	}
 	waiting, stop := bounded(ctx, timeout)
 	defer stop()
-	shown := newProgress(p.ErrOut, l.name)
-	defer shown.close()
+	shown := terminal.NewProgress(p.ErrOut, l.name)
+	defer shown.Close()
 	obstacle := "nothing is known of its manager: look whether that is up"
-	shown.note("deleted; it stays until its runs have cleaned up on the target")
+	shown.Notef("deleted; it stays until its runs have cleaned up on the target")
 	err = wait.PollUntilContextCancel(waiting, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		now := &v1alpha1.ClusterConnection{}
 		err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, now)
@@ -120,7 +121,7 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 		}
 		if c := meta.FindStatusCondition(now.Status.Conditions, v1alpha1.ConditionReady); c != nil && c.Status == metav1.ConditionFalse {
 			obstacle = c.Message
-			shown.show(withMessage(c.Reason, c.Message))
+			shown.ShowState(withMessage(c.Reason, c.Message))
 		}
 		return false, unlessItPasses(err)
 	})

@@ -74,6 +74,3 @@ func isNotFoundOf(err error, status metav1.Status, kind string) bool {
 func isNoAPI(err error) bool {
 	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
-
-// oneLine is a text without line breaks.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // tableOptions are the flags of commands that print a table.
@@ -163,7 +164,7 @@ func jobTable(jobs []v1alpha1.PooledJob, all bool) *metav1.Table {
 		}
 		cells := []any{
 			job.Name, clusterCell(job), string(job.Status.Phase), exit, job.Status.Reason, age(job.CreationTimestamp),
-			target, printable(stateOf(job)),
+			target, terminal.Printable(stateOf(job)),
 		}
 		if all {
 			cells = append([]any{job.Namespace}, cells...)

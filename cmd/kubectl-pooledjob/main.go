@@ -16,6 +16,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // version is the version of the plugin; set with -ldflags -X.
@@ -54,6 +56,6 @@ func execute(ctx context.Context, streams genericiooptions.IOStreams, args []str
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	fmt.Fprintf(streams.ErrOut, "error: %s\n", printable(explain(err).Error()))
+	fmt.Fprintf(streams.ErrOut, "error: %s\n", terminal.Printable(explain(err).Error()))
 	return exitOwnError
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // plugin is what the commands share.
@@ -122,7 +123,7 @@ func mapper() meta.RESTMapper {
 
 // say writes a line for people.
 func (p *plugin) say(format string, args ...any) {
-	fmt.Fprintln(p.ErrOut, printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(p.ErrOut, terminal.Printable(fmt.Sprintf(format, args...)))
 }
 
 // bounded is a context that ends after the timeout; 0 is no bound.

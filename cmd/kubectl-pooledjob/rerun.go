@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 func newRerun(p *plugin) *cobra.Command {
@@ -54,7 +55,7 @@ func (p *plugin) rerun(ctx context.Context, name, newName string, options *start
 	}
 	if !finished(old) {
 		return fmt.Errorf("the run %s has not ended (%s): follow it with `kubectl pooledjob logs -f %s -n %s`, or stop it with `kubectl pooledjob cancel %s -n %s`",
-			name, printable(stateOf(old)), name, namespace, name, namespace)
+			name, terminal.Printable(stateOf(old)), name, namespace, name, namespace)
 	}
 	if newName == "" {
 		if newName, err = freeName(ctx, hub, old); err != nil {

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // startOptions say what is done with a new PooledJob.
@@ -145,8 +146,8 @@ func (p *plugin) start(ctx context.Context, hub *cluster, job *v1alpha1.PooledJo
 		return p.print(options.output, job, done, &options.dryRun)
 	}
 	key := client.ObjectKeyFromObject(job)
-	a := &attendant{hub: hub, key: key, uid: job.UID, progress: newProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}
-	a.progress.show(done)
+	a := &attendant{hub: hub, key: key, uid: job.UID, progress: terminal.NewProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}
+	a.progress.ShowState(done)
 	return a.attend(ctx)
 }
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 func newWait(p *plugin) *cobra.Command {
@@ -72,7 +73,7 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 			none := dryRunNone
 			err = p.print(output, end.job, "", &none)
 		} else {
-			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, printable(endOf(end.job)))
+			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(endOf(end.job)))
 		}
 		if err != nil {
 			return err
@@ -104,10 +105,10 @@ func (p *plugin) awaitAll(ctx context.Context, hub *cluster, runs []*v1alpha1.Po
 		}
 		go func() {
 			defer close(end.done)
-			shown := newProgress(p.ErrOut, nameOf(client.ObjectKeyFromObject(run)))
-			defer shown.close()
+			shown := terminal.NewProgress(p.ErrOut, nameOf(client.ObjectKeyFromObject(run)))
+			defer shown.Close()
 			if len(runs) > 1 {
-				shown.noSpinner()
+				shown.DisableSpinner()
 			}
 			end.job, end.err = p.await(ctx, hub, client.ObjectKeyFromObject(run), run.UID, timeout, shown)
 		}()
@@ -144,13 +145,13 @@ func awaitedRuns(ctx context.Context, hub *cluster, namespace string, names []st
 
 // await shows how a run goes until it has ended. Without a UID it is the one that has the
 // name now.
-func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, timeout time.Duration, shown *progress) (*v1alpha1.PooledJob, error) {
+func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, timeout time.Duration, shown *terminal.Progress) (*v1alpha1.PooledJob, error) {
 	var last *v1alpha1.PooledJob
-	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.note("the hub does not answer (%v); still trying", err) }}
+	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.Notef("the hub does not answer (%v); still trying", err) }}
 	err := w.follow(ctx, func(job *v1alpha1.PooledJob) bool {
 		last = job
 		if !finished(job) {
-			shown.show(stateOf(job))
+			shown.ShowState(stateOf(job))
 		}
 		return finished(job)
 	})
