@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 // strict has a server refuse a field that it does not know, as older CRDs do, instead of
@@ -37,7 +38,7 @@ func (p *plugin) try(ctx context.Context, c *cluster, wanted client.Object) erro
 		err = c.Update(ctx, existing, client.FieldOwner(fieldOwner), strict, client.DryRunAll)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), explain(err))
+		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
 	}
 	return nil
 }
@@ -54,7 +55,7 @@ func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster, objects []c
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return explain(err)
+			return failure.Explain(err)
 		case !l.made(existing):
 			return fmt.Errorf("%s %s exists and was not made by `kubectl pooledjob connect` for this connection of this hub: take another name, or delete it if nobody needs it",
 				p.kindOf(obj), nameOfObject(obj))
@@ -85,7 +86,7 @@ func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.O
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), explain(err))
+		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
 	}
 	_, err = fmt.Fprintf(p.Out, "%s: %s %s %s\n", l.side(c), p.kindOf(wanted), nameOfObject(wanted), done)
 	return err
@@ -150,7 +151,7 @@ func (p *plugin) remove(ctx context.Context, l *link, c *cluster, obj client.Obj
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.kindOf(obj), nameOfObject(obj), explain(err))
+		return fmt.Errorf("%s %s: %w", p.kindOf(obj), nameOfObject(obj), failure.Explain(err))
 	}
 	_, err = fmt.Fprintf(p.Out, "%s: %s %s deleted\n", l.side(c), p.kindOf(obj), nameOfObject(obj))
 	return err

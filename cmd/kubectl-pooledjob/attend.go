@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -90,7 +91,7 @@ func (a *attendant) attend(ctx context.Context) error {
 	a.progress.ShowState(stateOf(job))
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return exitAfter(job, a.interrupt)
+	return failure.ExitOfInterrupted(job, a.interrupt)
 }
 
 func (a *attendant) see(job *v1alpha1.PooledJob) bool {
@@ -115,7 +116,7 @@ func (a *attendant) left(err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if number, ok := a.interrupt.(syscall.Signal); ok {
-		return exitCode(exitSignal + int(number))
+		return failure.ExitOfSignal(number)
 	}
 	return err
 }
@@ -170,18 +171,18 @@ func (a *attendant) awaitAsked(ctx context.Context, asked <-chan struct{}) {
 }
 
 func (a *attendant) cancel(ctx context.Context) {
-	backoff := retries()
+	backoff := failure.NewBackoff()
 	for attempt := 1; ; attempt++ {
 		_, err := cancelRun(ctx, a.hub, a.key, a.uid, nil)
 		if err == nil || ctx.Err() != nil {
 			a.stopping.Store(err == nil)
 			return
 		}
-		if !mayPass(err) && (!isRefusal(err) || attempt >= lastRefusals) {
-			a.progress.Notef("it cannot be stopped: %v", explain(err))
+		if !failure.MayPass(err) && (!failure.IsRefusal(err) || attempt >= failure.MaxRefusals) {
+			a.progress.Notef("it cannot be stopped: %v", failure.Explain(err))
 			return
 		}
-		if pause(ctx, &backoff) != nil {
+		if failure.Pause(ctx, &backoff) != nil {
 			return
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -133,7 +134,7 @@ func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {
 		}
 	}}
 	err := attendantOf(h.start(t), syscall.SIGINT, syscall.SIGTERM).attend(t.Context())
-	g.Expect(err).To(Equal(exitCode(exitSignal + int(syscall.SIGINT))))
+	g.Expect(err).To(Equal(failure.ExitOfSignal(syscall.SIGINT)))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	g.Expect(h.patched).To(ContainSubstring(`"cancel":true`))
@@ -151,7 +152,7 @@ func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 	g.Eventually(func() string { h.mu.Lock(); defer h.mu.Unlock(); return h.patched }).Should(ContainSubstring(`"cancel":true`))
 	g.Consistently(result).Should(Not(Receive()), "it has not left")
 	h.becomes(func(job *v1alpha1.PooledJob) { job.Status.Phase = v1alpha1.PooledJobFailed })
-	g.Eventually(result).Should(Receive(Equal(exitCode(exitSignal + int(syscall.SIGTERM)))))
+	g.Eventually(result).Should(Receive(Equal(failure.ExitOfSignal(syscall.SIGTERM))))
 }
 
 // slowOutput is an output that is read only after a while.
@@ -240,7 +241,7 @@ func TestAnotherRunOfTheSameNameIsNotTakenForOurs(t *testing.T) {
 	h := &scriptedHub{}
 	a := attendantOf(h.start(t), syscall.SIGTERM)
 	h.becomes(func(job *v1alpha1.PooledJob) { job.UID, job.Status.Phase = "u2", v1alpha1.PooledJobSucceeded })
-	g.Expect(a.attend(t.Context())).To(MatchError(errDeleted{a.key}))
+	g.Expect(a.attend(t.Context())).To(MatchError(failure.DeletedError{Run: a.key}))
 	a.cancel(t.Context())
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -89,7 +90,7 @@ func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, uid type
 		return nil, err
 	}
 	if uid != "" && job.UID != uid {
-		return nil, errDeleted{key}
+		return nil, failure.DeletedError{Run: key}
 	}
 	if finished(job) || (dry != nil && *dry == dryRunClient) {
 		return job, nil

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 type connectOptions struct {
@@ -133,7 +134,7 @@ func (p *plugin) wantedConnection(ctx context.Context, l *link, options *connect
 	}
 	connection := &v1alpha1.ClusterConnection{}
 	if err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, connection); err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("the hub: %w", explain(err))
+		return nil, fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	if err := l.checkCluster(ctx, connection); err != nil {
 		return nil, err
@@ -173,7 +174,7 @@ func (p *plugin) checkBoth(ctx context.Context, l *link, onTarget []client.Objec
 			return fmt.Errorf("the target has no namespace %s: create it there first", namespace)
 		}
 		if err != nil {
-			return fmt.Errorf("the target: %w", explain(err))
+			return fmt.Errorf("the target: %w", failure.Explain(err))
 		}
 	}
 	if err := p.checkOurs(ctx, l, l.target, onTarget); err != nil {
@@ -202,7 +203,7 @@ func (p *plugin) applyTarget(ctx context.Context, l *link, objects []client.Obje
 			return err
 		}
 	case err != nil:
-		return explain(err)
+		return failure.Explain(err)
 	}
 	for _, obj := range objects {
 		if err := p.apply(ctx, l, l.target, obj); err != nil {

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
@@ -69,7 +70,7 @@ func (l *link) knownServer(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", explain(err)
+		return "", failure.Explain(err)
 	}
 	config, err := clientcmd.Load(secret.Data[kubeconfigKey])
 	if err != nil || !l.made(secret) || config.Clusters["target"] == nil {
@@ -94,7 +95,7 @@ func (l *link) requestToken(ctx context.Context, lifetime time.Duration) (string
 	expiry := int64(lifetime / time.Second)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &expiry}}
 	if err := l.target.SubResource("token").Create(ctx, account, request); err != nil {
-		return "", fmt.Errorf("asking for a token of ServiceAccount %s/%s: %w", account.Namespace, account.Name, explain(err))
+		return "", fmt.Errorf("asking for a token of ServiceAccount %s/%s: %w", account.Namespace, account.Name, failure.Explain(err))
 	}
 	return request.Status.Token, nil
 }
@@ -158,7 +159,7 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 	connection := &v1alpha1.ClusterConnection{}
 	err := wait.PollUntilContextCancel(ctx, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		if err := l.hub.Get(ctx, client.ObjectKey{Name: l.name}, connection); err != nil {
-			return false, unlessItPasses(err)
+			return false, failure.UnlessItMayPass(err)
 		}
 		if isReadyUntil(connection, expiry) {
 			return true, nil
@@ -173,7 +174,7 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 		shown.ShowState(fmt.Sprintf("Ready, Kubernetes %s at %s", connection.Status.KubernetesVersion, connection.Status.Server))
 		return nil
 	case ctx.Err() == nil:
-		return fmt.Errorf("the hub: %w", explain(err))
+		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	state, problem := connectionState(connection)
 	return fmt.Errorf("%s is not Ready after %s: %s%s; it is tried on, see `kubectl pooledjob clusters`",

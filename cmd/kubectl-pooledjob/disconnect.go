@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -63,7 +64,7 @@ func (p *plugin) disconnect(cmd *cobra.Command, name string, options *disconnect
 	err = l.hub.Get(ctx, client.ObjectKey{Name: name}, connection)
 	found := err == nil
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("the hub: %w", explain(err))
+		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	if found && !l.made(connection) {
 		return fmt.Errorf("ClusterConnection %s was not made by `kubectl pooledjob connect`: delete it with `kubectl delete clusterconnection %s`", name, name)
@@ -89,7 +90,7 @@ func (p *plugin) removeRest(ctx context.Context, l *link, hubOnly bool) error {
 		err = p.remove(ctx, l, l.hub, secret)
 	}
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("the hub: %w", explain(err))
+		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	if hubOnly {
 		return nil
@@ -105,7 +106,7 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 	uid := connection.UID
 	err := client.IgnoreNotFound(l.hub.Delete(ctx, connection, client.Preconditions{UID: &uid}))
 	if err != nil {
-		return fmt.Errorf("the hub: %w", explain(err))
+		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	waiting, stop := bounded(ctx, timeout)
 	defer stop()
@@ -123,13 +124,13 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 			obstacle = c.Message
 			shown.ShowState(withMessage(c.Reason, c.Message))
 		}
-		return false, unlessItPasses(err)
+		return false, failure.UnlessItMayPass(err)
 	})
 	switch {
 	case err != nil && waiting.Err() != nil:
 		return fmt.Errorf("ClusterConnection %s is not gone after %s: %s; then run this again", l.name, timeout, strings.TrimSuffix(obstacle, "."))
 	case err != nil:
-		return fmt.Errorf("the hub: %w", explain(err))
+		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	_, err = fmt.Fprintf(p.Out, "hub: ClusterConnection %s deleted\n", l.name)
 	return err
@@ -154,7 +155,7 @@ func (p *plugin) removeFromTarget(ctx context.Context, l *link) error {
 func (l *link) find(ctx context.Context, lists ...client.ObjectList) (found []client.Object, err error) {
 	for _, list := range lists {
 		if err := l.target.List(ctx, list, client.MatchingLabels(l.labels())); err != nil {
-			return nil, explain(err)
+			return nil, failure.Explain(err)
 		}
 		items, err := meta.ExtractList(list)
 		if err != nil {

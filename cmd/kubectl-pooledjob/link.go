@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 const (
@@ -94,7 +95,7 @@ func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*l
 func (l *link) settleAccount(ctx context.Context, given bool) error {
 	accounts := &corev1.ServiceAccountList{}
 	if err := l.target.List(ctx, accounts, client.MatchingLabels(l.labels())); err != nil {
-		return fmt.Errorf("the target: %w", explain(err))
+		return fmt.Errorf("the target: %w", failure.Explain(err))
 	}
 	if len(accounts.Items) == 0 {
 		return nil
@@ -131,7 +132,7 @@ func (l *link) readHubID(ctx context.Context) error {
 		return fmt.Errorf("the hub has no ConfigMap %s: start the manager there first, name its namespace by --manager-namespace, or the hub by --hub-context", key)
 	}
 	if err != nil {
-		return fmt.Errorf("the hub: %w", explain(err))
+		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
 	if l.hubID = config.Data[hubIDKey]; l.hubID == "" {
 		return fmt.Errorf("the hub's ConfigMap %s has no %q: start the manager there first", key, hubIDKey)
@@ -170,7 +171,7 @@ func (l *link) meta(namespace, name string) metav1.ObjectMeta {
 func (l *link) checkCluster(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
 	system := &corev1.Namespace{}
 	if err := l.target.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, system); err != nil {
-		return fmt.Errorf("the target: %w", explain(err))
+		return fmt.Errorf("the target: %w", failure.Explain(err))
 	}
 	if known := connection.Status.ClusterUID; known != "" && known != string(system.UID) {
 		return fmt.Errorf("ClusterConnection %s stands for another cluster (UID %s) than this one (%s): name the right --context, or another connection",

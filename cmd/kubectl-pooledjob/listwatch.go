@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 // tableWatch prints a line for each run, and one more whenever what the line says has changed.
@@ -33,7 +34,7 @@ type tableWatch struct {
 
 	printed map[types.UID][]any // the cells of the last line of each run
 	begun   bool
-	refused refusals
+	refused failure.Refusals
 }
 
 // outputError is an error of the output, which ends the watch.
@@ -43,7 +44,7 @@ type outputError struct{ error }
 // answer for a while is asked again.
 func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) error {
 	t.printed = map[types.UID][]any{}
-	backoff, told := retries(), false
+	backoff, told := failure.NewBackoff(), false
 	for {
 		err := t.once(ctx, list)
 		list = nil // it is read again
@@ -52,14 +53,14 @@ func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) e
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was interrupted, which is how it ends
 		case err == nil: // the watch has expired
-			backoff, told = retries(), false
-		case errors.As(err, &unwritten) || !t.refused.bear(err):
+			backoff, told = failure.NewBackoff(), false
+		case errors.As(err, &unwritten) || !t.refused.MayTryAgain(err):
 			return err
 		case !told:
 			told = true
 			t.lost(err)
 		}
-		if pause(ctx, &backoff) != nil {
+		if failure.Pause(ctx, &backoff) != nil {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 func newLogs(p *plugin) *cobra.Command {
@@ -91,7 +92,7 @@ func (p *plugin) followLog(ctx context.Context, hub *cluster, key client.ObjectK
 func ended(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID) bool {
 	job := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, job); err != nil {
-		return apierrors.IsNotFound(err) && !isNoAPI(err)
+		return apierrors.IsNotFound(err) && !failure.IsMissingAPI(err)
 	}
 	return finished(job) || (uid != "" && job.UID != uid)
 }

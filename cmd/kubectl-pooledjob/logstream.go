@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/logcursor"
 )
 
@@ -128,11 +129,11 @@ func (f *follower) follow(ctx context.Context, out io.Writer) error {
 	f.started = time.Now()
 	limited := &limitWriter{out: out, left: f.options.limit}
 	log := newPlace(limited, &f.options)
-	backoff := retries()
+	backoff := failure.NewBackoff()
 	for {
 		copied, err := f.stream(ctx, log)
 		if copied > 0 {
-			f.begun, f.failures, backoff = true, 0, retries()
+			f.begun, f.failures, backoff = true, 0, failure.NewBackoff()
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -146,7 +147,7 @@ func (f *follower) follow(ctx context.Context, out io.Writer) error {
 		case err != nil && f.final(ctx, err):
 			return err
 		}
-		if err := pause(ctx, &backoff); err != nil {
+		if err := failure.Pause(ctx, &backoff); err != nil {
 			return err
 		}
 		log.Resume()
@@ -160,7 +161,7 @@ func (f *follower) final(ctx context.Context, err error) bool {
 		f.broken(err)
 	}
 	switch {
-	case isNoAPI(err):
+	case failure.IsMissingAPI(err):
 		return true
 	case !f.begun && !f.patient:
 		return true
@@ -169,7 +170,7 @@ func (f *follower) final(ctx context.Context, err error) bool {
 		return f.failures >= lastFailures
 	case apierrors.IsForbidden(err) && f.begun:
 		return f.failures >= lastFailures
-	case !mayPass(err) && (!f.patient || !apierrors.IsNotFound(err)):
+	case !failure.MayPass(err) && (!f.patient || !apierrors.IsNotFound(err)):
 		return true
 	}
 	return f.failures >= lastFailures && f.ended(ctx)
@@ -271,14 +272,14 @@ func (w *limitWriter) Write(data []byte) (int, error) {
 // explainLog says what to do about a log that cannot be had.
 func explainLog(err error) error {
 	switch {
-	case isNoAPI(err):
-		return advise(err, "the hub does not serve logs: ask who runs it to install PooledJob's log API (see docs/operations.md)")
+	case failure.IsMissingAPI(err):
+		return failure.Advisef(err, "the hub does not serve logs: ask who runs it to install PooledJob's log API (see docs/operations.md)")
 	case apierrors.IsServiceUnavailable(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
-		return advise(err, "the hub's log API does not answer (%v): ask who runs the hub whether the manager is up", err)
+		return failure.Advisef(err, "the hub's log API does not answer (%v): ask who runs the hub whether the manager is up", err)
 	case apierrors.IsForbidden(err):
-		return advise(err, "%v; ask for the right to get pooledjobs/log in that namespace (the role view has it)", err)
+		return failure.Advisef(err, "%v; ask for the right to get pooledjobs/log in that namespace (the role view has it)", err)
 	case apierrors.IsTooManyRequests(err):
-		return advise(err, "%v; end another follower, or try again later", err)
+		return failure.Advisef(err, "%v; end another follower, or try again later", err)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -49,13 +50,13 @@ func execute(ctx context.Context, streams genericiooptions.IOStreams, args []str
 	root := newRoot(streams) //nolint:contextcheck // commands get their context when they are executed
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	var exit exitCode
+	var exit failure.ExitCode
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	fmt.Fprintf(streams.ErrOut, "error: %s\n", terminal.Printable(explain(err).Error()))
-	return exitOwnError
+	fmt.Fprintf(streams.ErrOut, "error: %s\n", terminal.Printable(failure.Explain(err).Error()))
+	return int(failure.ExitOwnError)
 }

@@ -14,6 +14,8 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 // namespacePatience is how long to wait for the end of an empty namespace.
@@ -29,7 +31,7 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 	case apierrors.IsNotFound(err):
 		return nil
 	case err != nil:
-		return explain(err)
+		return failure.Explain(err)
 	case namespace.Labels[labelManagedBy] != fieldOwner || namespace.DeletionTimestamp != nil:
 		return nil
 	}
@@ -44,12 +46,12 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 	}
 	uid := namespace.UID
 	if err := client.IgnoreNotFound(l.target.Delete(ctx, namespace, client.Preconditions{UID: &uid})); err != nil {
-		return explain(err)
+		return failure.Explain(err)
 	}
 	// Until it is gone nothing can be made in it again.
 	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, namespacePatience, true, func(ctx context.Context) (bool, error) {
 		err := l.target.Get(ctx, client.ObjectKeyFromObject(namespace), namespace)
-		return apierrors.IsNotFound(err), unlessItPasses(client.IgnoreNotFound(err))
+		return apierrors.IsNotFound(err), failure.UnlessItMayPass(client.IgnoreNotFound(err))
 	})
 	if err != nil {
 		p.say("The namespace %s is still being deleted on the target.", namespace.Name)

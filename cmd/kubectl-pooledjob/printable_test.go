@@ -6,6 +6,8 @@ import (
 
 	. "github.com/onsi/gomega"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 func TestNothingThatATerminalObeysIsSaid(t *testing.T) {
@@ -13,7 +15,7 @@ func TestNothingThatATerminalObeysIsSaid(t *testing.T) {
 	streams, _, _, stderr := genericiooptions.NewTestIOStreams()
 	(&plugin{IOStreams: streams}).say("the server says %s", "\x1b]0;owned\a")
 	// An error may quote what a server, or a file, says.
-	g.Expect(execute(t.Context(), streams, []string{"list", "--kubeconfig", "/no-such-\x1b[2J-file"})).To(Equal(exitOwnError))
+	g.Expect(execute(t.Context(), streams, []string{"list", "--kubeconfig", "/no-such-\x1b[2J-file"})).To(Equal(int(failure.ExitOwnError)))
 	g.Expect(strings.Count(stderr.String(), "\n")).To(Equal(2))
 	g.Expect(stderr.String()).NotTo(ContainSubstring("\x1b"))
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -79,7 +80,7 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 			return err
 		}
 		if exit == nil {
-			exit = exitOf(end.job)
+			exit = failure.ExitOfRun(end.job)
 		}
 	}
 	return exit

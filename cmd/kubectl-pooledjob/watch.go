@@ -2,67 +2,17 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
-
-// retries is how long to wait between attempts while a server does not answer.
-func retries() wait.Backoff {
-	return wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 6, Cap: 5 * time.Second}
-}
-
-// pause waits between two attempts, or until the context ends.
-func pause(ctx context.Context, backoff *wait.Backoff) error {
-	timer := time.NewTimer(backoff.Step())
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
-
-// mayPass reports whether an error of a request may go away by itself.
-func mayPass(err error) bool {
-	var status apierrors.APIStatus
-	var deleted errDeleted
-	switch {
-	case errors.As(err, &deleted):
-		return false
-	case !errors.As(err, &status):
-		return true // no answer, or a broken one
-	}
-	code := status.Status().Code
-	return code == 429 || code >= 500 || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
-}
-
-// isRefusal tells of an answer that a hub also gives for a moment: while a token is
-// renewed, or an API server that has just started does not know the roles yet. To one who
-// was let in before it is not the last word.
-func isRefusal(err error) bool { return apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) }
-
-// lastRefusals is how many refusals in a row are the last word.
-const lastRefusals = 6
-
-// unlessItPasses is an error that ends a wait; nil for one that may go away.
-func unlessItPasses(err error) error {
-	if err != nil && mayPass(err) {
-		return nil
-	}
-	return err
-}
 
 // watcher follows one PooledJob, also while the hub's API server restarts: the run
 // goes on meanwhile.
@@ -74,13 +24,13 @@ type watcher struct {
 	// uid is that of the run; that of the first one seen, when it is left out.
 	uid types.UID
 
-	refused refusals
+	refused failure.Refusals
 }
 
 // follow calls see with each state until see returns true. Only the first request must
 // succeed, and not even that when the UID is known.
 func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool) error {
-	backoff := retries()
+	backoff := failure.NewBackoff()
 	told := false
 	for {
 		done, err := w.once(ctx, see)
@@ -90,29 +40,17 @@ func (w *watcher) follow(ctx context.Context, see func(*v1alpha1.PooledJob) bool
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err == nil: // the watch has expired
-			backoff, told = retries(), false
-		case w.uid == "" || !w.refused.bear(err):
+			backoff, told = failure.NewBackoff(), false
+		case w.uid == "" || !w.refused.MayTryAgain(err):
 			return err
 		case w.lost != nil && !told:
 			told = true
 			w.lost(err)
 		}
-		if err := pause(ctx, &backoff); err != nil {
+		if err := failure.Pause(ctx, &backoff); err != nil {
 			return err
 		}
 	}
-}
-
-// refusals counts the refusals in a row of a hub that has let us in before.
-type refusals int
-
-// bear reports whether to try again after an error.
-func (r *refusals) bear(err error) bool {
-	if !isRefusal(err) {
-		return mayPass(err)
-	}
-	*r++
-	return *r < lastRefusals
 }
 
 // once reads the PooledJob and watches it for as long as the server lets us.
@@ -166,17 +104,10 @@ func (w *watcher) seen(job *v1alpha1.PooledJob, see func(*v1alpha1.PooledJob) bo
 }
 
 func (w *watcher) gone(err error) error {
-	if apierrors.IsNotFound(err) && w.uid != "" && !isNoAPI(err) {
+	if apierrors.IsNotFound(err) && w.uid != "" && !failure.IsMissingAPI(err) {
 		return w.deleted()
 	}
 	return err
 }
 
-// errDeleted is when the run that is followed was deleted.
-type errDeleted struct{ key client.ObjectKey }
-
-func (e errDeleted) Error() string {
-	return fmt.Sprintf("PooledJob %s was deleted before its end was seen; a new run is a new PooledJob", e.key)
-}
-
-func (w *watcher) deleted() error { return errDeleted{w.key} }
+func (w *watcher) deleted() error { return failure.DeletedError{Run: w.key} }

@@ -1,4 +1,4 @@
-package main
+package failure
 
 import (
 	"testing"
@@ -17,6 +17,6 @@ func TestOnlyTheHubSaysThatThereIsNoPooledJob(t *testing.T) {
 		err.ErrStatus.Message = "the Pods of PooledJob j are gone"
 		return err
 	}
-	g.Expect(explain(of(v1alpha1.GroupVersion.Group))).To(MatchError(ContainSubstring(`there is no PooledJob "j"`)))
-	g.Expect(explain(of(logGroup.Group))).To(MatchError("the Pods of PooledJob j are gone"))
+	g.Expect(Explain(of(v1alpha1.GroupVersion.Group))).To(MatchError(ContainSubstring(`there is no PooledJob "j"`)))
+	g.Expect(Explain(of("stream.pooledjob.io"))).To(MatchError("the Pods of PooledJob j are gone"))
 }

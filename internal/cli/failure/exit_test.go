@@ -1,4 +1,4 @@
-package main
+package failure
 
 import (
 	"fmt"
@@ -15,8 +15,8 @@ func TestARunThatFailedNeverLooksLikeSuccess(t *testing.T) {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			job := &v1alpha1.PooledJob{Status: v1alpha1.PooledJobStatus{Phase: v1alpha1.PooledJobFailed}}
 			job.Status.Result.ExitCode = &code
-			NewWithT(t).Expect(exitOf(job)).To(Equal(exitCode(want)))
-			NewWithT(t).Expect(exitAfter(job, syscall.SIGINT)).To(Equal(exitCode(want)))
+			NewWithT(t).Expect(ExitOfRun(job)).To(Equal(ExitCode(want)))
+			NewWithT(t).Expect(ExitOfInterrupted(job, syscall.SIGINT)).To(Equal(ExitCode(want)))
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package failure
 
 import (
 	"errors"
@@ -22,14 +22,14 @@ type explained struct {
 func (e explained) Error() string { return e.text }
 func (e explained) Unwrap() error { return e.err }
 
-// advise adds to an error what to do.
-func advise(err error, format string, args ...any) error {
+// Advisef puts an error into a sentence that says what to do about it.
+func Advisef(err error, format string, args ...any) error {
 	return explained{fmt.Sprintf(format, args...), err}
 }
 
-// explain puts an error of the API, of the network or of the kubeconfig into a
+// Explain puts an error of the API, of the network or of the kubeconfig into a
 // sentence that says what to do.
-func explain(err error) error {
+func Explain(err error) error {
 	var status apierrors.APIStatus
 	var network *url.Error
 	var done explained
@@ -41,7 +41,7 @@ func explain(err error) error {
 	case clientcmd.IsEmptyConfig(err):
 		return errors.New("there is no kubeconfig: set KUBECONFIG, or give --kubeconfig")
 	case errors.As(err, &network):
-		return advise(err, "%v; check that the cluster is up and that --context and --kubeconfig name the right one", err)
+		return Advisef(err, "%v; check that the cluster is up and that --context and --kubeconfig name the right one", err)
 	}
 	return err
 }
@@ -49,15 +49,15 @@ func explain(err error) error {
 func explainStatus(err error, status metav1.Status) error {
 	switch {
 	case apierrors.IsUnauthorized(err):
-		return advise(err, "the cluster does not accept your credentials (%v): renew them in your kubeconfig", err)
+		return Advisef(err, "the cluster does not accept your credentials (%v): renew them in your kubeconfig", err)
 	case apierrors.IsForbidden(err) && strings.Contains(status.Message, " cannot "):
-		return advise(err, "%v; ask who runs the cluster for that right (on a hub the role edit has what runs need, view what reading needs)", err)
-	case isNoAPI(err):
-		return advise(err, "the cluster does not know PooledJobs (%v): install PooledJob there, or name the hub by --context", err)
+		return Advisef(err, "%v; ask who runs the cluster for that right (on a hub the role edit has what runs need, view what reading needs)", err)
+	case IsMissingAPI(err):
+		return Advisef(err, "the cluster does not know PooledJobs (%v): install PooledJob there, or name the hub by --context", err)
 	case isNotFoundOf(err, status, "pooledjob"):
-		return advise(err, "there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", status.Details.Name)
+		return Advisef(err, "there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", status.Details.Name)
 	case isNotFoundOf(err, status, "clusterconnection"):
-		return advise(err, "there is no ClusterConnection %q; see `kubectl pooledjob clusters`", status.Details.Name)
+		return Advisef(err, "there is no ClusterConnection %q; see `kubectl pooledjob clusters`", status.Details.Name)
 	}
 	return err
 }
@@ -69,8 +69,8 @@ func isNotFoundOf(err error, status metav1.Status, kind string) bool {
 		status.Details.Group == v1alpha1.GroupVersion.Group && strings.HasPrefix(status.Details.Kind, kind)
 }
 
-// isNoAPI tells the 404 to a resource that the server does not have from the one to
-// an object that does not exist.
-func isNoAPI(err error) bool {
+// IsMissingAPI reports whether a 404 means that the server does not have the resource at
+// all, and not that an object does not exist.
+func IsMissingAPI(err error) bool {
 	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
