@@ -17,6 +17,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -88,7 +89,7 @@ func (a *attendant) attend(ctx context.Context) error {
 		return a.left(err)
 	}
 	job := a.last.Load()
-	a.progress.ShowState(stateOf(job))
+	a.progress.ShowState(state.Describe(job))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return failure.ExitOfInterrupted(job, a.interrupt)
@@ -96,10 +97,10 @@ func (a *attendant) attend(ctx context.Context) error {
 
 func (a *attendant) see(job *v1alpha1.PooledJob) bool {
 	a.last.Store(job)
-	if finished(job) {
+	if state.HasEnded(job) {
 		return true
 	}
-	a.progress.ShowState(stateOf(job))
+	a.progress.ShowState(state.Describe(job))
 	return false
 }
 
@@ -212,7 +213,7 @@ func (a *attendant) log(ctx context.Context) {
 
 func (a *attendant) over() bool {
 	job := a.last.Load()
-	return job != nil && finished(job)
+	return job != nil && state.HasEnded(job)
 }
 
 // neverRan reports whether the run ended without a Job, so that nobody misses a log.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -206,7 +207,7 @@ func TestARefusalForAMomentEndsNothing(t *testing.T) {
 	seen := make(chan *v1alpha1.PooledJob, 9)
 	watch := func(ctx context.Context, hub *cluster) error {
 		w := &watcher{hub: hub, key: client.ObjectKey{Namespace: "n", Name: "j"}}
-		return w.follow(ctx, func(job *v1alpha1.PooledJob) bool { seen <- job; return finished(job) })
+		return w.follow(ctx, func(job *v1alpha1.PooledJob) bool { seen <- job; return state.HasEnded(job) })
 	}
 	g := NewWithT(t)
 	h := &scriptedHub{}

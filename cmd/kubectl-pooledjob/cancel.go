@@ -12,6 +12,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -59,8 +60,8 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 		if err != nil {
 			return err
 		}
-		if finished(before) {
-			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, terminal.Printable(endOf(before)))
+		if state.HasEnded(before) {
+			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, terminal.Printable(state.DescribeEnd(before)))
 			continue
 		}
 		asked = append(asked, before)
@@ -77,7 +78,7 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 			return end.err
 		}
 		// It may have ended by itself before it was stopped.
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(endOf(end.job)))
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(state.DescribeEnd(end.job)))
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, uid type
 	if uid != "" && job.UID != uid {
 		return nil, failure.DeletedError{Run: key}
 	}
-	if finished(job) || (dry != nil && *dry == dryRunClient) {
+	if state.HasEnded(job) || (dry != nil && *dry == dryRunClient) {
 		return job, nil
 	}
 	var options []client.PatchOption

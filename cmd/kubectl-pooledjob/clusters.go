@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -96,38 +97,14 @@ func clusterTable(connections []v1alpha1.ClusterConnection, sockets map[string]s
 	}
 	for i := range connections {
 		c := &connections[i]
-		state, problem := connectionState(c)
+		word, problem := state.DescribeConnection(c)
 		table.Rows = append(table.Rows, metav1.TableRow{Cells: []any{
-			c.Name, state, count(c.Status.Jobs.Active), count(c.Status.Jobs.Pending), sockets[c.Name],
+			c.Name, word, count(c.Status.Jobs.Active), count(c.Status.Jobs.Pending), sockets[c.Name],
 			expiry(c.Status.CredentialsExpireAt, now), age(c.CreationTimestamp), terminal.Printable(problem),
 			c.Status.Server, c.Status.KubernetesVersion,
 		}})
 	}
 	return table
-}
-
-// connectionState is a connection in one word, and what is wrong with it.
-func connectionState(c *v1alpha1.ClusterConnection) (state, problem string) {
-	ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
-	credentials := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionCredentialsValid)
-	switch {
-	case ready == nil:
-		return "Unknown", "the manager has not looked at it yet"
-	case ready.Status != metav1.ConditionTrue:
-		return ready.Reason, ready.Message
-	case credentials != nil && (credentials.Status != metav1.ConditionTrue ||
-		credentials.Reason == v1alpha1.ReasonExpiringSoon || credentials.Reason == v1alpha1.ReasonTokenRenewalFailed):
-		return readyState(ready), withMessage(credentials.Reason, credentials.Message)
-	}
-	return readyState(ready), ""
-}
-
-// readyState is a connection that is Ready in one word.
-func readyState(ready *metav1.Condition) string {
-	if ready.Reason == v1alpha1.ReasonConnected {
-		return v1alpha1.ConditionReady
-	}
-	return ready.Reason
 }
 
 func count(n *int32) string {

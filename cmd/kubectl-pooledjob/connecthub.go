@@ -22,6 +22,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
 )
@@ -164,8 +165,8 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 		if isReadyUntil(connection, expiry) {
 			return true, nil
 		}
-		if state, problem := connectionState(connection); len(connection.Status.Conditions) > 0 && problem != "" {
-			shown.ShowState(withMessage(state, problem))
+		if word, problem := state.DescribeConnection(connection); len(connection.Status.Conditions) > 0 && problem != "" {
+			shown.ShowState(state.WithMessage(word, problem))
 		}
 		return false, nil
 	})
@@ -176,9 +177,9 @@ func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry 
 	case ctx.Err() == nil:
 		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
-	state, problem := connectionState(connection)
+	word, problem := state.DescribeConnection(connection)
 	return fmt.Errorf("%s is not Ready after %s: %s%s; it is tried on, see `kubectl pooledjob clusters`",
-		l.name, timeout, withMessage(state, problem), onLoopback(server))
+		l.name, timeout, state.WithMessage(word, problem), onLoopback(server))
 }
 
 func isReadyUntil(connection *v1alpha1.ClusterConnection, expiry time.Time) bool {

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -146,9 +147,9 @@ func mayRejoin(existing, wanted *v1alpha1.PooledJob, takeResult bool) error {
 			name, difference, name, namespace)
 	case takeResult && existing.Status.Phase == v1alpha1.PooledJobSucceeded:
 		return nil
-	case finished(existing):
+	case state.HasEnded(existing):
 		return fmt.Errorf("the run %s has ended (%s): run it again with `kubectl pooledjob rerun %s -n %s`, or delete it with `kubectl delete pooledjob %s -n %s`",
-			name, terminal.Printable(endOf(existing)), name, namespace, name, namespace)
+			name, terminal.Printable(state.DescribeEnd(existing)), name, namespace, name, namespace)
 	}
 	return nil
 }

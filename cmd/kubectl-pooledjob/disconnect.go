@@ -17,6 +17,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -122,7 +123,7 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 		}
 		if c := meta.FindStatusCondition(now.Status.Conditions, v1alpha1.ConditionReady); c != nil && c.Status == metav1.ConditionFalse {
 			obstacle = c.Message
-			shown.ShowState(withMessage(c.Reason, c.Message))
+			shown.ShowState(state.WithMessage(c.Reason, c.Message))
 		}
 		return false, failure.UnlessItMayPass(err)
 	})

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -125,7 +126,7 @@ func (p *plugin) list(ctx context.Context, names []string, options *listOptions)
 // shows reports whether a run is to be listed.
 func (o *listOptions) shows(job *v1alpha1.PooledJob, names []string) bool {
 	return (len(names) == 0 || slices.Contains(names, job.Name)) &&
-		(!o.unfinished || !finished(job)) && (o.cluster == "" || clusterOf(job) == o.cluster)
+		(!o.unfinished || !state.HasEnded(job)) && (o.cluster == "" || state.ClusterOf(job) == o.cluster)
 }
 
 func where(namespace string) string {
@@ -164,7 +165,7 @@ func jobTable(jobs []v1alpha1.PooledJob, all bool) *metav1.Table {
 		}
 		cells := []any{
 			job.Name, clusterCell(job), string(job.Status.Phase), exit, job.Status.Reason, age(job.CreationTimestamp),
-			target, terminal.Printable(stateOf(job)),
+			target, terminal.Printable(state.Describe(job)),
 		}
 		if all {
 			cells = append([]any{job.Namespace}, cells...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 )
 
 func newLogs(p *plugin) *cobra.Command {
@@ -94,7 +95,7 @@ func ended(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UI
 	if err := hub.Get(ctx, key, job); err != nil {
 		return apierrors.IsNotFound(err) && !failure.IsMissingAPI(err)
 	}
-	return finished(job) || (uid != "" && job.UID != uid)
+	return state.HasEnded(job) || (uid != "" && job.UID != uid)
 }
 
 // exactlyOne is for commands that take one name.

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -53,9 +54,9 @@ func (p *plugin) rerun(ctx context.Context, name, newName string, options *start
 	if err := hub.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, old); err != nil {
 		return err
 	}
-	if !finished(old) {
+	if !state.HasEnded(old) {
 		return fmt.Errorf("the run %s has not ended (%s): follow it with `kubectl pooledjob logs -f %s -n %s`, or stop it with `kubectl pooledjob cancel %s -n %s`",
-			name, terminal.Printable(stateOf(old)), name, namespace, name, namespace)
+			name, terminal.Printable(state.Describe(old)), name, namespace, name, namespace)
 	}
 	if newName == "" {
 		if newName, err = freeName(ctx, hub, old); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -74,7 +75,7 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 			none := dryRunNone
 			err = p.print(output, end.job, "", &none)
 		} else {
-			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(endOf(end.job)))
+			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(state.DescribeEnd(end.job)))
 		}
 		if err != nil {
 			return err
@@ -100,7 +101,7 @@ func (p *plugin) awaitAll(ctx context.Context, hub *cluster, runs []*v1alpha1.Po
 	for _, run := range runs {
 		end := &awaitedEnd{done: make(chan struct{}), job: run}
 		all = append(all, end)
-		if finished(run) {
+		if state.HasEnded(run) {
 			close(end.done)
 			continue
 		}
@@ -151,14 +152,14 @@ func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, 
 	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.Notef("the hub does not answer (%v); still trying", err) }}
 	err := w.follow(ctx, func(job *v1alpha1.PooledJob) bool {
 		last = job
-		if !finished(job) {
-			shown.ShowState(stateOf(job))
+		if !state.HasEnded(job) {
+			shown.ShowState(state.Describe(job))
 		}
-		return finished(job)
+		return state.HasEnded(job)
 	})
 	if errors.Is(err, context.DeadlineExceeded) && last != nil {
 		return nil, fmt.Errorf("PooledJob %s has not ended within %s: %s; wait again, or stop it with `kubectl pooledjob cancel %s -n %s`",
-			key, timeout, stateOf(last), key.Name, key.Namespace)
+			key, timeout, state.Describe(last), key.Name, key.Namespace)
 	}
 	return last, err
 }

@@ -1,4 +1,4 @@
-package main
+package state
 
 import (
 	"fmt"
@@ -11,14 +11,13 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// finished reports whether a run has its final result.
-func finished(job *v1alpha1.PooledJob) bool {
+// HasEnded reports whether a run has its final result.
+func HasEnded(job *v1alpha1.PooledJob) bool {
 	return job.Status.Phase == v1alpha1.PooledJobSucceeded || job.Status.Phase == v1alpha1.PooledJobFailed
 }
 
-// stateOf is what a run is doing, in a few words. Two states of a run that a person
-// would call the same have the same words.
-func stateOf(job *v1alpha1.PooledJob) string {
+// Describe returns what a run is doing, in a few words.
+func Describe(job *v1alpha1.PooledJob) string {
 	status := &job.Status
 	said := func(conditionType string, is metav1.ConditionStatus) string {
 		c := meta.FindStatusCondition(status.Conditions, conditionType)
@@ -28,8 +27,8 @@ func stateOf(job *v1alpha1.PooledJob) string {
 		return c.Reason + ": " + c.Message
 	}
 	switch {
-	case finished(job):
-		return endOf(job)
+	case HasEnded(job):
+		return DescribeEnd(job)
 	case len(status.Conditions) == 0:
 		return "waits for the manager"
 	case said(v1alpha1.ConditionDeleting, metav1.ConditionTrue) != "":
@@ -37,29 +36,29 @@ func stateOf(job *v1alpha1.PooledJob) string {
 	case said(v1alpha1.ConditionAccepted, metav1.ConditionFalse) != "":
 		return "waits: " + said(v1alpha1.ConditionAccepted, metav1.ConditionFalse)
 	case said(v1alpha1.ConditionSynced, metav1.ConditionUnknown) != "":
-		return "no contact with " + clusterOf(job) + ": " + said(v1alpha1.ConditionSynced, metav1.ConditionUnknown)
+		return "no contact with " + ClusterOf(job) + ": " + said(v1alpha1.ConditionSynced, metav1.ConditionUnknown)
 	case said(v1alpha1.ConditionDispatched, metav1.ConditionFalse) != "":
-		return "waits for " + clusterOf(job) + ": " + said(v1alpha1.ConditionDispatched, metav1.ConditionFalse)
+		return "waits for " + ClusterOf(job) + ": " + said(v1alpha1.ConditionDispatched, metav1.ConditionFalse)
 	case status.Reason == v1alpha1.ReasonChangeRefused || status.Reason == v1alpha1.ReasonTargetError:
-		return "goes on on " + clusterOf(job) + ": " + said(v1alpha1.ConditionReconciling, metav1.ConditionTrue)
+		return "goes on on " + ClusterOf(job) + ": " + said(v1alpha1.ConditionReconciling, metav1.ConditionTrue)
 	case status.Reason == v1alpha1.ReasonCancelling:
-		return "is being cancelled on " + clusterOf(job)
+		return "is being cancelled on " + ClusterOf(job)
 	case status.Reason == v1alpha1.ReasonSuspending:
-		return "is being suspended on " + clusterOf(job)
+		return "is being suspended on " + ClusterOf(job)
 	case status.Phase == v1alpha1.PooledJobSuspended:
-		return "suspended on " + clusterOf(job)
+		return "suspended on " + ClusterOf(job)
 	case status.Result.Reason != "" && status.Result.ExitCode == nil:
-		return "its Pod waits on " + clusterOf(job) + ": " + withMessage(status.Result.Reason, status.Result.Message)
+		return "its Pod waits on " + ClusterOf(job) + ": " + WithMessage(status.Result.Reason, status.Result.Message)
 	case status.Phase == v1alpha1.PooledJobRunning:
-		return "runs on " + clusterOf(job)
+		return "runs on " + ClusterOf(job)
 	case status.JobRef.Name != "":
-		return fmt.Sprintf("created on %s as Job %s/%s", clusterOf(job), status.JobRef.Namespace, status.JobRef.Name)
+		return fmt.Sprintf("created on %s as Job %s/%s", ClusterOf(job), status.JobRef.Namespace, status.JobRef.Name)
 	}
-	return "waits for " + clusterOf(job)
+	return "waits for " + ClusterOf(job)
 }
 
-// endOf says how a run ended.
-func endOf(job *v1alpha1.PooledJob) string {
+// DescribeEnd returns how a run ended, in a few words.
+func DescribeEnd(job *v1alpha1.PooledJob) string {
 	var b strings.Builder
 	b.WriteString(strings.ToLower(string(job.Status.Phase)))
 	if start, end := job.Status.StartTime, job.Status.CompletionTime; start != nil && end != nil {
@@ -73,7 +72,7 @@ func endOf(job *v1alpha1.PooledJob) string {
 		said := ""
 		if c := meta.FindStatusCondition(job.Status.Conditions, v1alpha1.ConditionFailed); c != nil {
 			said = c.Reason
-			b.WriteString(", " + withMessage(c.Reason, c.Message))
+			b.WriteString(", " + WithMessage(c.Reason, c.Message))
 		}
 		if result.Reason != "" && result.Reason != v1alpha1.ResultError && result.Reason != said {
 			b.WriteString(" (" + result.Reason + ")")
@@ -82,8 +81,9 @@ func endOf(job *v1alpha1.PooledJob) string {
 	return b.String()
 }
 
-// clusterOf names the cluster of a run, as far as it is known.
-func clusterOf(job *v1alpha1.PooledJob) string {
+// ClusterOf returns the name of the cluster of a run, or "a cluster" while that is not
+// known.
+func ClusterOf(job *v1alpha1.PooledJob) string {
 	switch {
 	case job.Status.ClusterName != "":
 		return job.Status.ClusterName
@@ -93,7 +93,8 @@ func clusterOf(job *v1alpha1.PooledJob) string {
 	return "a cluster"
 }
 
-func withMessage(reason, message string) string {
+// WithMessage joins a reason and its message, which may be empty.
+func WithMessage(reason, message string) string {
 	if message == "" {
 		return reason
 	}
