@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
@@ -21,7 +22,7 @@ import (
 const strict = client.FieldValidation(metav1.FieldValidationStrict)
 
 // try has a server check an object, and changes nothing.
-func (p *plugin) try(ctx context.Context, c *cluster, wanted client.Object) error {
+func (p *plugin) try(ctx context.Context, c *cluster.Client, wanted client.Object) error {
 	existing, ok := wanted.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%T is no object", wanted)
@@ -32,10 +33,10 @@ func (p *plugin) try(ctx context.Context, c *cluster, wanted client.Object) erro
 		if existing, ok = wanted.DeepCopyObject().(client.Object); !ok {
 			break
 		}
-		err = c.Create(ctx, existing, client.FieldOwner(fieldOwner), strict, client.DryRunAll)
+		err = c.Create(ctx, existing, client.FieldOwner(cluster.FieldOwner), strict, client.DryRunAll)
 	case err == nil:
 		take(existing, wanted)
-		err = c.Update(ctx, existing, client.FieldOwner(fieldOwner), strict, client.DryRunAll)
+		err = c.Update(ctx, existing, client.FieldOwner(cluster.FieldOwner), strict, client.DryRunAll)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
@@ -45,7 +46,7 @@ func (p *plugin) try(ctx context.Context, c *cluster, wanted client.Object) erro
 
 // checkOurs refuses objects that are there and were not made for this connection. It
 // comes before anything is changed.
-func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster, objects []client.Object) error {
+func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster.Client, objects []client.Object) error {
 	for _, obj := range objects {
 		existing, ok := obj.DeepCopyObject().(client.Object)
 		if !ok {
@@ -65,7 +66,7 @@ func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster, objects []c
 }
 
 // apply makes an object as it is wanted, and says what it did.
-func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.Object) error {
+func (p *plugin) apply(ctx context.Context, l *link, c *cluster.Client, wanted client.Object) error {
 	existing, ok := wanted.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%T is no object", wanted)
@@ -74,7 +75,7 @@ func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.O
 	err := c.Get(ctx, client.ObjectKeyFromObject(wanted), existing)
 	switch {
 	case apierrors.IsNotFound(err):
-		done, err = "created", c.Create(ctx, wanted, client.FieldOwner(fieldOwner), strict)
+		done, err = "created", c.Create(ctx, wanted, client.FieldOwner(cluster.FieldOwner), strict)
 	case err != nil:
 	case !l.made(existing):
 		return p.checkOurs(ctx, l, c, []client.Object{wanted})
@@ -82,7 +83,7 @@ func (p *plugin) apply(ctx context.Context, l *link, c *cluster, wanted client.O
 		before := existing.DeepCopyObject()
 		take(existing, wanted)
 		if !equality.Semantic.DeepEqual(before, existing) {
-			done, err = "configured", c.Update(ctx, existing, client.FieldOwner(fieldOwner), strict)
+			done, err = "configured", c.Update(ctx, existing, client.FieldOwner(cluster.FieldOwner), strict)
 		}
 	}
 	if err != nil {
@@ -126,7 +127,7 @@ func take(existing, wanted client.Object) {
 }
 
 // side names the cluster that an object is on.
-func (l *link) side(c *cluster) string {
+func (l *link) side(c *cluster.Client) string {
 	if c == l.target {
 		return "target"
 	}
@@ -141,7 +142,7 @@ func nameOfObject(obj client.Object) string {
 }
 
 // remove deletes an object if connect made it, and says so.
-func (p *plugin) remove(ctx context.Context, l *link, c *cluster, obj client.Object) error {
+func (p *plugin) remove(ctx context.Context, l *link, c *cluster.Client, obj client.Object) error {
 	if !l.made(obj) {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -39,7 +40,7 @@ var errLeft = errors.New("left by a second signal")
 // attendant stays with a run until it has ended: it shows how the run goes and what it
 // writes, and passes signals on.
 type attendant struct {
-	hub      *cluster
+	hub      *cluster.Client
 	key      client.ObjectKey
 	uid      types.UID // of the run; another run of its name is not ours
 	progress *terminal.Progress
@@ -192,7 +193,7 @@ func (a *attendant) cancel(ctx context.Context) {
 // log copies what the run writes. The run is followed without it, if need be.
 func (a *attendant) log(ctx context.Context) {
 	defer close(a.logged)
-	open, err := a.hub.logs(a.key)
+	open, err := logsOf(a.hub, a.key)
 	if err == nil {
 		f := &follower{
 			open: open, options: logOptions{follow: true, tail: -1, limit: -1, allPods: a.allPods}, patient: true,
@@ -272,7 +273,7 @@ func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
 func (a *attendant) whyNoLog(ctx context.Context) error {
 	ctx, stop := bounded(ctx, noLogPatience)
 	defer stop()
-	open, err := a.hub.logs(a.key)
+	open, err := logsOf(a.hub, a.key)
 	if err == nil {
 		err = readLog(ctx, open, &logOptions{tail: -1, limit: 1}, io.Discard)
 	}

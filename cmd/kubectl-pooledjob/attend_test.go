@@ -17,12 +17,12 @@ import (
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -91,7 +91,7 @@ func (h *scriptedHub) becomes(change func(*v1alpha1.PooledJob)) {
 }
 
 // start serves a hub with a run that has not ended.
-func (h *scriptedHub) start(t *testing.T) *cluster {
+func (h *scriptedHub) start(t *testing.T) *cluster.Client {
 	t.Helper()
 	g := NewWithT(t)
 	h.changed = make(chan struct{})
@@ -102,15 +102,13 @@ func (h *scriptedHub) start(t *testing.T) *cluster {
 	}
 	server := httptest.NewServer(h)
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
-	scheme := runtime.NewScheme()
-	g.Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
 	config := &rest.Config{Host: server.URL, QPS: -1}
-	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper()})
+	hub, err := cluster.NewClient(config, cluster.NewScheme())
 	g.Expect(err).NotTo(HaveOccurred())
-	return &cluster{WithWatch: c, config: config}
+	return hub
 }
 
-func attendantOf(hub *cluster, signals ...os.Signal) *attendant {
+func attendantOf(hub *cluster.Client, signals ...os.Signal) *attendant {
 	caught := make(chan os.Signal, 2)
 	for _, s := range signals {
 		caught <- s
@@ -205,7 +203,7 @@ func refuse(times int32) func(http.ResponseWriter, *http.Request) bool {
 func TestARefusalForAMomentEndsNothing(t *testing.T) {
 	t.Parallel()
 	seen := make(chan *v1alpha1.PooledJob, 9)
-	watch := func(ctx context.Context, hub *cluster) error {
+	watch := func(ctx context.Context, hub *cluster.Client) error {
 		w := &watcher{hub: hub, key: client.ObjectKey{Namespace: "n", Name: "j"}}
 		return w.follow(ctx, func(job *v1alpha1.PooledJob) bool { seen <- job; return state.HasEnded(job) })
 	}

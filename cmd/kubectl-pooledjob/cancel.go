@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -85,7 +86,7 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 
 // cancelRun asks the operator to stop a run that has not ended, and returns the run as
 // it was then. Another run of its name, if a UID is given, is left alone.
-func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, dry *dryRun) (*v1alpha1.PooledJob, error) {
+func cancelRun(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid types.UID, dry *dryRun) (*v1alpha1.PooledJob, error) {
 	job := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, job); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func cancelRun(ctx context.Context, hub *cluster, key client.ObjectKey, uid type
 	if dry != nil && *dry == dryRunServer {
 		options = append(options, client.DryRunAll)
 	}
-	options = append(options, client.FieldOwner(fieldOwner))
+	options = append(options, client.FieldOwner(cluster.FieldOwner))
 	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"cancel":true}}`, job.UID)
 	asked := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 	return job, hub.Patch(ctx, asked, client.RawPatch(types.MergePatchType, patch), options...)

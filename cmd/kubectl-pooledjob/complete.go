@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 )
 
 // completionTimeout bounds what a shell waits for.
@@ -59,21 +60,21 @@ func newCompletion(p *plugin) *cobra.Command {
 }
 
 // names lists what an argument can be.
-type names func(context.Context, *cluster, string) ([]string, error)
+type names func(context.Context, *cluster.Client, string) ([]string, error)
 
-func (p *plugin) jobNames(ctx context.Context, hub *cluster, namespace string) ([]string, error) {
+func (p *plugin) jobNames(ctx context.Context, hub *cluster.Client, namespace string) ([]string, error) {
 	list := &v1alpha1.PooledJobList{}
 	err := hub.List(ctx, list, client.InNamespace(namespace))
 	return namesOf(list.Items, func(o *v1alpha1.PooledJob) string { return o.Name }), err
 }
 
-func (p *plugin) clusterNames(ctx context.Context, hub *cluster, _ string) ([]string, error) {
+func (p *plugin) clusterNames(ctx context.Context, hub *cluster.Client, _ string) ([]string, error) {
 	list := &v1alpha1.ClusterConnectionList{}
 	err := hub.List(ctx, list)
 	return namesOf(list.Items, func(o *v1alpha1.ClusterConnection) string { return o.Name }), err
 }
 
-func (p *plugin) namespaceNames(ctx context.Context, hub *cluster, _ string) ([]string, error) {
+func (p *plugin) namespaceNames(ctx context.Context, hub *cluster.Client, _ string) ([]string, error) {
 	list := &corev1.NamespaceList{}
 	err := hub.List(ctx, list)
 	return namesOf(list.Items, func(o *corev1.Namespace) string { return o.Name }), err

@@ -39,7 +39,7 @@ type credential struct {
 
 // targetAddress is how the hub reaches the target, as the user's kubeconfig has it.
 func (l *link) targetAddress(server string) (*credential, error) {
-	config := rest.CopyConfig(l.target.config)
+	config := rest.CopyConfig(l.target.Config)
 	if config.Insecure {
 		return nil, errors.New("your kubeconfig does not check the target's certificate (insecure-skip-tls-verify), and a hub must: put the target's CA into certificate-authority-data")
 	}

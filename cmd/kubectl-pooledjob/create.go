@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -99,8 +100,8 @@ func firstChanged(cmd *cobra.Command, flags *pflag.FlagSet) (changed string) {
 
 // createOrFind creates a PooledJob or, when the same one exists and has not ended, finds
 // it again.
-func createOrFind(ctx context.Context, hub *cluster, wanted *v1alpha1.PooledJob, options *startOptions) (job *v1alpha1.PooledJob, done string, err error) {
-	how := []client.CreateOption{client.FieldOwner(fieldOwner), client.FieldValidation(metav1.FieldValidationStrict)}
+func createOrFind(ctx context.Context, hub *cluster.Client, wanted *v1alpha1.PooledJob, options *startOptions) (job *v1alpha1.PooledJob, done string, err error) {
+	how := []client.CreateOption{client.FieldOwner(cluster.FieldOwner), client.FieldValidation(metav1.FieldValidationStrict)}
 	if options.dryRun == dryRunServer {
 		how = append(how, client.DryRunAll)
 	}
@@ -122,13 +123,13 @@ func createOrFind(ctx context.Context, hub *cluster, wanted *v1alpha1.PooledJob,
 
 // asStored is what is wanted as the API server would store it: it fills in defaults, which
 // make no other run of the same manifest.
-func asStored(ctx context.Context, hub *cluster, existing, wanted *v1alpha1.PooledJob) (*v1alpha1.PooledJob, error) {
+func asStored(ctx context.Context, hub *cluster.Client, existing, wanted *v1alpha1.PooledJob) (*v1alpha1.PooledJob, error) {
 	if difference, err := specDifference(existing, wanted); err != nil || difference == "" {
 		return wanted, err
 	}
 	stored := wanted.DeepCopy()
 	stored.Name, stored.GenerateName = "", "rejoin-" // not taken
-	err := hub.Create(ctx, stored, client.DryRunAll, client.FieldOwner(fieldOwner), client.FieldValidation(metav1.FieldValidationStrict))
+	err := hub.Create(ctx, stored, client.DryRunAll, client.FieldOwner(cluster.FieldOwner), client.FieldValidation(metav1.FieldValidationStrict))
 	return stored, err
 }
 

@@ -15,6 +15,8 @@ import (
 	. "github.com/onsi/gomega"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 )
 
 // answer is what the log API answers once.
@@ -44,8 +46,8 @@ func serve(t *testing.T, answers ...answer) (open logSource, queries func() []ur
 		}
 	}))
 	t.Cleanup(server.Close)
-	hub := &cluster{config: &rest.Config{Host: server.URL}}
-	open, err := hub.logs(client.ObjectKey{Namespace: "n", Name: "j"})
+	hub := &cluster.Client{Config: &rest.Config{Host: server.URL}}
+	open, err := logsOf(hub, client.ObjectKey{Namespace: "n", Name: "j"})
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	return open, func() []url.Values { return seen }
 }

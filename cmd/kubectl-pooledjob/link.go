@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
@@ -51,7 +52,7 @@ func (o *linkOptions) add(cmd *cobra.Command) {
 type link struct {
 	linkOptions
 	name, hubID string
-	hub, target *cluster
+	hub, target *cluster.Client
 	targetFlags *genericclioptions.ConfigFlags
 }
 
@@ -142,7 +143,7 @@ func (l *link) readHubID(ctx context.Context) error {
 
 // labels are on everything that connect makes.
 func (l *link) labels() map[string]string {
-	return map[string]string{labelManagedBy: fieldOwner, v1alpha1.LabelHub: l.hubID, labelConnection: l.name}
+	return map[string]string{labelManagedBy: cluster.FieldOwner, v1alpha1.LabelHub: l.hubID, labelConnection: l.name}
 }
 
 // made reports whether connect made an object, for this connection of this hub.

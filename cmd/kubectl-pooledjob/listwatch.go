@@ -15,12 +15,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 // tableWatch prints a line for each run, and one more whenever what the line says has changed.
 type tableWatch struct {
-	hub     *cluster
+	hub     *cluster.Client
 	list    []client.ListOption
 	options *listOptions
 	names   []string

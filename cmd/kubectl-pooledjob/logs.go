@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 )
@@ -58,7 +59,7 @@ func (p *plugin) logs(ctx context.Context, name string, options *logOptions) err
 		return err
 	}
 	key := client.ObjectKey{Namespace: namespace, Name: name}
-	open, err := hub.logs(key)
+	open, err := logsOf(hub, key)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (p *plugin) logs(ctx context.Context, name string, options *logOptions) err
 	return explainLog(err)
 }
 
-func (p *plugin) followLog(ctx context.Context, hub *cluster, key client.ObjectKey, open logSource, options *logOptions) error {
+func (p *plugin) followLog(ctx context.Context, hub *cluster.Client, key client.ObjectKey, open logSource, options *logOptions) error {
 	// The run that is followed; unknown, if it cannot be had now, and then any.
 	followed := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, followed); err != nil {
@@ -90,7 +91,7 @@ func (p *plugin) followLog(ctx context.Context, hub *cluster, key client.ObjectK
 }
 
 // ended reports whether a run has: one that is not there any more has, too.
-func ended(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID) bool {
+func ended(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid types.UID) bool {
 	job := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, job); err != nil {
 		return apierrors.IsNotFound(err) && !failure.IsMissingAPI(err)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/logcursor"
 )
@@ -62,9 +63,9 @@ func (o *logOptions) query() url.Values {
 // logSource opens the log of one PooledJob.
 type logSource func(ctx context.Context, query url.Values) (io.ReadCloser, error)
 
-// logs is the log of a PooledJob by the hub's API.
-func (c *cluster) logs(key client.ObjectKey) (logSource, error) {
-	config := rest.CopyConfig(c.config)
+// logsOf is the log of a PooledJob by the hub's API.
+func logsOf(hub *cluster.Client, key client.ObjectKey) (logSource, error) {
+	config := rest.CopyConfig(hub.Config)
 	config.Timeout = 0 // it would end a stream
 	config.GroupVersion, config.APIPath = &logGroup, "/apis"
 	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()

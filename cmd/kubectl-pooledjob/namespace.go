@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
@@ -32,7 +33,7 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 		return nil
 	case err != nil:
 		return failure.Explain(err)
-	case namespace.Labels[labelManagedBy] != fieldOwner || namespace.DeletionTimestamp != nil:
+	case namespace.Labels[labelManagedBy] != cluster.FieldOwner || namespace.DeletionTimestamp != nil:
 		return nil
 	}
 	rest, err := l.contents(ctx, namespace.Name)
@@ -64,11 +65,11 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 // contents names something in a namespace of the target that every namespace does not
 // have; "" if there is nothing.
 func (l *link) contents(ctx context.Context, namespace string) (string, error) {
-	kinds, err := discovery.NewDiscoveryClientForConfig(l.target.config)
+	kinds, err := discovery.NewDiscoveryClientForConfig(l.target.Config)
 	if err != nil {
 		return "", err
 	}
-	resources, err := metadata.NewForConfig(l.target.config)
+	resources, err := metadata.NewForConfig(l.target.Config)
 	if err != nil {
 		return "", err
 	}

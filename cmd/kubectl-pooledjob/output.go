@@ -9,9 +9,6 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
-// fieldOwner is whose fields those are that the plugin sets.
-const fieldOwner = "kubectl-pooledjob"
-
 // dryRun is what is only tried.
 type dryRun string
 

@@ -2,23 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -29,18 +22,10 @@ type plugin struct {
 	scheme *runtime.Scheme
 }
 
-// cluster is a cluster that the user has access to.
-type cluster struct {
-	client.WithWatch
-	config *rest.Config
-}
-
 func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
-	p := &plugin{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true), scheme: runtime.NewScheme()}
+	p := &plugin{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true), scheme: cluster.NewScheme()}
 	// `--cluster` is a cluster that PooledJobs run on, not one of the kubeconfig.
 	p.flags.ClusterName = nil
-	// These cannot fail: the types are compiled in.
-	_ = errors.Join(clientgoscheme.AddToScheme(p.scheme), v1alpha1.AddToScheme(p.scheme))
 	root := &cobra.Command{
 		Use:   "kubectl-pooledjob",
 		Short: "Run Jobs on many clusters, through one hub",
@@ -80,7 +65,7 @@ func addConfigFlags(flags *genericclioptions.ConfigFlags, set *pflag.FlagSet) {
 }
 
 // hub is the hub, and the namespace to work in.
-func (p *plugin) hub() (hub *cluster, namespace string, err error) {
+func (p *plugin) hub() (hub *cluster.Client, namespace string, err error) {
 	hub, err = p.connect(p.flags)
 	if err != nil {
 		return nil, "", err
@@ -89,36 +74,9 @@ func (p *plugin) hub() (hub *cluster, namespace string, err error) {
 	return hub, namespace, err
 }
 
-// connect makes a client. It asks the server nothing: our Kinds are known, and so a
-// user needs no more rights than for the objects themselves.
-func (p *plugin) connect(flags *genericclioptions.ConfigFlags) (*cluster, error) {
-	config, err := flags.ToRESTConfig()
-	if err != nil {
-		return nil, err
-	}
-	config.UserAgent = "kubectl-pooledjob/" + version
-	config.QPS = -1 // a command makes few requests, and none shall wait
-	config.WarningHandlerWithContext = rest.NoWarnings{}
-	c, err := client.NewWithWatch(config, client.Options{Scheme: p.scheme, Mapper: mapper()})
-	if err != nil {
-		return nil, err
-	}
-	return &cluster{WithWatch: c, config: config}, nil
-}
-
-func mapper() meta.RESTMapper {
-	m := meta.NewDefaultRESTMapper(nil)
-	m.Add(v1alpha1.GroupVersion.WithKind("PooledJob"), meta.RESTScopeNamespace)
-	m.Add(v1alpha1.GroupVersion.WithKind("ClusterConnection"), meta.RESTScopeRoot)
-	for _, kind := range []string{"ConfigMap", "Secret", "ServiceAccount"} {
-		m.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
-	}
-	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
-	for _, kind := range []string{"Role", "RoleBinding"} {
-		m.Add(rbacv1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
-		m.Add(rbacv1.SchemeGroupVersion.WithKind("Cluster"+kind), meta.RESTScopeRoot)
-	}
-	return m
+// connect makes a client for the cluster that the flags name.
+func (p *plugin) connect(flags *genericclioptions.ConfigFlags) (*cluster.Client, error) {
+	return cluster.Connect(flags, p.scheme, version)
 }
 
 // say writes a line for people.

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -86,7 +87,7 @@ func again(old *v1alpha1.PooledJob, name string) *v1alpha1.PooledJob {
 var numbered = regexp.MustCompile(`^(.*)-([2-9]|[1-9]\d)$`)
 
 // freeName is the first of NAME-2, NAME-3, ... that is not taken.
-func freeName(ctx context.Context, hub *cluster, old *v1alpha1.PooledJob) (string, error) {
+func freeName(ctx context.Context, hub *cluster.Client, old *v1alpha1.PooledJob) (string, error) {
 	namespace, name := old.Namespace, old.Name
 	base, from := name, 2
 	if m := numbered.FindStringSubmatch(name); len(m) > 1 && isRerun(ctx, hub, old, m[1]) {
@@ -107,7 +108,7 @@ func freeName(ctx context.Context, hub *cluster, old *v1alpha1.PooledJob) (strin
 
 // isRerun reports whether a run is one of that other run, and its name does not just
 // happen to end with a number.
-func isRerun(ctx context.Context, hub *cluster, job *v1alpha1.PooledJob, of string) bool {
+func isRerun(ctx context.Context, hub *cluster.Client, job *v1alpha1.PooledJob, of string) bool {
 	first := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, client.ObjectKey{Namespace: job.Namespace, Name: of}, first); err != nil {
 		return false

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -132,7 +133,7 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 }
 
 // start creates a PooledJob, or finds it again, and follows it to its end.
-func (p *plugin) start(ctx context.Context, hub *cluster, job *v1alpha1.PooledJob, options *startOptions) error {
+func (p *plugin) start(ctx context.Context, hub *cluster.Client, job *v1alpha1.PooledJob, options *startOptions) error {
 	if options.dryRun == dryRunClient {
 		return p.print(options.output, job, "created", &options.dryRun)
 	}

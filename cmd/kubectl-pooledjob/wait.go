@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -96,7 +97,7 @@ type awaitedEnd struct {
 
 // awaitAll waits for all runs at the same time: one that has ended may be deleted before another
 // has.
-func (p *plugin) awaitAll(ctx context.Context, hub *cluster, runs []*v1alpha1.PooledJob, timeout time.Duration) []*awaitedEnd {
+func (p *plugin) awaitAll(ctx context.Context, hub *cluster.Client, runs []*v1alpha1.PooledJob, timeout time.Duration) []*awaitedEnd {
 	var all []*awaitedEnd
 	for _, run := range runs {
 		end := &awaitedEnd{done: make(chan struct{}), job: run}
@@ -120,7 +121,7 @@ func (p *plugin) awaitAll(ctx context.Context, hub *cluster, runs []*v1alpha1.Po
 
 // awaitedRuns are the runs to wait for: those of the names, whichever have them, or those that have
 // the labels now.
-func awaitedRuns(ctx context.Context, hub *cluster, namespace string, names []string, selector string) ([]*v1alpha1.PooledJob, error) {
+func awaitedRuns(ctx context.Context, hub *cluster.Client, namespace string, names []string, selector string) ([]*v1alpha1.PooledJob, error) {
 	var runs []*v1alpha1.PooledJob
 	for _, name := range names {
 		runs = append(runs, &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
@@ -147,7 +148,7 @@ func awaitedRuns(ctx context.Context, hub *cluster, namespace string, names []st
 
 // await shows how a run goes until it has ended. Without a UID it is the one that has the
 // name now.
-func (p *plugin) await(ctx context.Context, hub *cluster, key client.ObjectKey, uid types.UID, timeout time.Duration, shown *terminal.Progress) (*v1alpha1.PooledJob, error) {
+func (p *plugin) await(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid types.UID, timeout time.Duration, shown *terminal.Progress) (*v1alpha1.PooledJob, error) {
 	var last *v1alpha1.PooledJob
 	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.Notef("the hub does not answer (%v); still trying", err) }}
 	err := w.follow(ctx, func(job *v1alpha1.PooledJob) bool {

@@ -11,13 +11,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
 // watcher follows one PooledJob, also while the hub's API server restarts: the run
 // goes on meanwhile.
 type watcher struct {
-	hub *cluster
+	hub *cluster.Client
 	key client.ObjectKey
 	// lost, if not nil, is told once when the hub does not answer, with the error.
 	lost func(error)
