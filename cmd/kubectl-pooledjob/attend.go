@@ -17,6 +17,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -175,7 +176,7 @@ func (a *attendant) awaitAsked(ctx context.Context, asked <-chan struct{}) {
 func (a *attendant) cancel(ctx context.Context) {
 	backoff := failure.NewBackoff()
 	for attempt := 1; ; attempt++ {
-		_, err := cancelRun(ctx, a.hub, a.key, a.uid, nil)
+		_, err := cancelRun(ctx, a.hub, a.key, a.uid, command.DryRunNone)
 		if err == nil || ctx.Err() != nil {
 			a.stopping.Store(err == nil)
 			return
@@ -271,7 +272,7 @@ func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
 
 // whyNoLog asks for the log as it is: that is answered at once, if only with an error.
 func (a *attendant) whyNoLog(ctx context.Context) error {
-	ctx, stop := bounded(ctx, noLogPatience)
+	ctx, stop := context.WithTimeout(ctx, noLogPatience)
 	defer stop()
 	open, err := logsOf(a.hub, a.key)
 	if err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -20,7 +21,7 @@ import (
 type cancelOptions struct {
 	wait    bool
 	timeout time.Duration
-	dryRun  dryRun
+	dryRun  command.DryRun
 }
 
 func newCancel(p *plugin) *cobra.Command {
@@ -34,7 +35,7 @@ func newCancel(p *plugin) *cobra.Command {
 			"  kubectl pooledjob cancel etl-42\n\n" +
 			"  # Ask for it only\n" +
 			"  kubectl pooledjob cancel etl-42 --wait=false",
-		Args:              atLeastOne,
+		Args:              command.AtLeastOneRun,
 		ValidArgsFunction: p.completeMany(p.jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.cancel(cmd.Context(), args, options)
@@ -42,22 +43,22 @@ func newCancel(p *plugin) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&options.wait, "wait", true, "Wait until the runs have ended.")
 	cmd.Flags().DurationVar(&options.timeout, "timeout", 0, "How long to wait; 0 is without end.")
-	options.dryRun.add(cmd)
+	options.dryRun.AddFlag(cmd)
 	return cmd
 }
 
 func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOptions) error {
-	if err := options.dryRun.validate(); err != nil {
+	if err := options.dryRun.Validate(); err != nil {
 		return err
 	}
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return err
 	}
 	var asked []*v1alpha1.PooledJob
 	for _, name := range names {
 		key := client.ObjectKey{Namespace: namespace, Name: name}
-		before, err := cancelRun(ctx, hub, key, "", &options.dryRun)
+		before, err := cancelRun(ctx, hub, key, "", options.dryRun)
 		if err != nil {
 			return err
 		}
@@ -66,12 +67,12 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 			continue
 		}
 		asked = append(asked, before)
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s asked to stop%s\n", name, options.dryRun.suffix())
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s asked to stop%s\n", name, options.dryRun.Suffix())
 	}
-	if !options.wait || options.dryRun.on() {
+	if !options.wait || options.dryRun.IsOn() {
 		return nil
 	}
-	ctx, stop := bounded(ctx, options.timeout)
+	ctx, stop := command.WithTimeout(ctx, options.timeout)
 	defer stop()
 	for _, end := range p.awaitAll(ctx, hub, asked, options.timeout) {
 		<-end.done
@@ -86,7 +87,7 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 
 // cancelRun asks the operator to stop a run that has not ended, and returns the run as
 // it was then. Another run of its name, if a UID is given, is left alone.
-func cancelRun(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid types.UID, dry *dryRun) (*v1alpha1.PooledJob, error) {
+func cancelRun(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid types.UID, dry command.DryRun) (*v1alpha1.PooledJob, error) {
 	job := &v1alpha1.PooledJob{}
 	if err := hub.Get(ctx, key, job); err != nil {
 		return nil, err
@@ -94,11 +95,11 @@ func cancelRun(ctx context.Context, hub *cluster.Client, key client.ObjectKey, u
 	if uid != "" && job.UID != uid {
 		return nil, failure.DeletedError{Run: key}
 	}
-	if state.HasEnded(job) || (dry != nil && *dry == dryRunClient) {
+	if state.HasEnded(job) || dry == command.DryRunClient {
 		return job, nil
 	}
 	var options []client.PatchOption
-	if dry != nil && *dry == dryRunServer {
+	if dry == command.DryRunServer {
 		options = append(options, client.DryRunAll)
 	}
 	options = append(options, client.FieldOwner(cluster.FieldOwner))

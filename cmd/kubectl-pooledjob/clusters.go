@@ -39,7 +39,7 @@ func newClusters(p *plugin) *cobra.Command {
 }
 
 func (p *plugin) clusters(ctx context.Context, names []string, options *tableOptions) error {
-	hub, _, err := p.hub()
+	hub, _, err := p.Hub()
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (p *plugin) clusters(ctx context.Context, names []string, options *tableOpt
 		return p.printObjects(options.output, list, len(names) == 1)
 	}
 	if len(list.Items) == 0 {
-		p.say("No ClusterConnections found; `kubectl pooledjob connect` makes one.")
+		p.Sayf("No ClusterConnections found; `kubectl pooledjob connect` makes one.")
 		return nil
 	}
 	return p.printTable(clusterTable(list.Items, sockets, time.Now()), wide, options.noHeaders)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 )
 
 // completionTimeout bounds what a shell waits for.
@@ -38,7 +39,7 @@ func newCompletion(p *plugin) *cobra.Command {
 			"  # Complete `kubectl-pooledjob ...` in this bash\n" +
 			"  source <(kubectl pooledjob completion bash)",
 		ValidArgs: shells,
-		Args:      exactlyOne("one of " + strings.Join(shells, ", ")),
+		Args:      command.ExactlyOne("one of " + strings.Join(shells, ", ")),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {
@@ -119,9 +120,9 @@ func (p *plugin) completeNamespaces(cmd *cobra.Command, _ []string, prefix strin
 // complete asks the hub. Without an answer, or without the right to ask, there is
 // nothing to offer.
 func (p *plugin) complete(ctx context.Context, list names, taken []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	ctx, stop := bounded(ctx, completionTimeout)
+	ctx, stop := context.WithTimeout(ctx, completionTimeout)
 	defer stop()
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
@@ -22,7 +23,7 @@ type connectOptions struct {
 	namespaces, allow, to, labels []string
 	server                        string
 	tokenLifetime, timeout        time.Duration
-	dryRun                        dryRun
+	dryRun                        command.DryRun
 	output                        *genericclioptions.PrintFlags
 	given                         map[string]bool // which of the flags were
 }
@@ -46,7 +47,7 @@ func newConnect(p *plugin) *cobra.Command {
 			"  kubectl pooledjob connect prod-eu --context prod --namespaces batch,etl --allow team-a --to batch,etl\n\n" +
 			"  # See what would be made on both clusters\n" +
 			"  kubectl pooledjob connect prod-eu --context prod --allow team-a --dry-run=client -o yaml",
-		Args: exactlyOne("a name for the connection"),
+		Args: command.ExactlyOne("a name for the connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options.given = map[string]bool{}
 			for _, flag := range []string{"namespaces", "allow", "token-lifetime", "server"} {
@@ -64,24 +65,24 @@ func newConnect(p *plugin) *cobra.Command {
 	flags.DurationVar(&options.tokenLifetime, "token-lifetime", 24*time.Hour, "How long a token lasts, at least 10m. The target may shorten it.")
 	flags.DurationVar(&options.timeout, "timeout", time.Minute, "How long to wait until the connection is Ready; 0 does not wait.")
 	options.linkOptions.add(cmd)
-	options.output = p.printFlags()
+	options.output = p.NewPrintFlags()
 	options.output.AddFlags(cmd)
-	options.dryRun.add(cmd)
+	options.dryRun.AddFlag(cmd)
 	return cmd
 }
 
 func (o *connectOptions) validate() error {
 	switch {
-	case o.dryRun == dryRunServer:
+	case o.dryRun == command.DryRunServer:
 		return errors.New("--dry-run=server cannot be used here: no token can be had for a ServiceAccount that does not exist; use --dry-run=client")
-	case o.output.OutputFlagSpecified() && !o.dryRun.on():
+	case o.output.OutputFlagSpecified() && !o.dryRun.IsOn():
 		return errors.New("-o needs --dry-run=client here; read the connection with `kubectl pooledjob clusters NAME -o yaml`")
 	case len(o.to) > 0 && len(o.allow) == 0:
 		return errors.New("--to needs --allow: say which hub namespaces may go there")
 	case o.tokenLifetime < 10*time.Minute || o.tokenLifetime > 365*24*time.Hour:
 		return fmt.Errorf("--token-lifetime is %s; it must be between 10m and 8760h", o.tokenLifetime)
 	}
-	return o.dryRun.validate()
+	return o.dryRun.Validate()
 }
 
 func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connectOptions) error {
@@ -110,7 +111,7 @@ func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connect
 	if err != nil {
 		return err
 	}
-	if options.dryRun.on() {
+	if options.dryRun.IsOn() {
 		return p.printPlan(l, options, onTarget, connection, credential)
 	}
 	if err := p.checkBoth(ctx, l, onTarget, connection); err != nil {
@@ -128,7 +129,7 @@ func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connect
 // wantedConnection is the ClusterConnection as the flags and, where they say nothing, the
 // existing one have it.
 func (p *plugin) wantedConnection(ctx context.Context, l *link, options *connectOptions) (*v1alpha1.ClusterConnection, error) {
-	labels, err := keyValues("--labels", options.labels)
+	labels, err := command.KeyValues("--labels", options.labels)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -141,7 +142,7 @@ func (p *plugin) applyHub(ctx context.Context, l *link, connection *v1alpha1.Clu
 		}
 	}
 	if len(connection.Spec.Access) == 0 {
-		p.say("Nobody may use %s yet: run this again with --allow NAMESPACE, or add spec.access.", l.name)
+		p.Sayf("Nobody may use %s yet: run this again with --allow NAMESPACE, or add spec.access.", l.name)
 	}
 	if timeout <= 0 {
 		return nil
@@ -153,7 +154,7 @@ func (p *plugin) applyHub(ctx context.Context, l *link, connection *v1alpha1.Clu
 // awaitReady waits until the connection is Ready with the new token, which is told by
 // when that ends.
 func (p *plugin) awaitReady(ctx context.Context, l *link, server string, expiry time.Time, timeout time.Duration) error {
-	ctx, stop := bounded(ctx, timeout)
+	ctx, stop := command.WithTimeout(ctx, timeout)
 	defer stop()
 	shown := terminal.NewProgress(p.ErrOut, l.name)
 	defer shown.Close()
@@ -226,7 +227,7 @@ func (p *plugin) printSide(options *connectOptions, side string, objects []clien
 	if *options.output.OutputFormat == "yaml" {
 		fmt.Fprintf(p.Out, "# On the %s:\n", side)
 	}
-	printer, err := p.printer(options.output, "created on the "+side, &options.dryRun)
+	printer, err := command.NewPrinter(options.output, "created on the "+side, options.dryRun)
 	if err != nil {
 		return err
 	}

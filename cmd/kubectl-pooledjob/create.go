@@ -19,6 +19,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -31,7 +32,7 @@ func (p *plugin) fromFile(cmd *cobra.Command, args []string, options *runOptions
 	if len(options.job.command) > 0 {
 		return nil, errors.New("a command after `--` cannot be used with -f: write it into the file")
 	}
-	infos, err := resource.NewBuilder(p.flags).Local().Unstructured().FilenameParam(false, &options.files).Flatten().Do().Infos()
+	infos, err := resource.NewBuilder(p.Flags).Local().Unstructured().FilenameParam(false, &options.files).Flatten().Do().Infos()
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (p *plugin) fromFile(cmd *cobra.Command, args []string, options *runOptions
 // settleNamespace gives a manifest without a namespace the current one, and refuses one
 // that -n contradicts.
 func (p *plugin) settleNamespace(job *v1alpha1.PooledJob) error {
-	namespace, explicit, err := p.flags.ToRawKubeConfigLoader().Namespace()
+	namespace, explicit, err := p.Flags.ToRawKubeConfigLoader().Namespace()
 	switch {
 	case err != nil:
 		return err
@@ -102,7 +103,7 @@ func firstChanged(cmd *cobra.Command, flags *pflag.FlagSet) (changed string) {
 // it again.
 func createOrFind(ctx context.Context, hub *cluster.Client, wanted *v1alpha1.PooledJob, options *startOptions) (job *v1alpha1.PooledJob, done string, err error) {
 	how := []client.CreateOption{client.FieldOwner(cluster.FieldOwner), client.FieldValidation(metav1.FieldValidationStrict)}
-	if options.dryRun == dryRunServer {
+	if options.dryRun == command.DryRunServer {
 		how = append(how, client.DryRunAll)
 	}
 	job = wanted.DeepCopy()

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -40,7 +41,7 @@ func newDisconnect(p *plugin) *cobra.Command {
 			"  kubectl pooledjob disconnect prod-eu --context prod\n\n" +
 			"  # A cluster that does not exist any more\n" +
 			"  kubectl pooledjob disconnect prod-eu --hub-only",
-		Args:              exactlyOne("the name of a connection"),
+		Args:              command.ExactlyOne("the name of a connection"),
 		ValidArgsFunction: p.completeOne(p.clusterNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.disconnect(cmd, args[0], options)
@@ -109,7 +110,7 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 	if err != nil {
 		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
-	waiting, stop := bounded(ctx, timeout)
+	waiting, stop := command.WithTimeout(ctx, timeout)
 	defer stop()
 	shown := terminal.NewProgress(p.ErrOut, l.name)
 	defer shown.Close()

@@ -66,19 +66,19 @@ func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*l
 		return nil, err
 	}
 	l := &link{linkOptions: *options, name: name}
-	hubFlags := p.flagsFor(*p.flags.KubeConfig, options.hubContext)
-	hub, err := p.connect(hubFlags)
+	hubFlags := p.flagsFor(*p.Flags.KubeConfig, options.hubContext)
+	hub, err := p.Connect(hubFlags)
 	if err != nil {
 		return nil, fmt.Errorf("the hub: %w", err)
 	}
 	l.hub = hub
-	if *p.flags.Context != "" || options.targetKubeconfig != "" {
-		file := *p.flags.KubeConfig
+	if *p.Flags.Context != "" || options.targetKubeconfig != "" {
+		file := *p.Flags.KubeConfig
 		if options.targetKubeconfig != "" {
 			file = options.targetKubeconfig
 		}
-		l.targetFlags = p.flagsFor(file, *p.flags.Context)
-		if l.target, err = p.connect(l.targetFlags); err != nil {
+		l.targetFlags = p.flagsFor(file, *p.Flags.Context)
+		if l.target, err = p.Connect(l.targetFlags); err != nil {
 			return nil, fmt.Errorf("the target: %w", err)
 		}
 	}
@@ -186,7 +186,7 @@ var errNoTarget = errors.New("give --context CONTEXT of the cluster that is mean
 
 // kindOf names the Kind of an object as kubectl does.
 func (p *plugin) kindOf(obj client.Object) string {
-	kinds, _, err := p.scheme.ObjectKinds(obj)
+	kinds, _, err := p.Scheme.ObjectKinds(obj)
 	if err != nil {
 		return "object"
 	}

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -65,7 +66,7 @@ func newList(p *plugin) *cobra.Command {
 }
 
 func (o *tableOptions) add(p *plugin, cmd *cobra.Command) {
-	o.output = p.printFlags()
+	o.output = p.NewPrintFlags()
 	o.output.AddFlags(cmd)
 	cmd.Flags().Lookup("output").Usage = "Output format. One of: (wide, " + strings.Join(o.output.AllowedFormats(), ", ") + ")."
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave the first line out.")
@@ -78,7 +79,7 @@ func (o *tableOptions) asTable() (wide, ok bool) {
 }
 
 func (p *plugin) list(ctx context.Context, names []string, options *listOptions) error {
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return err
 	}
@@ -113,11 +114,11 @@ func (p *plugin) list(ctx context.Context, names []string, options *listOptions)
 	}
 	if options.watch {
 		shown := &tableWatch{hub: hub, list: listed, options: options, names: names, wide: wide, out: printers.GetNewTabWriter(p.Out),
-			lost: func(err error) { p.say("the hub does not answer (%v); still trying", err) }}
+			lost: func(err error) { p.Sayf("the hub does not answer (%v); still trying", err) }}
 		return shown.follow(ctx, list)
 	}
 	if len(list.Items) == 0 {
-		p.say("No PooledJobs found%s.", where(namespace))
+		p.Sayf("No PooledJobs found%s.", where(namespace))
 		return nil
 	}
 	return p.printTable(jobTable(list.Items, options.all), wide, options.noHeaders)
@@ -202,13 +203,12 @@ func (p *plugin) printObjects(output *genericclioptions.PrintFlags, list runtime
 		return err
 	}
 	for _, item := range items {
-		kinds, _, err := p.scheme.ObjectKinds(item)
+		kinds, _, err := p.Scheme.ObjectKinds(item)
 		if err != nil {
 			return err
 		}
 		item.GetObjectKind().SetGroupVersionKind(kinds[0])
 	}
-	none := dryRunNone
 	if *output.OutputFormat != "name" && !single {
 		if err := meta.SetList(list, items); err != nil {
 			return err
@@ -216,7 +216,7 @@ func (p *plugin) printObjects(output *genericclioptions.PrintFlags, list runtime
 		items = []runtime.Object{list}
 	}
 	for _, item := range items {
-		if err := p.print(output, item, "", &none); err != nil {
+		if err := p.Print(output, item, "", command.DryRunNone); err != nil {
 			return err
 		}
 	}

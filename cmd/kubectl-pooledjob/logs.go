@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 )
@@ -31,7 +30,7 @@ func newLogs(p *plugin) *cobra.Command {
 			"  kubectl pooledjob logs -f etl-42\n\n" +
 			"  # The last 20 lines of each Pod, with their times\n" +
 			"  kubectl pooledjob logs etl-42 --all-pods --tail 20 --timestamps",
-		Args:              exactlyOne("the name of a PooledJob"),
+		Args:              command.ExactlyOne("the name of a PooledJob"),
 		ValidArgsFunction: p.completeOne(p.jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.logs(cmd.Context(), args[0], options)
@@ -54,7 +53,7 @@ func newLogs(p *plugin) *cobra.Command {
 }
 
 func (p *plugin) logs(ctx context.Context, name string, options *logOptions) error {
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return err
 	}
@@ -79,7 +78,7 @@ func (p *plugin) followLog(ctx context.Context, hub *cluster.Client, key client.
 	}
 	f := &follower{
 		open: open, options: *options,
-		broken: func(err error) { p.say("the log cannot be had at the moment (%v); still trying", err) },
+		broken: func(err error) { p.Sayf("the log cannot be had at the moment (%v); still trying", err) },
 		ended: func(ctx context.Context) bool {
 			if options.pod != "" { // it may end before the run does
 				return true
@@ -97,25 +96,4 @@ func ended(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid t
 		return apierrors.IsNotFound(err) && !failure.IsMissingAPI(err)
 	}
 	return state.HasEnded(job) || (uid != "" && job.UID != uid)
-}
-
-// exactlyOne is for commands that take one name.
-func exactlyOne(what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch len(args) {
-		case 1:
-			return nil
-		case 0:
-			return fmt.Errorf("give %s; see `%s --help`", what, cmd.CommandPath())
-		}
-		return fmt.Errorf("give %s, not %d; see `%s --help`", what, len(args), cmd.CommandPath())
-	}
-}
-
-// atLeastOne is for commands that take several names.
-func atLeastOne(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return errors.New("give the name of a PooledJob, or several; see `" + cmd.CommandPath() + " --help`")
-	}
-	return nil
 }

@@ -38,11 +38,11 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 	}
 	rest, err := l.contents(ctx, namespace.Name)
 	if err != nil {
-		p.say("The namespace %s is left on the target: it cannot be told whether it is empty (%v).", namespace.Name, err)
+		p.Sayf("The namespace %s is left on the target: it cannot be told whether it is empty (%v).", namespace.Name, err)
 		return nil
 	}
 	if rest != "" {
-		p.say("The namespace %s is left on the target: %s is in it.", namespace.Name, rest)
+		p.Sayf("The namespace %s is left on the target: %s is in it.", namespace.Name, rest)
 		return nil
 	}
 	uid := namespace.UID
@@ -55,7 +55,7 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 		return apierrors.IsNotFound(err), failure.UnlessItMayPass(client.IgnoreNotFound(err))
 	})
 	if err != nil {
-		p.say("The namespace %s is still being deleted on the target.", namespace.Name)
+		p.Sayf("The namespace %s is still being deleted on the target.", namespace.Name)
 		return nil
 	}
 	_, err = fmt.Fprintf(p.Out, "target: Namespace %s deleted\n", namespace.Name)

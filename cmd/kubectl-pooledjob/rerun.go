@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -32,7 +33,7 @@ func newRerun(p *plugin) *cobra.Command {
 			"  kubectl pooledjob rerun etl-42\n\n" +
 			"  # Under a name of your own, without following it\n" +
 			"  kubectl pooledjob rerun etl-42 --name etl-42-again --detach",
-		Args:              exactlyOne("the name of a PooledJob that has ended"),
+		Args:              command.ExactlyOne("the name of a PooledJob that has ended"),
 		ValidArgsFunction: p.completeOne(p.jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.rerun(cmd.Context(), args[0], name, options)
@@ -47,7 +48,7 @@ func (p *plugin) rerun(ctx context.Context, name, newName string, options *start
 	if err := options.validate(); err != nil {
 		return err
 	}
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -21,7 +22,7 @@ type startOptions struct {
 	detach bool
 	// takeResult has a run of that name that has succeeded stand for the new one.
 	takeResult bool
-	dryRun     dryRun
+	dryRun     command.DryRun
 	output     *genericclioptions.PrintFlags
 }
 
@@ -90,17 +91,17 @@ func addJobFlags(flags *pflag.FlagSet, o *jobOptions) {
 }
 
 func (o *startOptions) add(p *plugin, cmd *cobra.Command) {
-	o.output = p.printFlags()
+	o.output = p.NewPrintFlags()
 	o.output.AddFlags(cmd)
-	o.dryRun.add(cmd)
+	o.dryRun.AddFlag(cmd)
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "Create the PooledJob only; do not follow it.")
 }
 
 func (o *startOptions) validate() error {
-	if o.output.OutputFlagSpecified() && !o.detach && !o.dryRun.on() {
+	if o.output.OutputFlagSpecified() && !o.detach && !o.dryRun.IsOn() {
 		return errors.New("-o needs --detach or --dry-run: standard output belongs to the run; read the object with `kubectl pooledjob list NAME -o yaml`")
 	}
-	return o.dryRun.validate()
+	return o.dryRun.Validate()
 }
 
 func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, options *runOptions) error {
@@ -110,7 +111,7 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 	if err := options.validate(); err != nil {
 		return err
 	}
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 	if err != nil {
 		return err
 	}
-	if job.Name == "" && !options.detach && !options.dryRun.on() {
+	if job.Name == "" && !options.detach && !options.dryRun.IsOn() {
 		return errors.New("the file has no metadata.name; pass NAME, or --detach to create the PooledJob without following it")
 	}
 	return p.start(ctx, hub, job, &options.startOptions)
@@ -134,8 +135,8 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 
 // start creates a PooledJob, or finds it again, and follows it to its end.
 func (p *plugin) start(ctx context.Context, hub *cluster.Client, job *v1alpha1.PooledJob, options *startOptions) error {
-	if options.dryRun == dryRunClient {
-		return p.print(options.output, job, "created", &options.dryRun)
+	if options.dryRun == command.DryRunClient {
+		return p.Print(options.output, job, "created", options.dryRun)
 	}
 	signals, release := catchSignals()
 	defer release()
@@ -143,8 +144,8 @@ func (p *plugin) start(ctx context.Context, hub *cluster.Client, job *v1alpha1.P
 	if err != nil {
 		return err
 	}
-	if options.detach || options.dryRun.on() {
-		return p.print(options.output, job, done, &options.dryRun)
+	if options.detach || options.dryRun.IsOn() {
+		return p.Print(options.output, job, done, options.dryRun)
 	}
 	key := client.ObjectKeyFromObject(job)
 	a := &attendant{hub: hub, key: key, uid: job.UID, progress: terminal.NewProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}

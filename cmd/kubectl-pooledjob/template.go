@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 )
 
 // jobOptions say what to run, by flags.
@@ -37,8 +38,8 @@ func (o *jobOptions) build(namespace, name string) (*v1alpha1.PooledJob, error) 
 	if err := o.checkTimes(); err != nil {
 		return nil, err
 	}
-	labels, labelsErr := keyValues("--labels", o.labels)
-	annotations, annotationsErr := keyValues("--annotations", splitPairs(o.annotations))
+	labels, labelsErr := command.KeyValues("--labels", o.labels)
+	annotations, annotationsErr := command.KeyValues("--annotations", splitPairs(o.annotations))
 	container, containerErr := o.container()
 	spec, placeErr := o.place()
 	if err := errors.Join(labelsErr, annotationsErr, containerErr, placeErr); err != nil {
@@ -152,21 +153,6 @@ func splitPairs(texts []string) []string {
 		}
 	}
 	return pairs
-}
-
-func keyValues(flag string, pairs []string) (map[string]string, error) {
-	values := map[string]string{}
-	for _, pair := range pairs {
-		key, value, ok := strings.Cut(pair, "=")
-		if !ok || key == "" {
-			return nil, fmt.Errorf("%s is %q; it must be KEY=VALUE[,KEY=VALUE...]", flag, pair)
-		}
-		values[key] = value
-	}
-	if len(values) == 0 {
-		return nil, nil
-	}
-	return values, nil
 }
 
 // seconds is a duration in whole seconds; nil for none.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -23,7 +24,7 @@ import (
 func newWait(p *plugin) *cobra.Command {
 	var timeout time.Duration
 	var selector string
-	output := p.printFlags()
+	output := p.NewPrintFlags()
 	cmd := &cobra.Command{
 		Use:   "wait NAME [NAME...] | wait -l LABELS",
 		Short: "Wait until runs have ended, and end with their exit code",
@@ -42,7 +43,7 @@ func newWait(p *plugin) *cobra.Command {
 				return errors.New("give names, or labels with -l, not both")
 			}
 			if selector == "" {
-				if err := atLeastOne(cmd, args); err != nil {
+				if err := command.AtLeastOneRun(cmd, args); err != nil {
 					return err
 				}
 			}
@@ -56,7 +57,7 @@ func newWait(p *plugin) *cobra.Command {
 }
 
 func (p *plugin) wait(ctx context.Context, names []string, selector string, timeout time.Duration, output *genericclioptions.PrintFlags) error {
-	hub, namespace, err := p.hub()
+	hub, namespace, err := p.Hub()
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 	if err != nil {
 		return err
 	}
-	ctx, stop := bounded(ctx, timeout)
+	ctx, stop := command.WithTimeout(ctx, timeout)
 	defer stop()
 	var exit error
 	for _, end := range p.awaitAll(ctx, hub, awaited, timeout) {
@@ -73,8 +74,7 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 			return end.err
 		}
 		if output.OutputFlagSpecified() {
-			none := dryRunNone
-			err = p.print(output, end.job, "", &none)
+			err = p.Print(output, end.job, "", command.DryRunNone)
 		} else {
 			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(state.DescribeEnd(end.job)))
 		}
