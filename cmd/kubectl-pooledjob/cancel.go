@@ -13,6 +13,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -36,7 +37,7 @@ func newCancel(p *plugin) *cobra.Command {
 			"  # Ask for it only\n" +
 			"  kubectl pooledjob cancel etl-42 --wait=false",
 		Args:              command.AtLeastOneRun,
-		ValidArgsFunction: p.completeMany(p.jobNames),
+		ValidArgsFunction: complete.EachArgument(p.Environment, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.cancel(cmd.Context(), args, options)
 		},

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -29,7 +30,7 @@ func newClusters(p *plugin) *cobra.Command {
 			"  kubectl pooledjob clusters\n\n" +
 			"  # With addresses and versions\n" +
 			"  kubectl pooledjob clusters -o wide",
-		ValidArgsFunction: p.completeMany(p.clusterNames),
+		ValidArgsFunction: complete.EachArgument(p.Environment, complete.ClusterNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.clusters(cmd.Context(), args, options)
 		},

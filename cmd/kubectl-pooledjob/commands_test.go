@@ -15,6 +15,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 )
 
 var _ = Describe("Someone with rights in one namespace of the hub only", func() {
@@ -183,12 +184,12 @@ var _ = Describe("completion", func() {
 	})
 
 	It("works by the name that kubectl looks for", func() {
-		link := filepath.Join(GinkgoT().TempDir(), completionProgram)
+		link := filepath.Join(GinkgoT().TempDir(), complete.Program)
 		Expect(os.Symlink(program, link)).To(Succeed())
 		output, err := exec.CommandContext(context.Background(), link, "comp").Output()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(string(output)).To(HavePrefix("completion\t"))
-		Expect(stdout(admin("completion", "kubectl"))).To(Equal(completionScript))
+		Expect(stdout(admin("completion", "kubectl"))).To(Equal("#!/bin/sh\nexec kubectl-pooledjob __complete \"$@\"\n"))
 		Expect(stdout(admin("completion", "bash"))).To(ContainSubstring("kubectl-pooledjob"))
 	})
 })

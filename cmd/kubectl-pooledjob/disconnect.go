@@ -17,6 +17,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -42,7 +43,7 @@ func newDisconnect(p *plugin) *cobra.Command {
 			"  # A cluster that does not exist any more\n" +
 			"  kubectl pooledjob disconnect prod-eu --hub-only",
 		Args:              command.ExactlyOne("the name of a connection"),
-		ValidArgsFunction: p.completeOne(p.clusterNames),
+		ValidArgsFunction: complete.FirstArgument(p.Environment, complete.ClusterNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.disconnect(cmd, args[0], options)
 		},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -48,7 +49,7 @@ func newList(p *plugin) *cobra.Command {
 			"  kubectl pooledjob list -A --cluster prod-eu --unfinished -o wide\n\n" +
 			"  # The newest last, and then every change\n" +
 			"  kubectl pooledjob list --sort-by .metadata.creationTimestamp -w",
-		ValidArgsFunction: p.completeMany(p.jobNames),
+		ValidArgsFunction: complete.EachArgument(p.Environment, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.list(cmd.Context(), args, options)
 		},
@@ -61,7 +62,7 @@ func newList(p *plugin) *cobra.Command {
 	flags.BoolVarP(&options.watch, "watch", "w", false, "Go on with a line for each change, until interrupted.")
 	flags.StringVar(&options.sortBy, "sort-by", "", "Sort by a field, as JSONPath, such as .metadata.creationTimestamp or .status.phase.")
 	options.add(p, cmd)
-	_ = cmd.RegisterFlagCompletionFunc("cluster", p.completeWith(p.clusterNames))
+	_ = cmd.RegisterFlagCompletionFunc("cluster", complete.Flag(p.Environment, complete.ClusterNames))
 	return cmd
 }
 

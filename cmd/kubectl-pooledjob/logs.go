@@ -11,6 +11,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 )
@@ -31,7 +32,7 @@ func newLogs(p *plugin) *cobra.Command {
 			"  # The last 20 lines of each Pod, with their times\n" +
 			"  kubectl pooledjob logs etl-42 --all-pods --tail 20 --timestamps",
 		Args:              command.ExactlyOne("the name of a PooledJob"),
-		ValidArgsFunction: p.completeOne(p.jobNames),
+		ValidArgsFunction: complete.FirstArgument(p.Environment, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.logs(cmd.Context(), args[0], options)
 		},

@@ -17,16 +17,13 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
 // version is the version of the plugin; set with -ldflags -X.
 var version = "dev"
-
-// completionProgram is the file that kubectl runs to complete our arguments. A link of
-// that name to this program is enough.
-const completionProgram = "kubectl_complete-pooledjob"
 
 func main() {
 	// What the libraries log is for developers; users get errors.
@@ -39,7 +36,7 @@ func main() {
 
 // arguments are those of the command line, as the program's name asks for.
 func arguments(args []string) []string {
-	if strings.TrimSuffix(filepath.Base(args[0]), ".exe") == completionProgram {
+	if strings.TrimSuffix(filepath.Base(args[0]), ".exe") == complete.Program {
 		return append([]string{"__complete"}, args[1:]...)
 	}
 	return args[1:]

@@ -7,6 +7,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 )
 
 // plugin is what the commands share.
@@ -41,8 +42,8 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		return fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
 	})
 	p.AddFlags(root.PersistentFlags())
-	_ = root.RegisterFlagCompletionFunc("namespace", p.completeNamespaces)
+	_ = root.RegisterFlagCompletionFunc("namespace", complete.Flag(p.Environment, complete.NamespaceNames))
 	root.AddCommand(newRun(p), newLogs(p), newWait(p), newCancel(p), newRerun(p), newList(p), newClusters(p),
-		newConnect(p), newDisconnect(p), newCompletion(p))
+		newConnect(p), newDisconnect(p), complete.NewCommand(p.Environment))
 	return root
 }

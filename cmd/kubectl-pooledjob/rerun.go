@@ -16,6 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -34,7 +35,7 @@ func newRerun(p *plugin) *cobra.Command {
 			"  # Under a name of your own, without following it\n" +
 			"  kubectl pooledjob rerun etl-42 --name etl-42-again --detach",
 		Args:              command.ExactlyOne("the name of a PooledJob that has ended"),
-		ValidArgsFunction: p.completeOne(p.jobNames),
+		ValidArgsFunction: complete.FirstArgument(p.Environment, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.rerun(cmd.Context(), args[0], name, options)
 		},

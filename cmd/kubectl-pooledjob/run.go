@@ -14,6 +14,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
@@ -68,7 +69,7 @@ func newRun(p *plugin) *cobra.Command {
 	options.add(p, cmd)
 	cmd.Flags().BoolVar(&options.takeResult, "take-result", false, "When this run has succeeded before, take that result, with its output if the Pod still exists.")
 	cmd.MarkFlagsMutuallyExclusive("cluster", "cluster-selector")
-	_ = cmd.RegisterFlagCompletionFunc("cluster", p.completeWith(p.clusterNames))
+	_ = cmd.RegisterFlagCompletionFunc("cluster", complete.Flag(p.Environment, complete.ClusterNames))
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
+	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
@@ -37,7 +38,7 @@ func newWait(p *plugin) *cobra.Command {
 			"  kubectl pooledjob wait -l day=2026-11-21\n\n" +
 			"  # Print the result\n" +
 			"  kubectl pooledjob wait etl-42 -o jsonpath='{.status.result}'",
-		ValidArgsFunction: p.completeMany(p.jobNames),
+		ValidArgsFunction: complete.EachArgument(p.Environment, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if selector != "" && len(args) > 0 {
 				return errors.New("give names, or labels with -l, not both")
