@@ -19,6 +19,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
+	"github.com/pooledjob/pooledjob/internal/cli/logs"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
@@ -194,22 +195,22 @@ func (a *attendant) cancel(ctx context.Context) {
 // log copies what the run writes. The run is followed without it, if need be.
 func (a *attendant) log(ctx context.Context) {
 	defer close(a.logged)
-	open, err := logsOf(a.hub, a.key)
+	open, err := logs.SourceOf(a.hub, a.key)
 	if err == nil {
-		f := &follower{
-			open: open, options: logOptions{follow: true, tail: -1, limit: -1, allPods: a.allPods}, patient: true,
-			ended: func(context.Context) bool { return a.over() },
-			broken: func(err error) {
+		f := &logs.Follower{
+			Open: open, Options: logs.Options{Follow: true, Tail: -1, Limit: -1, AllPods: a.allPods}, Patient: true,
+			HasEnded: func(context.Context) bool { return a.over() },
+			OnTrouble: func(err error) {
 				if !a.over() {
-					a.progress.Notef("the log cannot be had at the moment (%v); still trying", explainLog(err))
+					a.progress.Notef("the log cannot be had at the moment (%v); still trying", logs.Explain(err))
 				}
 			},
-			progressed: a.read, written: a.written,
+			BeforeWrite: a.read, AfterWrite: a.written,
 		}
-		err = f.follow(ctx, a.progress.OutputTo(a.out))
+		err = f.Follow(ctx, a.progress.OutputTo(a.out))
 	}
 	if err != nil && ctx.Err() == nil && !a.neverRan() {
-		a.progress.Notef("the log cannot be shown: %v", explainLog(err))
+		a.progress.Notef("the log cannot be shown: %v", logs.Explain(err))
 	}
 }
 
@@ -274,14 +275,14 @@ func (a *attendant) awaitLog(ctx context.Context, stop func()) error {
 func (a *attendant) whyNoLog(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, noLogPatience)
 	defer stop()
-	open, err := logsOf(a.hub, a.key)
+	open, err := logs.SourceOf(a.hub, a.key)
 	if err == nil {
-		err = readLog(ctx, open, &logOptions{tail: -1, limit: 1}, io.Discard)
+		err = logs.Read(ctx, open, &logs.Options{Tail: -1, Limit: 1}, io.Discard)
 	}
 	if err == nil {
 		err = fmt.Errorf("it did not come in time; try `kubectl pooledjob logs %s -n %s`", a.key.Name, a.key.Namespace)
 	}
-	return explainLog(err)
+	return logs.Explain(err)
 }
 
 // nameOf is how a run is called in the lines about it.

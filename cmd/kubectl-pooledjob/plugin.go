@@ -8,6 +8,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/complete"
+	"github.com/pooledjob/pooledjob/internal/cli/logs"
 )
 
 // plugin is what the commands share.
@@ -43,7 +44,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	})
 	p.AddFlags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("namespace", complete.Flag(p.Environment, complete.NamespaceNames))
-	root.AddCommand(newRun(p), newLogs(p), newWait(p), newCancel(p), newRerun(p), newList(p), newClusters(p),
+	root.AddCommand(newRun(p), logs.NewCommand(p.Environment), newWait(p), newCancel(p), newRerun(p), newList(p), newClusters(p),
 		newConnect(p), newDisconnect(p), complete.NewCommand(p.Environment))
 	return root
 }

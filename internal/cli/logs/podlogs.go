@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"bytes"
@@ -8,9 +8,9 @@ import (
 	"github.com/pooledjob/pooledjob/internal/logcursor"
 )
 
-// podLogs is the place in the logs of several Pods at once. Each line begins with the
+// podLogs is the position in the logs of several Pods at once. Each line begins with the
 // name of its Pod, in brackets. The lines of a Pod are in order, those of two are not, so
-// each has a place of its own.
+// each has a position of its own.
 type podLogs struct {
 	output     io.Writer
 	timestamps bool
@@ -45,7 +45,7 @@ func (l *podLogs) Flush() error {
 	if len(l.line) == 0 {
 		return nil
 	}
-	return l.complete(l.line)
+	return l.passOn(l.line)
 }
 
 func (l *podLogs) Write(data []byte) (int, error) {
@@ -57,15 +57,15 @@ func (l *podLogs) Write(data []byte) (int, error) {
 			return size, nil
 		}
 		l.line = append(l.line, data[:i+1]...)
-		if err := l.complete(l.line); err != nil {
+		if err := l.passOn(l.line); err != nil {
 			return 0, err
 		}
 		l.line, data = l.line[:0], data[i+1:]
 	}
 }
 
-// complete hands a line to the place of its Pod.
-func (l *podLogs) complete(line []byte) error {
+// passOn hands a line to the position of its Pod.
+func (l *podLogs) passOn(line []byte) error {
 	i := bytes.Index(line, []byte("] "))
 	if i < 0 || line[0] != '[' {
 		_, err := l.output.Write(line) // not ours to lose
@@ -74,26 +74,26 @@ func (l *podLogs) complete(line []byte) error {
 	prefix := string(line[:i+2])
 	cursor := l.pods[prefix]
 	if cursor == nil {
-		cursor = &logcursor.Cursor{Output: &prefixer{output: l.output, prefix: prefix}, Timestamps: l.timestamps, AllowGap: true}
+		cursor = &logcursor.Cursor{Output: &prefixWriter{output: l.output, prefix: prefix}, Timestamps: l.timestamps, AllowGap: true}
 		l.pods[prefix] = cursor
 	}
 	_, err := cursor.Write(line[i+2:])
 	return err
 }
 
-// prefixer writes a prefix in front of each line.
-type prefixer struct {
+// prefixWriter writes a prefix in front of each line.
+type prefixWriter struct {
 	output io.Writer
 	prefix string
-	within bool
+	inLine bool // the line has begun
 }
 
-func (p *prefixer) Write(data []byte) (int, error) {
-	if !p.within {
-		if _, err := io.WriteString(p.output, p.prefix); err != nil {
+func (w *prefixWriter) Write(data []byte) (int, error) {
+	if !w.inLine {
+		if _, err := io.WriteString(w.output, w.prefix); err != nil {
 			return 0, err
 		}
 	}
-	p.within = !bytes.HasSuffix(data, []byte{'\n'})
-	return p.output.Write(data)
+	w.inLine = !bytes.HasSuffix(data, []byte{'\n'})
+	return w.output.Write(data)
 }

@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"context"
@@ -27,7 +27,7 @@ type answer struct {
 }
 
 // serve answers one request after the other; the last answer stays.
-func serve(t *testing.T, answers ...answer) (open logSource, queries func() []url.Values) {
+func serve(t *testing.T, answers ...answer) (open Source, queries func() []url.Values) {
 	var seen []url.Values
 	var number atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +47,7 @@ func serve(t *testing.T, answers ...answer) (open logSource, queries func() []ur
 	}))
 	t.Cleanup(server.Close)
 	hub := &cluster.Client{Config: &rest.Config{Host: server.URL}}
-	open, err := logsOf(hub, client.ObjectKey{Namespace: "n", Name: "j"})
+	open, err := SourceOf(hub, client.ObjectKey{Namespace: "n", Name: "j"})
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	return open, func() []url.Values { return seen }
 }
@@ -68,7 +68,7 @@ func TestFollower(t *testing.T) {
 	podB := func(line string) string { return "[b] " + line }
 	for name, c := range map[string]struct {
 		answers []answer
-		options logOptions
+		options Options
 		patient bool
 		ended   func(context.Context) bool
 		want    string
@@ -87,7 +87,7 @@ func TestFollower(t *testing.T) {
 				{body: podA(line1) + podB(line1) + podA(line2)[:8], breaks: true},
 				{body: podB(line1) + podB(line2) + podA(line1) + podA(line2)},
 			},
-			options: logOptions{allPods: true, timestamps: true},
+			options: Options{AllPods: true, Timestamps: true},
 			want:    podA(line1) + podB(line1) + podB(line2) + podA(line2),
 		},
 		"ended before the run has": {
@@ -96,7 +96,7 @@ func TestFollower(t *testing.T) {
 		},
 		"limited over all goes": {
 			answers: []answer{{body: line1, breaks: true}, {body: line1 + line2}},
-			options: logOptions{limit: 6}, want: "one\ntw",
+			options: Options{Limit: 6}, want: "one\ntw",
 		},
 		"not there at first": {answers: []answer{status(404, "NotFound"), {body: line1}}, err: "no"},
 		"not there at first, for one who waits": {
@@ -113,16 +113,16 @@ func TestFollower(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := NewWithT(t)
-			if c.options.limit == 0 {
-				c.options.limit = -1
+			if c.options.Limit == 0 {
+				c.options.Limit = -1
 			}
 			if c.ended == nil {
 				c.ended = always
 			}
-			c.options.follow, c.options.tail = true, 5
+			c.options.Follow, c.options.Tail = true, 5
 			open, queries := serve(t, c.answers...)
 			var out strings.Builder
-			err := (&follower{open: open, options: c.options, patient: c.patient, ended: c.ended}).follow(t.Context(), &out)
+			err := (&Follower{Open: open, Options: c.options, Patient: c.patient, HasEnded: c.ended}).Follow(t.Context(), &out)
 			if c.err == "" {
 				g.Expect(err).NotTo(HaveOccurred())
 			} else {
@@ -131,7 +131,7 @@ func TestFollower(t *testing.T) {
 			g.Expect(out.String()).To(Equal(c.want))
 			for i, query := range queries() {
 				g.Expect(query.Get("follow") + query.Get("timestamps")).To(Equal("truetrue"))
-				if c.options.allPods {
+				if c.options.AllPods {
 					g.Expect(query).NotTo(HaveKey("sinceTime"), "another Pod may be behind")
 				}
 				if i > 0 && query.Get("sinceTime") != "" {
@@ -151,8 +151,8 @@ func onSecondCall() func(context.Context) bool {
 
 func TestFollowerStopsWhenNobodyReads(t *testing.T) {
 	open, _ := serve(t, answer{body: line1})
-	f := &follower{open: open, options: logOptions{tail: -1, limit: -1}, ended: func(context.Context) bool { return false }}
-	NewWithT(t).Expect(f.follow(t.Context(), closed{})).To(MatchError(io.ErrClosedPipe))
+	f := &Follower{Open: open, Options: Options{Tail: -1, Limit: -1}, HasEnded: func(context.Context) bool { return false }}
+	NewWithT(t).Expect(f.Follow(t.Context(), closed{})).To(MatchError(io.ErrClosedPipe))
 }
 
 // closed is an output that nobody reads.
