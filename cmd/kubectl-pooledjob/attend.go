@@ -22,6 +22,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/logs"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
+	"github.com/pooledjob/pooledjob/internal/cli/wait"
 )
 
 const (
@@ -82,10 +83,10 @@ func (a *attendant) attend(ctx context.Context) error {
 	defer stopLog()
 	go a.log(logContext)
 
-	w := &watcher{hub: a.hub, key: a.key, uid: a.uid, lost: func(err error) {
+	w := &wait.Watcher{Hub: a.hub, Run: a.key, UID: a.uid, OnSilence: func(err error) {
 		a.progress.Notef("the hub does not answer (%v); the run goes on, still trying", err)
 	}}
-	if err := w.follow(ctx, a.see); err != nil {
+	if err := w.Follow(ctx, a.see); err != nil {
 		return a.left(err)
 	}
 	if err := a.awaitLog(ctx, stopLog); err != nil {
@@ -284,6 +285,3 @@ func (a *attendant) whyNoLog(ctx context.Context) error {
 	}
 	return logs.Explain(err)
 }
-
-// nameOf is how a run is called in the lines about it.
-func nameOf(key client.ObjectKey) string { return fmt.Sprintf("%s/%s", key.Namespace, key.Name) }

@@ -17,6 +17,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
+	"github.com/pooledjob/pooledjob/internal/cli/wait"
 )
 
 type cancelOptions struct {
@@ -75,13 +76,13 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 	}
 	ctx, stop := command.WithTimeout(ctx, options.timeout)
 	defer stop()
-	for _, end := range p.awaitAll(ctx, hub, asked, options.timeout) {
-		<-end.done
-		if end.err != nil {
-			return end.err
+	for _, ending := range wait.ForEndings(ctx, p.Environment, hub, asked, options.timeout) {
+		run, err := ending.Await()
+		if err != nil {
+			return err
 		}
 		// It may have ended by itself before it was stopped.
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(state.DescribeEnd(end.job)))
+		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", run.Name, terminal.Printable(state.DescribeEnd(run)))
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func (p *plugin) start(ctx context.Context, hub *cluster.Client, job *v1alpha1.P
 		return p.Print(options.output, job, done, options.dryRun)
 	}
 	key := client.ObjectKeyFromObject(job)
-	a := &attendant{hub: hub, key: key, uid: job.UID, progress: terminal.NewProgress(p.ErrOut, nameOf(key)), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}
+	a := &attendant{hub: hub, key: key, uid: job.UID, progress: terminal.NewProgress(p.ErrOut, key.String()), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}
 	a.progress.ShowState(done)
 	return a.attend(ctx)
 }

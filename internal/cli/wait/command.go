@@ -1,4 +1,4 @@
-package main
+package wait
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,10 +21,11 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
-func newWait(p *plugin) *cobra.Command {
+// NewCommand returns the command wait.
+func NewCommand(env *command.Environment) *cobra.Command {
 	var timeout time.Duration
 	var selector string
-	output := p.NewPrintFlags()
+	output := env.NewPrintFlags()
 	cmd := &cobra.Command{
 		Use:   "wait NAME [NAME...] | wait -l LABELS",
 		Short: "Wait until runs have ended, and end with their exit code",
@@ -38,7 +38,7 @@ func newWait(p *plugin) *cobra.Command {
 			"  kubectl pooledjob wait -l day=2026-11-21\n\n" +
 			"  # Print the result\n" +
 			"  kubectl pooledjob wait etl-42 -o jsonpath='{.status.result}'",
-		ValidArgsFunction: complete.EachArgument(p.Environment, complete.RunNames),
+		ValidArgsFunction: complete.EachArgument(env, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if selector != "" && len(args) > 0 {
 				return errors.New("give names, or labels with -l, not both")
@@ -48,7 +48,7 @@ func newWait(p *plugin) *cobra.Command {
 					return err
 				}
 			}
-			return p.wait(cmd.Context(), args, selector, timeout, output)
+			return waitForRuns(cmd.Context(), env, args, selector, timeout, output)
 		},
 	}
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "Wait for the runs that have these labels now.")
@@ -57,8 +57,8 @@ func newWait(p *plugin) *cobra.Command {
 	return cmd
 }
 
-func (p *plugin) wait(ctx context.Context, names []string, selector string, timeout time.Duration, output *genericclioptions.PrintFlags) error {
-	hub, namespace, err := p.Hub()
+func waitForRuns(ctx context.Context, env *command.Environment, names []string, selector string, timeout time.Duration, output *genericclioptions.PrintFlags) error {
+	hub, namespace, err := env.Hub()
 	if err != nil {
 		return err
 	}
@@ -69,55 +69,24 @@ func (p *plugin) wait(ctx context.Context, names []string, selector string, time
 	ctx, stop := command.WithTimeout(ctx, timeout)
 	defer stop()
 	var exit error
-	for _, end := range p.awaitAll(ctx, hub, awaited, timeout) {
-		<-end.done
-		if end.err != nil {
-			return end.err
+	for _, ending := range ForEndings(ctx, env, hub, awaited, timeout) {
+		run, err := ending.Await()
+		if err != nil {
+			return err
 		}
 		if output.OutputFlagSpecified() {
-			err = p.Print(output, end.job, "", command.DryRunNone)
+			err = env.Print(output, run, "", command.DryRunNone)
 		} else {
-			_, err = fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", end.job.Name, terminal.Printable(state.DescribeEnd(end.job)))
+			_, err = fmt.Fprintf(env.Out, "pooledjob.pooledjob.io/%s %s\n", run.Name, terminal.Printable(state.DescribeEnd(run)))
 		}
 		if err != nil {
 			return err
 		}
 		if exit == nil {
-			exit = failure.ExitOfRun(end.job)
+			exit = failure.ExitOfRun(run)
 		}
 	}
 	return exit
-}
-
-// awaitedEnd is the end of a run, once done is closed.
-type awaitedEnd struct {
-	done chan struct{}
-	job  *v1alpha1.PooledJob
-	err  error
-}
-
-// awaitAll waits for all runs at the same time: one that has ended may be deleted before another
-// has.
-func (p *plugin) awaitAll(ctx context.Context, hub *cluster.Client, runs []*v1alpha1.PooledJob, timeout time.Duration) []*awaitedEnd {
-	var all []*awaitedEnd
-	for _, run := range runs {
-		end := &awaitedEnd{done: make(chan struct{}), job: run}
-		all = append(all, end)
-		if state.HasEnded(run) {
-			close(end.done)
-			continue
-		}
-		go func() {
-			defer close(end.done)
-			shown := terminal.NewProgress(p.ErrOut, nameOf(client.ObjectKeyFromObject(run)))
-			defer shown.Close()
-			if len(runs) > 1 {
-				shown.DisableSpinner()
-			}
-			end.job, end.err = p.await(ctx, hub, client.ObjectKeyFromObject(run), run.UID, timeout, shown)
-		}()
-	}
-	return all
 }
 
 // awaitedRuns are the runs to wait for: those of the names, whichever have them, or those that have
@@ -145,23 +114,4 @@ func awaitedRuns(ctx context.Context, hub *cluster.Client, namespace string, nam
 		runs = append(runs, &list.Items[i])
 	}
 	return runs, nil
-}
-
-// await shows how a run goes until it has ended. Without a UID it is the one that has the
-// name now.
-func (p *plugin) await(ctx context.Context, hub *cluster.Client, key client.ObjectKey, uid types.UID, timeout time.Duration, shown *terminal.Progress) (*v1alpha1.PooledJob, error) {
-	var last *v1alpha1.PooledJob
-	w := &watcher{hub: hub, key: key, uid: uid, lost: func(err error) { shown.Notef("the hub does not answer (%v); still trying", err) }}
-	err := w.follow(ctx, func(job *v1alpha1.PooledJob) bool {
-		last = job
-		if !state.HasEnded(job) {
-			shown.ShowState(state.Describe(job))
-		}
-		return state.HasEnded(job)
-	})
-	if errors.Is(err, context.DeadlineExceeded) && last != nil {
-		return nil, fmt.Errorf("PooledJob %s has not ended within %s: %s; wait again, or stop it with `kubectl pooledjob cancel %s -n %s`",
-			key, timeout, state.Describe(last), key.Name, key.Namespace)
-	}
-	return last, err
 }
