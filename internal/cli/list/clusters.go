@@ -1,4 +1,4 @@
-package main
+package list
 
 import (
 	"context"
@@ -12,12 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/complete"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
-func newClusters(p *plugin) *cobra.Command {
+// NewClustersCommand returns the command clusters.
+func NewClustersCommand(env *command.Environment) *cobra.Command {
 	options := &tableOptions{}
 	cmd := &cobra.Command{
 		Use:   "clusters [NAME...]",
@@ -30,17 +32,17 @@ func newClusters(p *plugin) *cobra.Command {
 			"  kubectl pooledjob clusters\n\n" +
 			"  # With addresses and versions\n" +
 			"  kubectl pooledjob clusters -o wide",
-		ValidArgsFunction: complete.EachArgument(p.Environment, complete.ClusterNames),
+		ValidArgsFunction: complete.EachArgument(env, complete.ClusterNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.clusters(cmd.Context(), args, options)
+			return listClusters(cmd.Context(), env, args, options)
 		},
 	}
-	options.add(p, cmd)
+	options.addFlags(env, cmd)
 	return cmd
 }
 
-func (p *plugin) clusters(ctx context.Context, names []string, options *tableOptions) error {
-	hub, _, err := p.Hub()
+func listClusters(ctx context.Context, env *command.Environment, names []string, options *tableOptions) error {
+	hub, _, err := env.Hub()
 	if err != nil {
 		return err
 	}
@@ -59,13 +61,13 @@ func (p *plugin) clusters(ctx context.Context, names []string, options *tableOpt
 	})
 	wide, ok := options.asTable()
 	if !ok {
-		return p.printObjects(options.output, list, len(names) == 1)
+		return printObjects(env, options.output, list, len(names) == 1)
 	}
 	if len(list.Items) == 0 {
-		p.Sayf("No ClusterConnections found; `kubectl pooledjob connect` makes one.")
+		env.Sayf("No ClusterConnections found; `kubectl pooledjob connect` makes one.")
 		return nil
 	}
-	return p.printTable(clusterTable(list.Items, sockets, time.Now()), wide, options.noHeaders)
+	return printTable(env.Out, clusterTable(list.Items, sockets, time.Now()), wide, options.noHeaders)
 }
 
 // socketsOf says for each connection how many sockets it has: one while it is open. Of

@@ -1,4 +1,4 @@
-package main
+package list
 
 import (
 	"context"
@@ -21,21 +21,21 @@ import (
 
 // tableWatch prints a line for each run, and one more whenever what the line says has changed.
 type tableWatch struct {
-	hub     *cluster.Client
-	list    []client.ListOption
-	options *listOptions
-	names   []string
-	wide    bool
-	out     interface { // a tab writer, which remembers how wide the columns are
+	hub       *cluster.Client
+	selection []client.ListOption
+	options   *listOptions
+	names     []string
+	wide      bool
+	out       interface { // a tab writer, which remembers how wide the columns are
 		io.Writer
 		Flush() error
 	}
-	// lost is told when the hub does not answer, with the error.
-	lost func(error)
+	// onSilence is called once when the hub does not answer, with the error.
+	onSilence func(error)
 
-	printed map[types.UID][]any // the cells of the last line of each run
-	begun   bool
-	refused failure.Refusals
+	printed  map[types.UID][]any // the cells of the last line of each run
+	begun    bool
+	refusals failure.Refusals
 }
 
 // outputError is an error of the output, which ends the watch.
@@ -45,21 +45,21 @@ type outputError struct{ error }
 // answer for a while is asked again.
 func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) error {
 	t.printed = map[types.UID][]any{}
-	backoff, told := failure.NewBackoff(), false
+	backoff, silenceTold := failure.NewBackoff(), false
 	for {
-		err := t.once(ctx, list)
+		err := t.printAndWatch(ctx, list)
 		list = nil // it is read again
 		var unwritten outputError
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was interrupted, which is how it ends
 		case err == nil: // the watch has expired
-			backoff, told = failure.NewBackoff(), false
-		case errors.As(err, &unwritten) || !t.refused.MayTryAgain(err):
+			backoff, silenceTold = failure.NewBackoff(), false
+		case errors.As(err, &unwritten) || !t.refusals.MayTryAgain(err):
 			return err
-		case !told:
-			told = true
-			t.lost(err)
+		case !silenceTold:
+			silenceTold = true
+			t.onSilence(err)
 		}
 		if failure.Pause(ctx, &backoff) != nil {
 			return nil
@@ -67,11 +67,11 @@ func (t *tableWatch) follow(ctx context.Context, list *v1alpha1.PooledJobList) e
 	}
 }
 
-// once prints what is listed, and changes of it for as long as the hub lets us.
-func (t *tableWatch) once(ctx context.Context, list *v1alpha1.PooledJobList) error {
+// printAndWatch prints what is listed, and changes of it for as long as the hub lets us.
+func (t *tableWatch) printAndWatch(ctx context.Context, list *v1alpha1.PooledJobList) error {
 	if list == nil {
 		list = &v1alpha1.PooledJobList{}
-		if err := t.hub.List(ctx, list, t.list...); err != nil {
+		if err := t.hub.List(ctx, list, t.selection...); err != nil {
 			return err
 		}
 	}
@@ -79,13 +79,13 @@ func (t *tableWatch) once(ctx context.Context, list *v1alpha1.PooledJobList) err
 	if err := t.print(list.Items); err != nil {
 		return err
 	}
-	options := append(slices.Clone(t.list), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	options := append(slices.Clone(t.selection), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
 	events, err := t.hub.Watch(ctx, &v1alpha1.PooledJobList{}, options...)
 	if err != nil {
 		return err
 	}
 	defer events.Stop()
-	t.refused = 0
+	t.refusals = 0
 	for event := range events.ResultChan() {
 		job, ok := event.Object.(*v1alpha1.PooledJob)
 		switch {
@@ -119,11 +119,11 @@ func (t *tableWatch) print(jobs []v1alpha1.PooledJob) error {
 	for i := range jobs {
 		job := &jobs[i]
 		before, known := t.printed[job.UID]
-		if !known && !t.options.shows(job, t.names) {
+		if !known && !t.options.includes(job, t.names) {
 			continue
 		}
 		row := jobTable(jobs[i:i+1], t.options.all).Rows[0]
-		cells := t.shown(row.Cells)
+		cells := t.comparedCells(row.Cells)
 		if known && slices.Equal(before, cells) {
 			continue
 		}
@@ -142,13 +142,13 @@ func (t *tableWatch) print(jobs []v1alpha1.PooledJob) error {
 	return nil
 }
 
-// shown are the cells of a line by which it differs from another: those of -o wide, which come last,
-// only if they are printed, and not the age before them.
-func (t *tableWatch) shown(cells []any) []any {
+// comparedCells are the cells of a line by which it differs from another: those of -o wide, which
+// come last, only if they are printed, and not the age before them.
+func (t *tableWatch) comparedCells(cells []any) []any {
 	const wideColumns = 2
-	shown := slices.Clone(cells[:len(cells)-wideColumns-1])
+	compared := slices.Clone(cells[:len(cells)-wideColumns-1])
 	if t.wide {
-		shown = append(shown, cells[len(cells)-wideColumns:]...)
+		compared = append(compared, cells[len(cells)-wideColumns:]...)
 	}
-	return shown
+	return compared
 }

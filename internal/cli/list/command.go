@@ -1,20 +1,14 @@
-package main
+package list
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,19 +19,14 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
-// tableOptions are the flags of commands that print a table.
-type tableOptions struct {
-	output    *genericclioptions.PrintFlags
-	noHeaders bool
-}
-
 type listOptions struct {
 	tableOptions
 	all, unfinished, watch    bool
 	selector, cluster, sortBy string
 }
 
-func newList(p *plugin) *cobra.Command {
+// NewCommand returns the command list.
+func NewCommand(env *command.Environment) *cobra.Command {
 	options := &listOptions{}
 	cmd := &cobra.Command{
 		Use:     "list [NAME...]",
@@ -49,9 +38,9 @@ func newList(p *plugin) *cobra.Command {
 			"  kubectl pooledjob list -A --cluster prod-eu --unfinished -o wide\n\n" +
 			"  # The newest last, and then every change\n" +
 			"  kubectl pooledjob list --sort-by .metadata.creationTimestamp -w",
-		ValidArgsFunction: complete.EachArgument(p.Environment, complete.RunNames),
+		ValidArgsFunction: complete.EachArgument(env, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.list(cmd.Context(), args, options)
+			return listRuns(cmd.Context(), env, args, options)
 		},
 	}
 	flags := cmd.Flags()
@@ -61,26 +50,13 @@ func newList(p *plugin) *cobra.Command {
 	flags.BoolVar(&options.unfinished, "unfinished", false, "Only what has not ended.")
 	flags.BoolVarP(&options.watch, "watch", "w", false, "Go on with a line for each change, until interrupted.")
 	flags.StringVar(&options.sortBy, "sort-by", "", "Sort by a field, as JSONPath, such as .metadata.creationTimestamp or .status.phase.")
-	options.add(p, cmd)
-	_ = cmd.RegisterFlagCompletionFunc("cluster", complete.Flag(p.Environment, complete.ClusterNames))
+	options.addFlags(env, cmd)
+	_ = cmd.RegisterFlagCompletionFunc("cluster", complete.Flag(env, complete.ClusterNames))
 	return cmd
 }
 
-func (o *tableOptions) add(p *plugin, cmd *cobra.Command) {
-	o.output = p.NewPrintFlags()
-	o.output.AddFlags(cmd)
-	cmd.Flags().Lookup("output").Usage = "Output format. One of: (wide, " + strings.Join(o.output.AllowedFormats(), ", ") + ")."
-	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave the first line out.")
-}
-
-// asTable reports whether a table is wanted, and not the objects.
-func (o *tableOptions) asTable() (wide, ok bool) {
-	wide = *o.output.OutputFormat == "wide"
-	return wide, wide || (!o.output.OutputFlagSpecified() && *o.output.TemplatePrinterFlags.TemplateArgument == "")
-}
-
-func (p *plugin) list(ctx context.Context, names []string, options *listOptions) error {
-	hub, namespace, err := p.Hub()
+func listRuns(ctx context.Context, env *command.Environment, names []string, options *listOptions) error {
+	hub, namespace, err := env.Hub()
 	if err != nil {
 		return err
 	}
@@ -103,42 +79,44 @@ func (p *plugin) list(ctx context.Context, names []string, options *listOptions)
 	if err := hub.List(ctx, list, listed...); err != nil {
 		return err
 	}
-	if err := missing(list.Items, names); err != nil {
+	if err := checkNames(list.Items, names); err != nil {
 		return err
 	}
-	list.Items = slices.DeleteFunc(list.Items, func(job v1alpha1.PooledJob) bool { return !options.shows(&job, names) })
+	list.Items = slices.DeleteFunc(list.Items, func(job v1alpha1.PooledJob) bool { return !options.includes(&job, names) })
 	if err := sortBy(list.Items, options.sortBy); err != nil {
 		return err
 	}
 	if !table {
-		return p.printObjects(options.output, list, len(names) == 1)
+		return printObjects(env, options.output, list, len(names) == 1)
 	}
 	if options.watch {
-		shown := &tableWatch{hub: hub, list: listed, options: options, names: names, wide: wide, out: printers.GetNewTabWriter(p.Out),
-			lost: func(err error) { p.Sayf("the hub does not answer (%v); still trying", err) }}
-		return shown.follow(ctx, list)
+		w := &tableWatch{hub: hub, selection: listed, options: options, names: names, wide: wide, out: printers.GetNewTabWriter(env.Out),
+			onSilence: func(err error) { env.Sayf("the hub does not answer (%v); still trying", err) }}
+		return w.follow(ctx, list)
 	}
 	if len(list.Items) == 0 {
-		p.Sayf("No PooledJobs found%s.", where(namespace))
+		env.Sayf("No PooledJobs found%s.", inNamespace(namespace))
 		return nil
 	}
-	return p.printTable(jobTable(list.Items, options.all), wide, options.noHeaders)
+	return printTable(env.Out, jobTable(list.Items, options.all), wide, options.noHeaders)
 }
 
-// shows reports whether a run is to be listed.
-func (o *listOptions) shows(job *v1alpha1.PooledJob, names []string) bool {
+// includes reports whether a run is to be listed.
+func (o *listOptions) includes(job *v1alpha1.PooledJob, names []string) bool {
 	return (len(names) == 0 || slices.Contains(names, job.Name)) &&
 		(!o.unfinished || !state.HasEnded(job)) && (o.cluster == "" || state.ClusterOf(job) == o.cluster)
 }
 
-func where(namespace string) string {
+// inNamespace says where there are no runs; "" is in all namespaces.
+func inNamespace(namespace string) string {
 	if namespace == "" {
 		return ""
 	}
 	return " in namespace " + namespace
 }
 
-func missing(jobs []v1alpha1.PooledJob, names []string) error {
+// checkNames refuses names that no run has.
+func checkNames(jobs []v1alpha1.PooledJob, names []string) error {
 	for _, name := range names {
 		if !slices.ContainsFunc(jobs, func(job v1alpha1.PooledJob) bool { return job.Name == name }) {
 			return fmt.Errorf("there is no PooledJob %q in this namespace; see `kubectl pooledjob list -A`, and give the namespace with -n", name)
@@ -183,50 +161,4 @@ func clusterCell(job *v1alpha1.PooledJob) string {
 		return job.Status.ClusterName
 	}
 	return job.Spec.ClusterName
-}
-
-func newTable(names ...string) *metav1.Table {
-	table := &metav1.Table{}
-	for _, name := range names {
-		table.ColumnDefinitions = append(table.ColumnDefinitions, metav1.TableColumnDefinition{Name: name, Type: "string"})
-	}
-	return table
-}
-
-func (p *plugin) printTable(table *metav1.Table, wide, noHeaders bool) error {
-	return printers.NewTablePrinter(printers.PrintOptions{Wide: wide, NoHeaders: noHeaders}).PrintObj(table, p.Out)
-}
-
-// printObjects prints a list as -o asks for: as one object, or each by itself.
-func (p *plugin) printObjects(output *genericclioptions.PrintFlags, list runtime.Object, single bool) error {
-	items, err := meta.ExtractList(list)
-	if err != nil {
-		return err
-	}
-	for _, item := range items {
-		kinds, _, err := p.Scheme.ObjectKinds(item)
-		if err != nil {
-			return err
-		}
-		item.GetObjectKind().SetGroupVersionKind(kinds[0])
-	}
-	if *output.OutputFormat != "name" && !single {
-		if err := meta.SetList(list, items); err != nil {
-			return err
-		}
-		items = []runtime.Object{list}
-	}
-	for _, item := range items {
-		if err := p.Print(output, item, "", command.DryRunNone); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func age(since metav1.Time) string {
-	if since.IsZero() {
-		return ""
-	}
-	return duration.HumanDuration(time.Since(since.Time))
 }
