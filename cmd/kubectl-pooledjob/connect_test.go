@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,6 +19,9 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
+
+// labelConnection is on everything that connect makes, with the name of the connection.
+const labelConnection = "pooledjob.io/connection"
 
 // connectAs runs connect or disconnect against the suite's target, to its end.
 func connectAs(command, name string, more ...string) *gexec.Session {
@@ -278,12 +279,4 @@ var _ = Describe("connect", func() {
 		Entry("a flag about one cluster", "--as cannot be used here", "connect", "a", "--context", "hub", "--as", "x"),
 		Entry("the server's dry run", "use --dry-run=client", "connect", "a", "--context", "hub", "--dry-run=server"),
 	)
-
-	It("gives the rights that config/target/role.yaml has", func() {
-		data, err := os.ReadFile(filepath.Join(env.Root, "config", "target", "role.yaml"))
-		Expect(err).NotTo(HaveOccurred())
-		role := &rbacv1.ClusterRole{}
-		Expect(yaml.UnmarshalStrict(data, role)).To(Succeed())
-		Expect(append(workRules(), identityRules()...)).To(ConsistOf(role.Rules))
-	})
 })

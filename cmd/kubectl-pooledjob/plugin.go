@@ -8,6 +8,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/complete"
+	"github.com/pooledjob/pooledjob/internal/cli/connect"
 	"github.com/pooledjob/pooledjob/internal/cli/list"
 	"github.com/pooledjob/pooledjob/internal/cli/logs"
 	"github.com/pooledjob/pooledjob/internal/cli/wait"
@@ -47,6 +48,6 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	p.AddFlags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("namespace", complete.Flag(p.Environment, complete.NamespaceNames))
 	root.AddCommand(newRun(p), logs.NewCommand(p.Environment), wait.NewCommand(p.Environment), newCancel(p), newRerun(p), list.NewCommand(p.Environment), list.NewClustersCommand(p.Environment),
-		newConnect(p), newDisconnect(p), complete.NewCommand(p.Environment))
+		connect.NewCommand(p.Environment), connect.NewDisconnectCommand(p.Environment), complete.NewCommand(p.Environment))
 	return root
 }

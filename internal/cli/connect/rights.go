@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	corev1 "k8s.io/api/core/v1"
@@ -34,28 +34,28 @@ func tokenRules(account string) []rbacv1.PolicyRule {
 // targetObjects are what the manager's identity on the target consists of. With
 // namespaces it has rights in these only.
 func (l *link) targetObjects(namespaces []string) []client.Object {
-	account, where := l.account(), l.accountNamespace
+	account, where := l.accountName(), l.accountNamespace
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: where, Name: account}}
 	clusterRole := func(name string) rbacv1.RoleRef {
 		return rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name}
 	}
 	identity, token := account+"-identity", account+"-token"
 	objects := []client.Object{
-		&corev1.ServiceAccount{ObjectMeta: l.meta(where, account)},
-		&rbacv1.ClusterRole{ObjectMeta: l.meta("", account), Rules: workRules()},
-		&rbacv1.ClusterRole{ObjectMeta: l.meta("", identity), Rules: identityRules()},
-		&rbacv1.ClusterRoleBinding{ObjectMeta: l.meta("", identity), RoleRef: clusterRole(identity), Subjects: subjects},
-		&rbacv1.Role{ObjectMeta: l.meta(where, token), Rules: tokenRules(account)},
+		&corev1.ServiceAccount{ObjectMeta: l.objectMeta(where, account)},
+		&rbacv1.ClusterRole{ObjectMeta: l.objectMeta("", account), Rules: workRules()},
+		&rbacv1.ClusterRole{ObjectMeta: l.objectMeta("", identity), Rules: identityRules()},
+		&rbacv1.ClusterRoleBinding{ObjectMeta: l.objectMeta("", identity), RoleRef: clusterRole(identity), Subjects: subjects},
+		&rbacv1.Role{ObjectMeta: l.objectMeta(where, token), Rules: tokenRules(account)},
 		&rbacv1.RoleBinding{
-			ObjectMeta: l.meta(where, token), Subjects: subjects,
+			ObjectMeta: l.objectMeta(where, token), Subjects: subjects,
 			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: token},
 		},
 	}
 	if len(namespaces) == 0 {
-		return append(objects, &rbacv1.ClusterRoleBinding{ObjectMeta: l.meta("", account), RoleRef: clusterRole(account), Subjects: subjects})
+		return append(objects, &rbacv1.ClusterRoleBinding{ObjectMeta: l.objectMeta("", account), RoleRef: clusterRole(account), Subjects: subjects})
 	}
 	for _, namespace := range namespaces {
-		objects = append(objects, &rbacv1.RoleBinding{ObjectMeta: l.meta(namespace, account), RoleRef: clusterRole(account), Subjects: subjects})
+		objects = append(objects, &rbacv1.RoleBinding{ObjectMeta: l.objectMeta(namespace, account), RoleRef: clusterRole(account), Subjects: subjects})
 	}
 	return objects
 }

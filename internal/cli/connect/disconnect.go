@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -29,7 +29,8 @@ type disconnectOptions struct {
 	timeout time.Duration
 }
 
-func newDisconnect(p *plugin) *cobra.Command {
+// NewDisconnectCommand returns the command disconnect.
+func NewDisconnectCommand(env *command.Environment) *cobra.Command {
 	options := &disconnectOptions{}
 	cmd := &cobra.Command{
 		Use:   "disconnect NAME --context CONTEXT",
@@ -43,19 +44,19 @@ func newDisconnect(p *plugin) *cobra.Command {
 			"  # A cluster that does not exist any more\n" +
 			"  kubectl pooledjob disconnect prod-eu --hub-only",
 		Args:              command.ExactlyOne("the name of a connection"),
-		ValidArgsFunction: complete.FirstArgument(p.Environment, complete.ClusterNames),
+		ValidArgsFunction: complete.FirstArgument(env, complete.ClusterNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.disconnect(cmd, args[0], options)
+			return disconnect(cmd, env, args[0], options)
 		},
 	}
-	options.linkOptions.add(cmd)
+	options.linkOptions.addFlags(cmd)
 	cmd.Flags().BoolVar(&options.hubOnly, "hub-only", false, "Leave the target as it is.")
 	cmd.Flags().DurationVar(&options.timeout, "timeout", 0, "How long to wait for the runs of the connection; 0 is without end.")
 	return cmd
 }
 
-func (p *plugin) disconnect(cmd *cobra.Command, name string, options *disconnectOptions) error {
-	l, err := p.link(cmd, name, &options.linkOptions)
+func disconnect(cmd *cobra.Command, env *command.Environment, name string, options *disconnectOptions) error {
+	l, err := newLink(cmd, env, name, &options.linkOptions)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (p *plugin) disconnect(cmd *cobra.Command, name string, options *disconnect
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
-	if found && !l.made(connection) {
+	if found && !l.isOurs(connection) {
 		return fmt.Errorf("ClusterConnection %s was not made by `kubectl pooledjob connect`: delete it with `kubectl delete clusterconnection %s`", name, name)
 	}
 	if !options.hubOnly {
@@ -78,19 +79,19 @@ func (p *plugin) disconnect(cmd *cobra.Command, name string, options *disconnect
 		}
 	}
 	if found {
-		if err := p.removeConnection(ctx, l, connection, options.timeout); err != nil {
+		if err := l.removeConnection(ctx, connection, options.timeout); err != nil {
 			return err
 		}
 	}
-	return p.removeRest(ctx, l, options.hubOnly)
+	return l.removeSecretAndIdentity(ctx, options.hubOnly)
 }
 
-// removeRest removes what nobody needs without the ClusterConnection.
-func (p *plugin) removeRest(ctx context.Context, l *link, hubOnly bool) error {
+// removeSecretAndIdentity removes what nobody needs without the ClusterConnection.
+func (l *link) removeSecretAndIdentity(ctx context.Context, hubOnly bool) error {
 	secret := &corev1.Secret{}
 	err := l.hub.Get(ctx, client.ObjectKey{Namespace: l.managerNamespace, Name: l.name}, secret)
 	if err == nil {
-		err = p.remove(ctx, l, l.hub, secret)
+		err = l.remove(ctx, l.hub, secret)
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("the hub: %w", failure.Explain(err))
@@ -98,14 +99,14 @@ func (p *plugin) removeRest(ctx context.Context, l *link, hubOnly bool) error {
 	if hubOnly {
 		return nil
 	}
-	if err := p.removeFromTarget(ctx, l); err != nil {
+	if err := l.removeFromTarget(ctx); err != nil {
 		return fmt.Errorf("the target: %w", err)
 	}
 	return nil
 }
 
 // removeConnection deletes the ClusterConnection and waits until it is gone.
-func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1alpha1.ClusterConnection, timeout time.Duration) error {
+func (l *link) removeConnection(ctx context.Context, connection *v1alpha1.ClusterConnection, timeout time.Duration) error {
 	uid := connection.UID
 	err := client.IgnoreNotFound(l.hub.Delete(ctx, connection, client.Preconditions{UID: &uid}))
 	if err != nil {
@@ -113,7 +114,7 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 	}
 	waiting, stop := command.WithTimeout(ctx, timeout)
 	defer stop()
-	shown := terminal.NewProgress(p.ErrOut, l.name)
+	shown := terminal.NewProgress(l.env.ErrOut, l.name)
 	defer shown.Close()
 	obstacle := "nothing is known of its manager: look whether that is up"
 	shown.Notef("deleted; it stays until its runs have cleaned up on the target")
@@ -135,27 +136,27 @@ func (p *plugin) removeConnection(ctx context.Context, l *link, connection *v1al
 	case err != nil:
 		return fmt.Errorf("the hub: %w", failure.Explain(err))
 	}
-	_, err = fmt.Fprintf(p.Out, "hub: ClusterConnection %s deleted\n", l.name)
+	_, err = fmt.Fprintf(l.env.Out, "hub: ClusterConnection %s deleted\n", l.name)
 	return err
 }
 
 // removeFromTarget takes the rights away first, and the identity last.
-func (p *plugin) removeFromTarget(ctx context.Context, l *link) error {
-	objects, err := l.find(ctx, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleList{},
+func (l *link) removeFromTarget(ctx context.Context) error {
+	objects, err := l.findOnTarget(ctx, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleList{},
 		&rbacv1.RoleList{}, &corev1.ServiceAccountList{})
 	if err != nil {
 		return err
 	}
 	for _, obj := range objects {
-		if err := p.remove(ctx, l, l.target, obj); err != nil {
+		if err := l.remove(ctx, l.target, obj); err != nil {
 			return err
 		}
 	}
-	return p.removeNamespace(ctx, l)
+	return l.removeNamespace(ctx)
 }
 
-// find lists what was made for the connection on the target.
-func (l *link) find(ctx context.Context, lists ...client.ObjectList) (found []client.Object, err error) {
+// findOnTarget lists what was made for the connection on the target.
+func (l *link) findOnTarget(ctx context.Context, lists ...client.ObjectList) (found []client.Object, err error) {
 	for _, list := range lists {
 		if err := l.target.List(ctx, list, client.MatchingLabels(l.labels())); err != nil {
 			return nil, failure.Explain(err)

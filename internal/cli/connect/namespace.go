@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -25,7 +25,7 @@ const namespacePatience = 30 * time.Second
 // removeNamespace deletes the namespace of the ServiceAccount, if connect made it and
 // nothing is in it any more: neither another connection's account nor what others put
 // there.
-func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
+func (l *link) removeNamespace(ctx context.Context) error {
 	namespace := &corev1.Namespace{}
 	err := l.target.Get(ctx, client.ObjectKey{Name: l.accountNamespace}, namespace)
 	switch {
@@ -36,13 +36,13 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 	case namespace.Labels[labelManagedBy] != cluster.FieldOwner || namespace.DeletionTimestamp != nil:
 		return nil
 	}
-	rest, err := l.contents(ctx, namespace.Name)
+	content, err := l.findContent(ctx, namespace.Name)
 	if err != nil {
-		p.Sayf("The namespace %s is left on the target: it cannot be told whether it is empty (%v).", namespace.Name, err)
+		l.env.Sayf("The namespace %s is left on the target: it cannot be told whether it is empty (%v).", namespace.Name, err)
 		return nil
 	}
-	if rest != "" {
-		p.Sayf("The namespace %s is left on the target: %s is in it.", namespace.Name, rest)
+	if content != "" {
+		l.env.Sayf("The namespace %s is left on the target: %s is in it.", namespace.Name, content)
 		return nil
 	}
 	uid := namespace.UID
@@ -55,16 +55,16 @@ func (p *plugin) removeNamespace(ctx context.Context, l *link) error {
 		return apierrors.IsNotFound(err), failure.UnlessItMayPass(client.IgnoreNotFound(err))
 	})
 	if err != nil {
-		p.Sayf("The namespace %s is still being deleted on the target.", namespace.Name)
+		l.env.Sayf("The namespace %s is still being deleted on the target.", namespace.Name)
 		return nil
 	}
-	_, err = fmt.Fprintf(p.Out, "target: Namespace %s deleted\n", namespace.Name)
+	_, err = fmt.Fprintf(l.env.Out, "target: Namespace %s deleted\n", namespace.Name)
 	return err
 }
 
-// contents names something in a namespace of the target that every namespace does not
+// findContent names something in a namespace of the target that every namespace does not
 // have; "" if there is nothing.
-func (l *link) contents(ctx context.Context, namespace string) (string, error) {
+func (l *link) findContent(ctx context.Context, namespace string) (string, error) {
 	kinds, err := discovery.NewDiscoveryClientForConfig(l.target.Config)
 	if err != nil {
 		return "", err

@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -28,7 +28,8 @@ type connectOptions struct {
 	given                         map[string]bool // which of the flags were
 }
 
-func newConnect(p *plugin) *cobra.Command {
+// NewCommand returns the command connect.
+func NewCommand(env *command.Environment) *cobra.Command {
 	options := &connectOptions{}
 	cmd := &cobra.Command{
 		Use:   "connect NAME --context CONTEXT",
@@ -53,7 +54,7 @@ func newConnect(p *plugin) *cobra.Command {
 			for _, flag := range []string{"namespaces", "allow", "token-lifetime", "server"} {
 				options.given[flag] = cmd.Flags().Changed(flag)
 			}
-			return p.connectTarget(cmd, args[0], options)
+			return connectTarget(cmd, env, args[0], options)
 		},
 	}
 	flags := cmd.Flags()
@@ -64,8 +65,8 @@ func newConnect(p *plugin) *cobra.Command {
 	flags.StringVar(&options.server, "server", "", "The address at which the hub reaches the target. Without it the one in your kubeconfig.")
 	flags.DurationVar(&options.tokenLifetime, "token-lifetime", 24*time.Hour, "How long a token lasts, at least 10m. The target may shorten it.")
 	flags.DurationVar(&options.timeout, "timeout", time.Minute, "How long to wait until the connection is Ready; 0 does not wait.")
-	options.linkOptions.add(cmd)
-	options.output = p.NewPrintFlags()
+	options.linkOptions.addFlags(cmd)
+	options.output = env.NewPrintFlags()
 	options.output.AddFlags(cmd)
 	options.dryRun.AddFlag(cmd)
 	return cmd
@@ -85,11 +86,11 @@ func (o *connectOptions) validate() error {
 	return o.dryRun.Validate()
 }
 
-func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connectOptions) error {
+func connectTarget(cmd *cobra.Command, env *command.Environment, name string, options *connectOptions) error {
 	if err := options.validate(); err != nil {
 		return err
 	}
-	l, err := p.link(cmd, name, &options.linkOptions)
+	l, err := newLink(cmd, env, name, &options.linkOptions)
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connect
 		return errNoTarget
 	}
 	ctx := cmd.Context()
-	connection, err := p.wantedConnection(ctx, l, options)
+	connection, err := l.wantedConnection(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -112,23 +113,23 @@ func (p *plugin) connectTarget(cmd *cobra.Command, name string, options *connect
 		return err
 	}
 	if options.dryRun.IsOn() {
-		return p.printPlan(l, options, onTarget, connection, credential)
+		return l.printPlan(options, onTarget, connection, credential)
 	}
-	if err := p.checkBoth(ctx, l, onTarget, connection); err != nil {
+	if err := l.checkBoth(ctx, onTarget, connection); err != nil {
 		return err
 	}
-	if err := p.applyTarget(ctx, l, onTarget); err != nil {
+	if err := l.applyTarget(ctx, onTarget); err != nil {
 		return fmt.Errorf("the target: %w", err)
 	}
 	if credential.token, err = l.requestToken(ctx, options.tokenLifetime); err != nil {
 		return fmt.Errorf("the target: %w", err)
 	}
-	return p.applyHub(ctx, l, connection, credential, options.timeout)
+	return l.applyHub(ctx, connection, credential, options.timeout)
 }
 
 // wantedConnection is the ClusterConnection as the flags and, where they say nothing, the
 // existing one have it.
-func (p *plugin) wantedConnection(ctx context.Context, l *link, options *connectOptions) (*v1alpha1.ClusterConnection, error) {
+func (l *link) wantedConnection(ctx context.Context, options *connectOptions) (*v1alpha1.ClusterConnection, error) {
 	labels, err := command.KeyValues("--labels", options.labels)
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (p *plugin) wantedConnection(ctx context.Context, l *link, options *connect
 	if err := l.checkCluster(ctx, connection); err != nil {
 		return nil, err
 	}
-	wanted := &v1alpha1.ClusterConnection{ObjectMeta: l.meta("", l.name), Spec: connection.Spec}
+	wanted := &v1alpha1.ClusterConnection{ObjectMeta: l.objectMeta("", l.name), Spec: connection.Spec}
 	for key, value := range labels {
 		wanted.Labels[key] = value
 	}
@@ -168,7 +169,7 @@ func withoutEmpty(values []string) (kept []string) {
 }
 
 // checkBoth looks at everything before anything is changed.
-func (p *plugin) checkBoth(ctx context.Context, l *link, onTarget []client.Object, connection *v1alpha1.ClusterConnection) error {
+func (l *link) checkBoth(ctx context.Context, onTarget []client.Object, connection *v1alpha1.ClusterConnection) error {
 	for _, namespace := range connection.Spec.Namespaces {
 		err := l.target.Get(ctx, client.ObjectKey{Name: namespace}, &corev1.Namespace{})
 		if apierrors.IsNotFound(err) {
@@ -178,16 +179,16 @@ func (p *plugin) checkBoth(ctx context.Context, l *link, onTarget []client.Objec
 			return fmt.Errorf("the target: %w", failure.Explain(err))
 		}
 	}
-	if err := p.checkOurs(ctx, l, l.target, onTarget); err != nil {
+	if err := l.refuseForeign(ctx, l.target, onTarget); err != nil {
 		return fmt.Errorf("on the target %w", err)
 	}
-	secret := &corev1.Secret{ObjectMeta: l.meta(l.managerNamespace, l.name)}
-	if err := p.checkOurs(ctx, l, l.hub, []client.Object{secret, connection}); err != nil {
+	secret := &corev1.Secret{ObjectMeta: l.objectMeta(l.managerNamespace, l.name)}
+	if err := l.refuseForeign(ctx, l.hub, []client.Object{secret, connection}); err != nil {
 		return fmt.Errorf("on the hub %w", err)
 	}
 	// The target is changed first: the hub must not refuse its part after that.
 	for _, obj := range []client.Object{secret, connection} {
-		if err := p.try(ctx, l.hub, obj); err != nil {
+		if err := l.checkAccepted(ctx, l.hub, obj); err != nil {
 			return fmt.Errorf("the hub: %w", err)
 		}
 	}
@@ -195,34 +196,34 @@ func (p *plugin) checkBoth(ctx context.Context, l *link, onTarget []client.Objec
 }
 
 // applyTarget makes the identity, and takes away bindings of earlier flags.
-func (p *plugin) applyTarget(ctx context.Context, l *link, objects []client.Object) error {
-	namespace := &corev1.Namespace{ObjectMeta: l.meta("", l.accountNamespace)}
+func (l *link) applyTarget(ctx context.Context, objects []client.Object) error {
+	namespace := &corev1.Namespace{ObjectMeta: l.objectMeta("", l.accountNamespace)}
 	err := l.target.Get(ctx, client.ObjectKeyFromObject(namespace), &corev1.Namespace{})
 	switch {
 	case apierrors.IsNotFound(err):
-		if err := p.apply(ctx, l, l.target, namespace); err != nil {
+		if err := l.apply(ctx, l.target, namespace); err != nil {
 			return err
 		}
 	case err != nil:
 		return failure.Explain(err)
 	}
 	for _, obj := range objects {
-		if err := p.apply(ctx, l, l.target, obj); err != nil {
+		if err := l.apply(ctx, l.target, obj); err != nil {
 			return err
 		}
 	}
-	return p.removeBindings(ctx, l, objects)
+	return l.removeBindings(ctx, objects)
 }
 
 // removeBindings removes the bindings of the connection that are not kept.
-func (p *plugin) removeBindings(ctx context.Context, l *link, kept []client.Object) error {
-	bindings, err := l.find(ctx, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleBindingList{})
+func (l *link) removeBindings(ctx context.Context, kept []client.Object) error {
+	bindings, err := l.findOnTarget(ctx, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleBindingList{})
 	if err != nil {
 		return err
 	}
 	for _, binding := range bindings {
-		if !l.contains(p, kept, binding) {
-			if err := p.remove(ctx, l, l.target, binding); err != nil {
+		if !l.contains(kept, binding) {
+			if err := l.remove(ctx, l.target, binding); err != nil {
 				return err
 			}
 		}
@@ -230,9 +231,9 @@ func (p *plugin) removeBindings(ctx context.Context, l *link, kept []client.Obje
 	return nil
 }
 
-func (l *link) contains(p *plugin, objects []client.Object, obj client.Object) bool {
+func (l *link) contains(objects []client.Object, obj client.Object) bool {
 	for _, o := range objects {
-		if p.kindOf(o) == p.kindOf(obj) && client.ObjectKeyFromObject(o) == client.ObjectKeyFromObject(obj) {
+		if l.kindOf(o) == l.kindOf(obj) && client.ObjectKeyFromObject(o) == client.ObjectKeyFromObject(obj) {
 			return true
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 // leaving it out.
 const strict = client.FieldValidation(metav1.FieldValidationStrict)
 
-// try has a server check an object, and changes nothing.
-func (p *plugin) try(ctx context.Context, c *cluster.Client, wanted client.Object) error {
+// checkAccepted has a server check an object, and changes nothing.
+func (l *link) checkAccepted(ctx context.Context, c *cluster.Client, wanted client.Object) error {
 	existing, ok := wanted.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%T is no object", wanted)
@@ -35,18 +35,18 @@ func (p *plugin) try(ctx context.Context, c *cluster.Client, wanted client.Objec
 		}
 		err = c.Create(ctx, existing, client.FieldOwner(cluster.FieldOwner), strict, client.DryRunAll)
 	case err == nil:
-		take(existing, wanted)
+		copyWanted(existing, wanted)
 		err = c.Update(ctx, existing, client.FieldOwner(cluster.FieldOwner), strict, client.DryRunAll)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
+		return fmt.Errorf("%s %s: %w", l.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
 	}
 	return nil
 }
 
-// checkOurs refuses objects that are there and were not made for this connection. It
+// refuseForeign refuses objects that are there and were not made for this connection. It
 // comes before anything is changed.
-func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster.Client, objects []client.Object) error {
+func (l *link) refuseForeign(ctx context.Context, c *cluster.Client, objects []client.Object) error {
 	for _, obj := range objects {
 		existing, ok := obj.DeepCopyObject().(client.Object)
 		if !ok {
@@ -57,16 +57,16 @@ func (p *plugin) checkOurs(ctx context.Context, l *link, c *cluster.Client, obje
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			return failure.Explain(err)
-		case !l.made(existing):
+		case !l.isOurs(existing):
 			return fmt.Errorf("%s %s exists and was not made by `kubectl pooledjob connect` for this connection of this hub: take another name, or delete it if nobody needs it",
-				p.kindOf(obj), nameOfObject(obj))
+				l.kindOf(obj), nameOfObject(obj))
 		}
 	}
 	return nil
 }
 
 // apply makes an object as it is wanted, and says what it did.
-func (p *plugin) apply(ctx context.Context, l *link, c *cluster.Client, wanted client.Object) error {
+func (l *link) apply(ctx context.Context, c *cluster.Client, wanted client.Object) error {
 	existing, ok := wanted.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%T is no object", wanted)
@@ -77,24 +77,24 @@ func (p *plugin) apply(ctx context.Context, l *link, c *cluster.Client, wanted c
 	case apierrors.IsNotFound(err):
 		done, err = "created", c.Create(ctx, wanted, client.FieldOwner(cluster.FieldOwner), strict)
 	case err != nil:
-	case !l.made(existing):
-		return p.checkOurs(ctx, l, c, []client.Object{wanted})
+	case !l.isOurs(existing):
+		return l.refuseForeign(ctx, c, []client.Object{wanted})
 	default:
 		before := existing.DeepCopyObject()
-		take(existing, wanted)
+		copyWanted(existing, wanted)
 		if !equality.Semantic.DeepEqual(before, existing) {
 			done, err = "configured", c.Update(ctx, existing, client.FieldOwner(cluster.FieldOwner), strict)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
+		return fmt.Errorf("%s %s: %w", l.kindOf(wanted), nameOfObject(wanted), failure.Explain(err))
 	}
-	_, err = fmt.Fprintf(p.Out, "%s: %s %s %s\n", l.side(c), p.kindOf(wanted), nameOfObject(wanted), done)
+	_, err = fmt.Fprintf(l.env.Out, "%s: %s %s %s\n", l.sideOf(c), l.kindOf(wanted), nameOfObject(wanted), done)
 	return err
 }
 
-// take gives an existing object what is wanted of it, and leaves the rest.
-func take(existing, wanted client.Object) {
+// copyWanted gives an existing object what is wanted of it, and leaves the rest.
+func copyWanted(existing, wanted client.Object) {
 	labels := maps.Clone(existing.GetLabels())
 	maps.Copy(labels, wanted.GetLabels())
 	existing.SetLabels(labels)
@@ -126,8 +126,8 @@ func take(existing, wanted client.Object) {
 	}
 }
 
-// side names the cluster that an object is on.
-func (l *link) side(c *cluster.Client) string {
+// sideOf names the cluster that an object is on.
+func (l *link) sideOf(c *cluster.Client) string {
 	if c == l.target {
 		return "target"
 	}
@@ -142,8 +142,8 @@ func nameOfObject(obj client.Object) string {
 }
 
 // remove deletes an object if connect made it, and says so.
-func (p *plugin) remove(ctx context.Context, l *link, c *cluster.Client, obj client.Object) error {
-	if !l.made(obj) {
+func (l *link) remove(ctx context.Context, c *cluster.Client, obj client.Object) error {
+	if !l.isOurs(obj) {
 		return nil
 	}
 	uid := obj.GetUID()
@@ -152,8 +152,8 @@ func (p *plugin) remove(ctx context.Context, l *link, c *cluster.Client, obj cli
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.kindOf(obj), nameOfObject(obj), failure.Explain(err))
+		return fmt.Errorf("%s %s: %w", l.kindOf(obj), nameOfObject(obj), failure.Explain(err))
 	}
-	_, err = fmt.Fprintf(p.Out, "%s: %s %s deleted\n", l.side(c), p.kindOf(obj), nameOfObject(obj))
+	_, err = fmt.Fprintf(l.env.Out, "%s: %s %s deleted\n", l.sideOf(c), l.kindOf(obj), nameOfObject(obj))
 	return err
 }

@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
+	"github.com/pooledjob/pooledjob/internal/cli/command"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
 )
 
@@ -40,7 +41,7 @@ type linkOptions struct {
 	accountNamespace             string
 }
 
-func (o *linkOptions) add(cmd *cobra.Command) {
+func (o *linkOptions) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.hubContext, "hub-context", "", "The context of the hub. Without it the current context.")
 	flags.StringVar(&o.targetKubeconfig, "target-kubeconfig", "", "The kubeconfig of the target, when it is another file; --context is one of its contexts then.")
@@ -51,13 +52,13 @@ func (o *linkOptions) add(cmd *cobra.Command) {
 // link is a target, a hub and the connection between them.
 type link struct {
 	linkOptions
+	env         *command.Environment
 	name, hubID string
 	hub, target *cluster.Client
-	targetFlags *genericclioptions.ConfigFlags
 }
 
-// link connects to both clusters. A target is not needed when none was named.
-func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*link, error) {
+// newLink connects to both clusters. A target is not needed when none was named.
+func newLink(cmd *cobra.Command, env *command.Environment, name string, options *linkOptions) (*link, error) {
 	// It is an object's name on the hub, and becomes a label's value on the target.
 	if errs := append(validation.IsValidLabelValue(name), validation.IsDNS1123Subdomain(name)...); len(errs) > 0 {
 		return nil, fmt.Errorf("%q cannot be the name of a connection made here: it must have at most 63 characters, lower case letters, digits, '-' and '.'", name)
@@ -65,20 +66,18 @@ func (p *plugin) link(cmd *cobra.Command, name string, options *linkOptions) (*l
 	if err := refuseFlags(cmd); err != nil {
 		return nil, err
 	}
-	l := &link{linkOptions: *options, name: name}
-	hubFlags := p.flagsFor(*p.Flags.KubeConfig, options.hubContext)
-	hub, err := p.Connect(hubFlags)
+	l := &link{linkOptions: *options, env: env, name: name}
+	hub, err := env.Connect(flagsFor(*env.Flags.KubeConfig, options.hubContext))
 	if err != nil {
 		return nil, fmt.Errorf("the hub: %w", err)
 	}
 	l.hub = hub
-	if *p.Flags.Context != "" || options.targetKubeconfig != "" {
-		file := *p.Flags.KubeConfig
+	if *env.Flags.Context != "" || options.targetKubeconfig != "" {
+		file := *env.Flags.KubeConfig
 		if options.targetKubeconfig != "" {
 			file = options.targetKubeconfig
 		}
-		l.targetFlags = p.flagsFor(file, *p.Flags.Context)
-		if l.target, err = p.Connect(l.targetFlags); err != nil {
+		if l.target, err = env.Connect(flagsFor(file, *env.Flags.Context)); err != nil {
 			return nil, fmt.Errorf("the target: %w", err)
 		}
 	}
@@ -109,7 +108,8 @@ func (l *link) settleAccount(ctx context.Context, given bool) error {
 	return nil
 }
 
-func (p *plugin) flagsFor(kubeconfig, context string) *genericclioptions.ConfigFlags {
+// flagsFor are the flags that name a context of a kubeconfig, and nothing else.
+func flagsFor(kubeconfig, context string) *genericclioptions.ConfigFlags {
 	flags := genericclioptions.NewConfigFlags(true)
 	flags.KubeConfig, flags.Context = &kubeconfig, &context
 	return flags
@@ -146,8 +146,8 @@ func (l *link) labels() map[string]string {
 	return map[string]string{labelManagedBy: cluster.FieldOwner, v1alpha1.LabelHub: l.hubID, labelConnection: l.name}
 }
 
-// made reports whether connect made an object, for this connection of this hub.
-func (l *link) made(obj client.Object) bool {
+// isOurs reports whether connect made an object, for this connection of this hub.
+func (l *link) isOurs(obj client.Object) bool {
 	for key, value := range l.labels() {
 		if obj.GetLabels()[key] != value {
 			return false
@@ -156,15 +156,15 @@ func (l *link) made(obj client.Object) bool {
 	return true
 }
 
-// account is the name of the ServiceAccount on the target, and of the roles: no two
+// accountName is the name of the ServiceAccount on the target, and of the roles: no two
 // connections of any two hubs have the same.
-func (l *link) account() string {
+func (l *link) accountName() string {
 	sum := sha256.Sum256([]byte(l.hubID + "/" + l.name))
 	readable := strings.ReplaceAll(l.name, ".", "-")
 	return "pooledjob-" + strings.TrimRight(readable[:min(len(readable), 30)], "-") + "-" + hex.EncodeToString(sum[:4])
 }
 
-func (l *link) meta(namespace, name string) metav1.ObjectMeta {
+func (l *link) objectMeta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: l.labels()}
 }
 
@@ -185,8 +185,8 @@ func (l *link) checkCluster(ctx context.Context, connection *v1alpha1.ClusterCon
 var errNoTarget = errors.New("give --context CONTEXT of the cluster that is meant; the hub is the current context, or --hub-context")
 
 // kindOf names the Kind of an object as kubectl does.
-func (p *plugin) kindOf(obj client.Object) string {
-	kinds, _, err := p.Scheme.ObjectKinds(obj)
+func (l *link) kindOf(obj client.Object) string {
+	kinds, _, err := l.env.Scheme.ObjectKinds(obj)
 	if err != nil {
 		return "object"
 	}
