@@ -11,6 +11,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/connect"
 	"github.com/pooledjob/pooledjob/internal/cli/list"
 	"github.com/pooledjob/pooledjob/internal/cli/logs"
+	"github.com/pooledjob/pooledjob/internal/cli/run"
 	"github.com/pooledjob/pooledjob/internal/cli/wait"
 )
 
@@ -47,7 +48,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	})
 	p.AddFlags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("namespace", complete.Flag(p.Environment, complete.NamespaceNames))
-	root.AddCommand(newRun(p), logs.NewCommand(p.Environment), wait.NewCommand(p.Environment), newCancel(p), newRerun(p), list.NewCommand(p.Environment), list.NewClustersCommand(p.Environment),
+	root.AddCommand(run.NewCommand(p.Environment), logs.NewCommand(p.Environment), wait.NewCommand(p.Environment), run.NewCancelCommand(p.Environment), run.NewRerunCommand(p.Environment), list.NewCommand(p.Environment), list.NewClustersCommand(p.Environment),
 		connect.NewCommand(p.Environment), connect.NewDisconnectCommand(p.Environment), complete.NewCommand(p.Environment))
 	return root
 }

@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"context"
@@ -24,15 +24,15 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
-// fromFile reads the one PooledJob of a manifest.
-func (p *plugin) fromFile(cmd *cobra.Command, args []string, options *runOptions) (*v1alpha1.PooledJob, error) {
+// readManifest reads the one PooledJob of a manifest.
+func readManifest(env *command.Environment, cmd *cobra.Command, args []string, options *runOptions) (*v1alpha1.PooledJob, error) {
 	if changed := firstChanged(cmd, jobFlags()); changed != "" {
 		return nil, fmt.Errorf("--%s cannot be used with -f: write it into the file", changed)
 	}
 	if len(options.job.command) > 0 {
 		return nil, errors.New("a command after `--` cannot be used with -f: write it into the file")
 	}
-	infos, err := resource.NewBuilder(p.Flags).Local().Unstructured().FilenameParam(false, &options.files).Flatten().Do().Infos()
+	infos, err := resource.NewBuilder(env.Flags).Local().Unstructured().FilenameParam(false, &options.files).Flatten().Do().Infos()
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +46,13 @@ func (p *plugin) fromFile(cmd *cobra.Command, args []string, options *runOptions
 	if len(args) == 1 {
 		job.Name, job.GenerateName = args[0], ""
 	}
-	return job, p.settleNamespace(job)
+	return job, settleNamespace(env, job)
 }
 
 // settleNamespace gives a manifest without a namespace the current one, and refuses one
 // that -n contradicts.
-func (p *plugin) settleNamespace(job *v1alpha1.PooledJob) error {
-	namespace, explicit, err := p.Flags.ToRawKubeConfigLoader().Namespace()
+func settleNamespace(env *command.Environment, job *v1alpha1.PooledJob) error {
+	namespace, explicit, err := env.Flags.ToRawKubeConfigLoader().Namespace()
 	switch {
 	case err != nil:
 		return err
@@ -159,17 +159,17 @@ func mayRejoin(existing, wanted *v1alpha1.PooledJob, takeResult bool) error {
 // specDifference names what the specs do not have in common, but for the fields that may
 // change while a run is under way.
 func specDifference(a, b *v1alpha1.PooledJob) (string, error) {
-	left, leftErr := fixedSpec(a)
-	right, rightErr := fixedSpec(b)
-	if err := errors.Join(leftErr, rightErr); err != nil {
+	first, firstErr := fixedSpec(a)
+	second, secondErr := fixedSpec(b)
+	if err := errors.Join(firstErr, secondErr); err != nil {
 		return "", err
 	}
 	switch {
-	case !equality.Semantic.DeepEqual(left.Template, right.Template):
+	case !equality.Semantic.DeepEqual(first.Template, second.Template):
 		return "spec.template", nil
-	case left.ClusterName != right.ClusterName || !equality.Semantic.DeepEqual(left.ClusterSelector, right.ClusterSelector):
+	case first.ClusterName != second.ClusterName || !equality.Semantic.DeepEqual(first.ClusterSelector, second.ClusterSelector):
 		return "cluster", nil
-	case !equality.Semantic.DeepEqual(left, right):
+	case !equality.Semantic.DeepEqual(first, second):
 		return "spec", nil
 	}
 	return "", nil

@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"context"
@@ -33,7 +33,8 @@ type runOptions struct {
 	files resource.FilenameOptions
 }
 
-func newRun(p *plugin) *cobra.Command {
+// NewCommand returns the command run.
+func NewCommand(env *command.Environment) *cobra.Command {
 	options := &runOptions{}
 	cmd := &cobra.Command{
 		Use:   "run NAME --image IMAGE [flags] [-- COMMAND ARG...] | run [NAME] -f FILE",
@@ -61,15 +62,15 @@ func newRun(p *plugin) *cobra.Command {
 			}
 			options.job.selectorGiven = cmd.Flags().Changed("cluster-selector")
 			options.job.ttlGiven = cmd.Flags().Changed("ttl")
-			return p.run(cmd.Context(), cmd, args, options)
+			return createAndAttend(cmd.Context(), env, cmd, args, options)
 		},
 	}
 	addJobFlags(cmd.Flags(), &options.job)
 	cmd.Flags().StringSliceVarP(&options.files.Filenames, "filename", "f", nil, "File with the manifest of one PooledJob; - is standard input. NAME replaces the name in it.")
-	options.add(p, cmd)
+	options.addFlags(env, cmd)
 	cmd.Flags().BoolVar(&options.takeResult, "take-result", false, "When this run has succeeded before, take that result, with its output if the Pod still exists.")
 	cmd.MarkFlagsMutuallyExclusive("cluster", "cluster-selector")
-	_ = cmd.RegisterFlagCompletionFunc("cluster", complete.Flag(p.Environment, complete.ClusterNames))
+	_ = cmd.RegisterFlagCompletionFunc("cluster", complete.Flag(env, complete.ClusterNames))
 	return cmd
 }
 
@@ -91,8 +92,8 @@ func addJobFlags(flags *pflag.FlagSet, o *jobOptions) {
 	flags.DurationVar(&o.ttl, "ttl", 0, "Delete the PooledJob so long after its end. Without it it stays.")
 }
 
-func (o *startOptions) add(p *plugin, cmd *cobra.Command) {
-	o.output = p.NewPrintFlags()
+func (o *startOptions) addFlags(env *command.Environment, cmd *cobra.Command) {
+	o.output = env.NewPrintFlags()
 	o.output.AddFlags(cmd)
 	o.dryRun.AddFlag(cmd)
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "Create the PooledJob only; do not follow it.")
@@ -105,21 +106,21 @@ func (o *startOptions) validate() error {
 	return o.dryRun.Validate()
 }
 
-func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, options *runOptions) error {
+func createAndAttend(ctx context.Context, env *command.Environment, cmd *cobra.Command, args []string, options *runOptions) error {
 	if len(args) > 1 {
 		return fmt.Errorf("give one NAME, and the command after `--`; see `%s --help`", cmd.CommandPath())
 	}
 	if err := options.validate(); err != nil {
 		return err
 	}
-	hub, namespace, err := p.Hub()
+	hub, namespace, err := env.Hub()
 	if err != nil {
 		return err
 	}
 	var job *v1alpha1.PooledJob
 	switch {
 	case len(options.files.Filenames) > 0:
-		job, err = p.fromFile(cmd, args, options)
+		job, err = readManifest(env, cmd, args, options)
 	case len(args) == 0:
 		err = fmt.Errorf("give a NAME for the run; see `%s --help`", cmd.CommandPath())
 	default:
@@ -131,13 +132,13 @@ func (p *plugin) run(ctx context.Context, cmd *cobra.Command, args []string, opt
 	if job.Name == "" && !options.detach && !options.dryRun.IsOn() {
 		return errors.New("the file has no metadata.name; pass NAME, or --detach to create the PooledJob without following it")
 	}
-	return p.start(ctx, hub, job, &options.startOptions)
+	return start(ctx, env, hub, job, &options.startOptions)
 }
 
 // start creates a PooledJob, or finds it again, and follows it to its end.
-func (p *plugin) start(ctx context.Context, hub *cluster.Client, job *v1alpha1.PooledJob, options *startOptions) error {
+func start(ctx context.Context, env *command.Environment, hub *cluster.Client, job *v1alpha1.PooledJob, options *startOptions) error {
 	if options.dryRun == command.DryRunClient {
-		return p.Print(options.output, job, "created", options.dryRun)
+		return env.Print(options.output, job, "created", options.dryRun)
 	}
 	signals, release := catchSignals()
 	defer release()
@@ -146,10 +147,13 @@ func (p *plugin) start(ctx context.Context, hub *cluster.Client, job *v1alpha1.P
 		return err
 	}
 	if options.detach || options.dryRun.IsOn() {
-		return p.Print(options.output, job, done, options.dryRun)
+		return env.Print(options.output, job, done, options.dryRun)
 	}
 	key := client.ObjectKeyFromObject(job)
-	a := &attendant{hub: hub, key: key, uid: job.UID, progress: terminal.NewProgress(p.ErrOut, key.String()), out: p.Out, signals: signals, allPods: hasSeveralPods(job)}
+	a := &attendant{
+		hub: hub, run: key, uid: job.UID, signals: signals, allPods: hasSeveralPods(job),
+		progress: terminal.NewProgress(env.ErrOut, key.String()), out: env.Out,
+	}
 	a.progress.ShowState(done)
 	return a.attend(ctx)
 }

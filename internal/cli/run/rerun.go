@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"context"
@@ -21,7 +21,8 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
 )
 
-func newRerun(p *plugin) *cobra.Command {
+// NewRerunCommand returns the command rerun.
+func NewRerunCommand(env *command.Environment) *cobra.Command {
 	options := &startOptions{}
 	var name string
 	cmd := &cobra.Command{
@@ -35,21 +36,21 @@ func newRerun(p *plugin) *cobra.Command {
 			"  # Under a name of your own, without following it\n" +
 			"  kubectl pooledjob rerun etl-42 --name etl-42-again --detach",
 		Args:              command.ExactlyOne("the name of a PooledJob that has ended"),
-		ValidArgsFunction: complete.FirstArgument(p.Environment, complete.RunNames),
+		ValidArgsFunction: complete.FirstArgument(env, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.rerun(cmd.Context(), args[0], name, options)
+			return rerun(cmd.Context(), env, args[0], name, options)
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "The name of the new run.")
-	options.add(p, cmd)
+	options.addFlags(env, cmd)
 	return cmd
 }
 
-func (p *plugin) rerun(ctx context.Context, name, newName string, options *startOptions) error {
+func rerun(ctx context.Context, env *command.Environment, name, newName string, options *startOptions) error {
 	if err := options.validate(); err != nil {
 		return err
 	}
-	hub, namespace, err := p.Hub()
+	hub, namespace, err := env.Hub()
 	if err != nil {
 		return err
 	}
@@ -66,11 +67,11 @@ func (p *plugin) rerun(ctx context.Context, name, newName string, options *start
 			return err
 		}
 	}
-	return p.start(ctx, hub, again(old, newName), options)
+	return start(ctx, env, hub, copyForRerun(old, newName), options)
 }
 
-// again is a new run of the same spec.
-func again(old *v1alpha1.PooledJob, name string) *v1alpha1.PooledJob {
+// copyForRerun is a new run of the same spec.
+func copyForRerun(old *v1alpha1.PooledJob, name string) *v1alpha1.PooledJob {
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: old.Namespace, Name: name,
@@ -86,6 +87,7 @@ func again(old *v1alpha1.PooledJob, name string) *v1alpha1.PooledJob {
 	return job
 }
 
+// numbered matches the names that rerun makes.
 var numbered = regexp.MustCompile(`^(.*)-([2-9]|[1-9]\d)$`)
 
 // freeName is the first of NAME-2, NAME-3, ... that is not taken.

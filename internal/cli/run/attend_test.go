@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"io"
@@ -23,7 +23,7 @@ func attendantOf(hub *cluster.Client, signals ...os.Signal) *attendant {
 	for _, s := range signals {
 		caught <- s
 	}
-	return &attendant{hub: hub, key: scriptedhub.Run(), uid: scriptedhub.UID, progress: terminal.NewProgress(io.Discard, scriptedhub.Run().String()), out: io.Discard, signals: caught}
+	return &attendant{hub: hub, run: scriptedhub.Run(), uid: scriptedhub.UID, progress: terminal.NewProgress(io.Discard, scriptedhub.Run().String()), out: io.Discard, signals: caught}
 }
 
 func TestASecondSignalWaitsForTheCancelOfTheFirst(t *testing.T) {
@@ -53,7 +53,7 @@ func TestASignalThatComesTwiceAtOnceIsOne(t *testing.T) {
 	g := NewWithT(t)
 	h := scriptedhub.New()
 	a := attendantOf(h.Start(t), syscall.SIGTERM, syscall.SIGTERM)
-	a.patience = time.Millisecond
+	a.logPatience = time.Millisecond
 	result := make(chan error, 1)
 	go func() { result <- a.attend(t.Context()) }()
 	g.Eventually(h.LastPatch).Should(ContainSubstring(`"cancel":true`))
@@ -85,9 +85,9 @@ func TestAnOutputThatNobodyReadsYetIsNoSilence(t *testing.T) {
 	})
 	a := attendantOf(h.Start(t))
 	h.Change(func(job *v1alpha1.PooledJob) { job.Status.Phase = v1alpha1.PooledJobSucceeded })
-	a.patience = 50 * time.Millisecond
+	a.logPatience = 50 * time.Millisecond
 	read := make(chan struct{})
-	time.AfterFunc(10*a.patience, func() { close(read) })
+	time.AfterFunc(10*a.logPatience, func() { close(read) })
 	out := &slowOutput{read: read}
 	a.out = out
 	g.Expect(a.attend(t.Context())).To(Succeed())
@@ -99,7 +99,7 @@ func TestACancelIsAskedForAgainAfterARefusal(t *testing.T) {
 	g := NewWithT(t)
 	h := scriptedhub.New()
 	h.Interfere(scriptedhub.Refuse(2))
-	attendantOf(h.Start(t)).cancel(t.Context())
+	attendantOf(h.Start(t)).askToCancel(t.Context())
 	g.Expect(h.LastPatch()).To(ContainSubstring(`"cancel":true`))
 }
 
@@ -109,7 +109,7 @@ func TestAnotherRunOfTheSameNameIsNotTakenForOurs(t *testing.T) {
 	h := scriptedhub.New()
 	a := attendantOf(h.Start(t), syscall.SIGTERM)
 	h.Change(func(job *v1alpha1.PooledJob) { job.UID, job.Status.Phase = "u2", v1alpha1.PooledJobSucceeded })
-	g.Expect(a.attend(t.Context())).To(MatchError(failure.DeletedError{Run: a.key}))
-	a.cancel(t.Context())
+	g.Expect(a.attend(t.Context())).To(MatchError(failure.DeletedError{Run: a.run}))
+	a.askToCancel(t.Context())
 	g.Expect(h.LastPatch()).To(BeEmpty())
 }

@@ -1,4 +1,4 @@
-package main
+package run
 
 import (
 	"context"
@@ -26,7 +26,8 @@ type cancelOptions struct {
 	dryRun  command.DryRun
 }
 
-func newCancel(p *plugin) *cobra.Command {
+// NewCancelCommand returns the command cancel.
+func NewCancelCommand(env *command.Environment) *cobra.Command {
 	options := &cancelOptions{}
 	cmd := &cobra.Command{
 		Use:   "cancel NAME [NAME...]",
@@ -38,9 +39,9 @@ func newCancel(p *plugin) *cobra.Command {
 			"  # Ask for it only\n" +
 			"  kubectl pooledjob cancel etl-42 --wait=false",
 		Args:              command.AtLeastOneRun,
-		ValidArgsFunction: complete.EachArgument(p.Environment, complete.RunNames),
+		ValidArgsFunction: complete.EachArgument(env, complete.RunNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.cancel(cmd.Context(), args, options)
+			return cancelRuns(cmd.Context(), env, args, options)
 		},
 	}
 	cmd.Flags().BoolVar(&options.wait, "wait", true, "Wait until the runs have ended.")
@@ -49,11 +50,11 @@ func newCancel(p *plugin) *cobra.Command {
 	return cmd
 }
 
-func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOptions) error {
+func cancelRuns(ctx context.Context, env *command.Environment, names []string, options *cancelOptions) error {
 	if err := options.dryRun.Validate(); err != nil {
 		return err
 	}
-	hub, namespace, err := p.Hub()
+	hub, namespace, err := env.Hub()
 	if err != nil {
 		return err
 	}
@@ -65,24 +66,24 @@ func (p *plugin) cancel(ctx context.Context, names []string, options *cancelOpti
 			return err
 		}
 		if state.HasEnded(before) {
-			fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, terminal.Printable(state.DescribeEnd(before)))
+			fmt.Fprintf(env.Out, "pooledjob.pooledjob.io/%s had ended before: %s\n", name, terminal.Printable(state.DescribeEnd(before)))
 			continue
 		}
 		asked = append(asked, before)
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s asked to stop%s\n", name, options.dryRun.Suffix())
+		fmt.Fprintf(env.Out, "pooledjob.pooledjob.io/%s asked to stop%s\n", name, options.dryRun.Suffix())
 	}
 	if !options.wait || options.dryRun.IsOn() {
 		return nil
 	}
 	ctx, stop := command.WithTimeout(ctx, options.timeout)
 	defer stop()
-	for _, ending := range wait.ForEndings(ctx, p.Environment, hub, asked, options.timeout) {
+	for _, ending := range wait.ForEndings(ctx, env, hub, asked, options.timeout) {
 		run, err := ending.Await()
 		if err != nil {
 			return err
 		}
 		// It may have ended by itself before it was stopped.
-		fmt.Fprintf(p.Out, "pooledjob.pooledjob.io/%s %s\n", run.Name, terminal.Printable(state.DescribeEnd(run)))
+		fmt.Fprintf(env.Out, "pooledjob.pooledjob.io/%s %s\n", run.Name, terminal.Printable(state.DescribeEnd(run)))
 	}
 	return nil
 }
