@@ -11,11 +11,8 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gexec"
-	"github.com/spf13/cobra"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/cli/complete"
 )
 
 var _ = Describe("Someone with rights in one namespace of the hub only", func() {
@@ -184,7 +181,7 @@ var _ = Describe("completion", func() {
 	})
 
 	It("works by the name that kubectl looks for", func() {
-		link := filepath.Join(GinkgoT().TempDir(), complete.Program)
+		link := filepath.Join(GinkgoT().TempDir(), "kubectl_complete-pooledjob")
 		Expect(os.Symlink(program, link)).To(Succeed())
 		output, err := exec.CommandContext(context.Background(), link, "comp").Output()
 		Expect(err).NotTo(HaveOccurred())
@@ -193,40 +190,3 @@ var _ = Describe("completion", func() {
 		Expect(stdout(admin("completion", "bash"))).To(ContainSubstring("kubectl-pooledjob"))
 	})
 })
-
-var _ = Describe("Help", func() {
-	It("comes with examples for every command, and speaks of kubectl pooledjob", func() {
-		streams, _, _, _ := genericiooptions.NewTestIOStreams()
-		commands := newRoot(streams).Commands()
-		Expect(len(commands)).To(BeNumerically(">=", 10))
-		for _, command := range commands {
-			Expect(command.Example).To(ContainSubstring("kubectl pooledjob "+command.Name()), command.Name())
-			Expect(command.UseLine()).To(HavePrefix("kubectl pooledjob "+command.Name()), command.Name())
-			Expect(command.Short).NotTo(BeEmpty())
-		}
-	})
-
-	It("has only flags in its examples that there are", func() {
-		streams, _, _, _ := genericiooptions.NewTestIOStreams()
-		root := newRoot(streams)
-		for _, command := range append(root.Commands(), root) {
-			for _, args := range exampleLines(command) {
-				found, rest, err := root.Find(args)
-				Expect(err).NotTo(HaveOccurred(), "%v", args)
-				Expect(found.ParseFlags(rest)).To(Succeed(), "%v", args)
-			}
-		}
-	})
-})
-
-// exampleLines are the calls of the plugin in the examples of a command.
-func exampleLines(command *cobra.Command) (lines [][]string) {
-	joined := strings.ReplaceAll(command.Example, "\\\n", " ")
-	for line := range strings.SplitSeq(joined, "\n") {
-		line, _, _ = strings.Cut(strings.TrimSpace(line), " > ")
-		if args, ok := strings.CutPrefix(line, "kubectl pooledjob "); ok {
-			lines = append(lines, strings.Fields(args))
-		}
-	}
-	return lines
-}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -15,13 +15,9 @@ import (
 	"github.com/pooledjob/pooledjob/internal/cli/wait"
 )
 
-// plugin is what the commands share.
-type plugin struct {
-	*command.Environment
-}
-
-func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
-	p := &plugin{command.NewEnvironment(streams, version)}
+// newRoot returns the command that has all others below it.
+func newRoot(version string, streams genericiooptions.IOStreams) *cobra.Command {
+	env := command.NewEnvironment(streams, version)
 	root := &cobra.Command{
 		Use:   "kubectl-pooledjob",
 		Short: "Run Jobs on many clusters, through one hub",
@@ -46,9 +42,13 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
 	})
-	p.AddFlags(root.PersistentFlags())
-	_ = root.RegisterFlagCompletionFunc("namespace", complete.Flag(p.Environment, complete.NamespaceNames))
-	root.AddCommand(run.NewCommand(p.Environment), logs.NewCommand(p.Environment), wait.NewCommand(p.Environment), run.NewCancelCommand(p.Environment), run.NewRerunCommand(p.Environment), list.NewCommand(p.Environment), list.NewClustersCommand(p.Environment),
-		connect.NewCommand(p.Environment), connect.NewDisconnectCommand(p.Environment), complete.NewCommand(p.Environment))
+	env.AddFlags(root.PersistentFlags())
+	_ = root.RegisterFlagCompletionFunc("namespace", complete.Flag(env, complete.NamespaceNames))
+	root.AddCommand(
+		run.NewCommand(env), logs.NewCommand(env), wait.NewCommand(env), run.NewCancelCommand(env), run.NewRerunCommand(env),
+		list.NewCommand(env), list.NewClustersCommand(env),
+		connect.NewCommand(env), connect.NewDisconnectCommand(env),
+		complete.NewCommand(env),
+	)
 	return root
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"strings"
@@ -16,7 +16,7 @@ func TestNothingThatATerminalObeysIsSaid(t *testing.T) {
 	streams, _, _, stderr := genericiooptions.NewTestIOStreams()
 	command.NewEnvironment(streams, "").Sayf("the server says %s", "\x1b]0;owned\a")
 	// An error may quote what a server, or a file, says.
-	g.Expect(execute(t.Context(), streams, []string{"list", "--kubeconfig", "/no-such-\x1b[2J-file"})).To(Equal(int(failure.ExitOwnError)))
+	g.Expect(Execute(t.Context(), "", streams, []string{"kubectl-pooledjob", "list", "--kubeconfig", "/no-such-\x1b[2J-file"})).To(Equal(int(failure.ExitOwnError)))
 	g.Expect(strings.Count(stderr.String(), "\n")).To(Equal(2))
 	g.Expect(stderr.String()).NotTo(ContainSubstring("\x1b"))
 }
