@@ -49,8 +49,11 @@ func New() *Hub {
 
 // Test is what the hub needs of a *testing.T.
 type Test interface {
+	// Helper leaves the caller out of the lines that a failure names.
 	Helper()
-	Cleanup(func())
+	// Cleanup has something done when the test ends.
+	Cleanup(do func())
+	// Fatal ends the test.
 	Fatal(args ...any)
 }
 
