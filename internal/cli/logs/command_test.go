@@ -6,7 +6,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
-	"github.com/pooledjob/pooledjob/internal/cli/scriptedhub"
+	"github.com/pooledjob/pooledjob/test/scriptedhub"
 )
 
 func TestARunThatIsGoneHasEnded(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
 	"github.com/pooledjob/pooledjob/internal/cli/failure"
-	"github.com/pooledjob/pooledjob/internal/cli/scriptedhub"
 	"github.com/pooledjob/pooledjob/internal/cli/terminal"
+	"github.com/pooledjob/pooledjob/test/scriptedhub"
 )
 
 func attendantOf(hub *cluster.Client, signals ...os.Signal) *attendant {

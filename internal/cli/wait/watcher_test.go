@@ -10,8 +10,8 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/cli/cluster"
-	"github.com/pooledjob/pooledjob/internal/cli/scriptedhub"
 	"github.com/pooledjob/pooledjob/internal/cli/state"
+	"github.com/pooledjob/pooledjob/test/scriptedhub"
 )
 
 func TestARefusalForAMomentEndsNothing(t *testing.T) {
