@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
@@ -26,6 +27,9 @@ func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, e
 		return left, nil
 	}
 	err := r.lease.DeleteJob(ctx, r.Intent.Namespace, r.Intent.JobName, uid, "")
+	if err == nil {
+		logf.FromContext(ctx).Info("Asked for the Job's deletion", "cluster", r.Cluster, "targetNamespace", r.Intent.Namespace, "job", r.Intent.JobName, "uid", uid)
+	}
 	switch {
 	case err == nil && r.Remote != nil && r.Remote.UID == uid: // else nobody will tell of its end
 		r.remember(func(m *decision.Memory) { m.DeletedUID, m.DeletedAt = uid, r.Time })

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
@@ -110,6 +111,7 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 	created, warnings, err := r.lease.CreateJob(ctx, *wanted)
 	switch {
 	case err == nil:
+		logf.FromContext(ctx).Info("Created the Job", "cluster", r.Cluster, "targetNamespace", created.Namespace, "job", created.Name, "uid", created.UID)
 		r.found(created)
 		r.remember(func(m *decision.Memory) { m.Warnings = warnings })
 		if err := r.observe(ctx, created); err != nil || !jobspec.ExpiresSoon(created) {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
@@ -66,6 +67,7 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	if err != nil {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the status: %w", err))
 	}
+	r.logPhase(ctx)
 	if !finished || jobstatus.Finished(r.before) {
 		r.wrote(metrics.WriteStatus, written, &r.Job.Status)
 		r.announceMove()
@@ -76,6 +78,13 @@ func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	r.countEnd()
 	r.announceFailure()
 	return 0, nil
+}
+
+// logPhase logs a change of the phase that was written.
+func (r *run) logPhase(ctx context.Context) {
+	if from, to := r.before.Phase, r.Job.Status.Phase; from != to {
+		logf.FromContext(ctx).Info("The phase changed", "from", from, "to", to, "cluster", r.Cluster)
+	}
 }
 
 // send patches the difference between two PooledJobs that have no spec, and returns the
