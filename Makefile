@@ -42,7 +42,7 @@ test-unit: ## Run the tests that need no clusters.
 
 .PHONY: test-pool
 test-pool: localkube ## Run the pool's tests, with the race detector where there is a C compiler.
-	go test $(RACE) ./internal/connpool -timeout 15m
+	go test $(RACE) ./internal/connpool/... -timeout 15m
 
 .PHONY: test-soak
 test-soak: localkube ## Look for leaks of the pool in SOAK_CYCLES cycles, or for SOAK_DURATION (such as 24h).

@@ -61,7 +61,6 @@ type entry struct {
 	budget    *budget.Budget
 	looks     *rate.Limiter // at its runs
 	pacing    *transport.Pacing
-	events    *transport.EventTime
 	longLists *semaphore.Weighted // that are read
 	exceeded  atomic.Int64        // how often the target went past a limit
 	redialled atomic.Int64        // TCP connections that replaced one within a session

@@ -32,7 +32,6 @@ type informers struct {
 	failed  func(error)           // is told what keeps one from its list or watch
 	trouble atomic.Pointer[error] // that one had last
 	watches *atomic.Int64         // open ones
-	events  *transport.EventTime  // what those of its watches take
 	news    *runNews
 }
 
@@ -41,7 +40,7 @@ type informers struct {
 // judge.
 func newInformers(ctx context.Context, v *view, denied context.CancelCauseFunc) *informers {
 	i := &informers{
-		options: v.session.options, schemas: v.session.schemas, ctx: ctx, budget: v.session.entry.budget, store: store.New(v.session.entry.pool.labels, v.session.entry.budget), watches: &v.session.entry.watches, events: v.session.entry.events,
+		options: v.session.options, schemas: v.session.schemas, ctx: ctx, budget: v.session.entry.budget, store: store.New(v.session.entry.pool.labels, v.session.entry.budget), watches: &v.session.entry.watches,
 	}
 	i.news = newRunNews(ctx, i.options.OnChange, v.session.entry.looks)
 	i.failed = func(err error) {
@@ -167,7 +166,7 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	g := &transport.Guard{Cancel: cancel, Renewal: i.pair.options.WatchRenewal, Heard: &i.heard, Open: i.pair.watches, Events: i.pair.events, Synced: i.synced}
+	g := &transport.Guard{Cancel: cancel, Renewal: i.pair.options.WatchRenewal, Heard: &i.heard, Open: i.pair.watches}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.Clear()
 	opened, err := transport.ReadWatch(transport.Guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),

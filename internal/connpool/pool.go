@@ -22,7 +22,6 @@ type Pool struct {
 	labels  *store.Labels              // that are kept of Jobs and Pods
 	schemas [store.Kinds]*prune.Schema // of what is read of them
 	budget  *budget.Pool               // of all connections
-	events  *transport.EventTimes      // of all connections
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -45,7 +44,7 @@ func New(ctx context.Context, options Options) *Pool {
 	options.streamBuffer, options.connectionBuffer = poolStreamBuffer, poolConnectionBuffer
 	labels := store.NewLabels(options.Selector, options.KeyLabel)
 	return &Pool{
-		ctx: transport.Unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory), events: transport.NewEventTimes(),
+		ctx: transport.Unlogged(ctx), options: options, labels: labels, schemas: labels.Schemas(), budget: budget.NewPool(options.MaxMemory),
 		members: map[string]*member{}, entries: map[string]*entry{}, dirty: map[*member]struct{}{},
 	}
 }
@@ -200,7 +199,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			longLists: semaphore.NewWeighted(maxLongLists), looks: newLooks(), pacing: transport.NewPacing(), events: p.events.NewPart(),
+			longLists: semaphore.NewWeighted(maxLongLists), looks: newLooks(), pacing: transport.NewPacing(),
 		}
 		e.budget = budget.New(p.options.MaxMemory, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)

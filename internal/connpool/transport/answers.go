@@ -78,7 +78,7 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pacing: a.pacing}
 	}
 	if guard, ok := ctx.Value(guardKey{}).(*Guard); ok {
-		response.Body = guard.over(ctx, response.Body)
+		response.Body = guard.over(response.Body)
 	}
 	return response, nil
 }

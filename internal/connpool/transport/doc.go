@@ -6,8 +6,8 @@
 //
 // Every answer passes through one place (answers.go). Each is bounded there, or is read as it comes, by the
 // fields that a schema names, and at a pace (pacing.go). The events of a watch are decoded by Events and
-// guarded by a Guard, which ends a watch that says nothing for too long, and counts the time that events take
-// (eventtime.go). What a target says of errors is cut, and never has the credential in it (redact.go).
+// guarded by a Guard, which ends a watch that says nothing for too long. What a target says of errors is cut, and
+// never has the credential in it (redact.go).
 //
 // net/http's own pool would dial without telling: behind the same address another cluster may have appeared
 // meanwhile. That is why there is a wire of our own.

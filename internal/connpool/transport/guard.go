@@ -22,17 +22,11 @@ var errSilent = errors.New("the watch has told nothing for too long")
 type Guard struct {
 	Cancel  func()        // ends the request
 	Renewal time.Duration // how long it may tell nothing
-	// Heard is when it last told something, Unix nanoseconds; to open one is added while
+	// Heard is when it last told something, Unix nanoseconds; to Open one is added while
 	// the watch is.
 	Heard, Open *atomic.Int64
-	// Events is whose time it takes to do what the events ask for, once synced is closed: what a watch
-	// brings first is wanted as soon as can be.
-	Events *EventTime
-	Synced <-chan struct{}
 
-	ctx     context.Context // of the request
-	began   time.Time       // when its reader began with what was read last; zero before
-	body    io.ReadCloser   // nil until the watch is granted
+	body    io.ReadCloser // nil until the watch is granted
 	silence *time.Timer
 	silent  atomic.Bool
 	closing sync.Once
@@ -46,8 +40,8 @@ func Guarded(ctx context.Context, g *Guard) context.Context {
 	return context.WithValue(ctx, guardKey{}, g)
 }
 
-func (g *Guard) over(ctx context.Context, body io.ReadCloser) *Guard {
-	g.ctx, g.body = ctx, body
+func (g *Guard) over(body io.ReadCloser) *Guard {
+	g.body = body
 	g.Open.Add(1)
 	g.silence = time.AfterFunc(g.Renewal, func() {
 		g.silent.Store(true)
@@ -58,26 +52,11 @@ func (g *Guard) over(ctx context.Context, body io.ReadCloser) *Guard {
 
 // Read implements io.Reader.
 func (g *Guard) Read(p []byte) (int, error) {
-	if err := g.spend(); err != nil {
-		return 0, err
-	}
 	n, err := g.body.Read(p)
-	g.began = time.Now()
 	if err != nil && g.silent.Load() {
 		err = errSilent
 	}
 	return n, err
-}
-
-// spend counts the time since the last read as that of its events, and waits for as long as they took
-// too much.
-func (g *Guard) spend() error {
-	select {
-	case <-g.Synced:
-		return g.Events.spend(g.ctx, time.Since(g.began))
-	default:
-		return nil
-	}
 }
 
 // Told records that an event has come. Bytes alone are no event: one may never come to its end.
@@ -85,9 +64,7 @@ func (g *Guard) Told(size int) {
 	g.Heard.Store(time.Now().UnixNano())
 	g.silence.Reset(g.Renewal)
 	if p, ok := g.body.(*paced); ok {
-		begin := time.Now()
 		p.charge(size)
-		g.began = g.began.Add(time.Since(begin)) // that was no work
 	}
 }
 

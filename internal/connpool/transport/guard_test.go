@@ -12,7 +12,6 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"golang.org/x/time/rate"
 )
 
 // guardedAnswer is the answer to a watch under guard. A test in a bubble of synctest
@@ -23,8 +22,7 @@ type guardedAnswer struct {
 	guard       *Guard
 	ctx         context.Context
 	heard, open atomic.Int64
-	synced      chan struct{} // closed once its events count
-	closed      int           // how often the answer below was
+	closed      int // how often the answer below was
 }
 
 // Close is that of the answer below.
@@ -40,7 +38,7 @@ func (answer roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { 
 
 func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 	t.Helper()
-	a := &guardedAnswer{synced: make(chan struct{})}
+	a := &guardedAnswer{}
 	ctx, cancel := context.WithCancel(t.Context())
 	a.ctx = ctx
 	body, far := io.Pipe()
@@ -50,7 +48,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 	if status != http.StatusOK {
 		_ = far.Close() // what a refusal says is read at once
 	}
-	g := &Guard{Cancel: cancel, Renewal: time.Minute, Heard: &a.heard, Open: &a.open, Events: NewEventTimes().NewPart(), Synced: a.synced}
+	g := &Guard{Cancel: cancel, Renewal: time.Minute, Heard: &a.heard, Open: &a.open}
 	request, err := http.NewRequestWithContext(pacedRead(Guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	response, err := answers{roundTripper(func(*http.Request) *http.Response {
@@ -173,53 +171,6 @@ func TestGuardTellsHowTheWatchBelowEnded(t *testing.T) {
 			g.Expect(err).NotTo(MatchError(errSilent), "its clock runs on")
 		}
 	})
-}
-
-func TestGuardLetsEventsTakeTheirPartOfTheTimeOnceAllAreThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
-		others := a.guard.Events.all
-		for range 200 { // who leave it less than it needs, on any machine
-			others.busy[others.NewPart()] = time.Now().Add(time.Hour)
-		}
-		go func() {
-			for {
-				if _, err := a.far.Write([]byte("event")); err != nil {
-					return
-				}
-			}
-		}()
-		read := func(events int) time.Duration {
-			begin := time.Now()
-			for range events {
-				_, err := a.near.Read(make([]byte, len("event")))
-				g.Expect(err).NotTo(HaveOccurred())
-				a.guard.Told(0)
-				time.Sleep(eventSlice) //nolint:forbidigo // the clock of the bubble
-			}
-			return time.Since(begin)
-		}
-		g.Expect(read(20)).To(Equal(20*eventSlice), "the first come as soon as can be")
-		close(a.synced)
-		g.Expect(read(20)).To(BeNumerically(">", 40*eventSlice))
-		a.expectEnded(g)
-	})
-}
-
-func TestGuardThatWaitsEndsWithItsRequest(t *testing.T) {
-	g, a := NewWithT(t), newGuardedAnswer(t, http.StatusOK)
-	close(a.synced)
-	a.guard.Events.limiter = rate.NewLimiter(0, int(eventSlice/time.Microsecond))
-	a.guard.began = time.Now().Add(-time.Hour)
-	g.Expect(a.guard.spend()).To(Succeed())
-	ended := make(chan error, 1)
-	go func() {
-		a.guard.began = time.Now().Add(-time.Hour)
-		ended <- a.guard.spend()
-	}()
-	g.Consistently(ended).WithTimeout(20 * time.Millisecond).ShouldNot(Receive())
-	a.guard.Cancel()
-	g.Eventually(ended).Should(Receive(MatchError(context.Canceled)))
 }
 
 func TestGuardIsNotOverARefusal(t *testing.T) {
