@@ -90,9 +90,10 @@ type informer struct {
 	kind      store.Kind
 	ask       func() *rest.Request // for all of its objects
 	reflector *cache.Reflector
-	synced    chan struct{}   // closed after the first list
-	pending   *budget.Pending // what it has brought that the store does not have yet
-	opened    watch.Interface // the watch that the reflector opened last
+	synced    chan struct{}    // closed after the first list
+	pending   *budget.Pending  // what it has brought that the store does not have yet
+	opened    watch.Interface  // the watch that the reflector opened last
+	guard     *transport.Guard // of that watch
 	// heard is when its watch last told something, Unix nanoseconds.
 	heard atomic.Int64
 }
@@ -163,6 +164,7 @@ func (i *informer) decode(kept prune.Kept) (runtime.Object, error) {
 // watch opens a watch. A request for one that is never answered would hold the
 // reflector for ever.
 func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	i.stopWatch()
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
@@ -175,16 +177,18 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 		_ = g.Close() // else it is closed by the end of the watch
 		return nil, err
 	}
-	i.opened = opened
+	i.opened, i.guard = opened, g
 	return opened, nil
 }
 
-// stopWatch stops the watch that was opened last. A reflector does not stop one whose first events
-// its store has refused, and nobody reads that one any more.
+// stopWatch stops the watch that was opened last, if its reflector has not. It does not stop one whose first
+// events its store has refused, and nobody reads that one any more; and one that was cut before it was
+// granted is stopped by nobody else.
 func (i *informer) stopWatch() {
 	if i.opened != nil {
 		i.opened.Stop()
-		i.opened = nil
+		_ = i.guard.Close()
+		i.opened, i.guard = nil, nil
 	}
 }
 

@@ -270,9 +270,9 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 
 // ListPods reads from the target itself the Pods of the run that Options.Selector picks. Those that
 // the view shows as they are come as Pods has them, the others without what only events tell. The
-// error is ErrTooManyPods if there are many that the view does not show so, and one that ExceedsLimit if
-// there is no room for them now. A view that is only late shows them soon, so that the next list is a
-// short one.
+// error is ErrTooManyPods if there are many that the view does not show so. Any other is worth another try,
+// also that there is no room for many now. A view that is only late shows them soon, so that the next list
+// is a short one.
 func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
 	return call(ctx, l, func(ctx context.Context) ([]*corev1.Pod, error) {
 		pods, err := l.listPods(ctx, namespace, nil)
@@ -286,10 +286,23 @@ func (l *Lease) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, 
 			return nil, fmt.Errorf("waiting until other lists of many Pods are read: %w", err)
 		}
 		defer entry.longLists.Release(1)
-		long := budget.NewPending(entry.budget)
-		defer long.Close()
-		return l.listPods(ctx, namespace, long)
+		return l.listManyPods(ctx, namespace, entry.budget)
 	})
+}
+
+// listManyPods reads a long list, which counts in a budget, and is given up when that is to be.
+func (l *Lease) listManyPods(ctx context.Context, namespace string, counted *budget.Budget) ([]*corev1.Pod, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	long := budget.NewPending(counted)
+	counted.Hold(long, func(why error) { cancel(fmt.Errorf("%w: %s", store.ErrNoRoom, why)) })
+	defer counted.Release(long)
+	defer long.Close()
+	pods, err := l.listPods(ctx, namespace, long)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, store.ErrNoRoom) {
+		err = cause
+	}
+	return pods, err
 }
 
 // maxLongLists is how many long lists of Pods of one connection are read at a time.

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/pooledjob/pooledjob/internal/connpool/store"
 	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 )
 
@@ -245,6 +246,29 @@ var _ = Describe("A lease", func() {
 			Eventually(ctx, ended).Should(Receive(Equal(pods)))
 		}
 		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+
+	It("goes on when there is no room for a list of many Pods now", func(ctx context.Context) {
+		s := newAPIServer()
+		r := newRig(func(o *Options) { o.MaxMemory = minMemory })
+		lease := r.connect(ctx, target, s.config("token"))
+		list := &corev1.PodList{}
+		for i := range 600 { // of which 2 MiB may be read, but 1.5 MiB are what the connection may hold
+			status := corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}}
+			list.Items = append(list.Items, corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("pod-", i), UID: types.UID(fmt.Sprint("uid-", i)), Labels: map[string]string{runLabel: r.run, keyLabel: "run"}},
+				Status:     corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{status}},
+			})
+		}
+		s.answer("/api/v1/namespaces/default/pods", answerJSON(list))
+		for range 3 {
+			_, err := keyed(lease, "run").ListPods(ctx, "default")
+			Expect(err).To(And(MatchError(store.ErrNoRoom), Not(Satisfy(ExceedsLimit)), Not(MatchError(ErrTooManyPods))))
+		}
+		Expect(lease.session.entry.budget.Held()).To(BeNumerically("<", 100<<10), "what was read counts on")
+		Consistently(ctx, r.transitions).WithTimeout(100 * time.Millisecond).Should(Equal([]State{Ready}))
+		_, err := lease.GetJob(ctx, "default", "job")
+		Expect(err).To(Satisfy(apierrors.IsNotFound))
 	})
 
 	It("bounds a call that is never answered", func(ctx context.Context) {

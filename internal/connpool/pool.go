@@ -30,8 +30,8 @@ type Pool struct {
 	dirty   map[*member]struct{}
 }
 
-// What of answers that nobody reads is taken in, in bytes. Readers of a pool never wait for
-// anybody, so that all that is there is what is being read. The defaults of net/http are 4 MiB and
+// What of answers that nobody reads is taken in, in bytes. Readers of a pool wait for nobody but their
+// pace, so that what is there is being read. The defaults of net/http are 4 MiB and
 // 1 GiB.
 const (
 	poolStreamBuffer     = 512 << 10

@@ -87,6 +87,9 @@ func (l *PodList) shows(pod *corev1.Pod) *Record {
 // ErrLongList is the error of a list that has become a long one.
 var ErrLongList = errors.New("the list is a long one")
 
+// ErrNoRoom is the error of a long list for which there is no room now. It is no fault of the target's.
+var ErrNoRoom = errors.New("there is no room for a list of many Pods now")
+
 func (l *PodList) takeRoom(size int) error {
 	l.size += size
 	switch {
@@ -94,7 +97,9 @@ func (l *PodList) takeRoom(size int) error {
 		return errTooManyUnseen
 	case l.long != nil:
 		l.long.Add(size)
-		return l.long.Check()
+		if err := l.long.Check(); err != nil {
+			return fmt.Errorf("%w: %s", ErrNoRoom, err)
+		}
 	case l.size > shortList:
 		return ErrLongList
 	}

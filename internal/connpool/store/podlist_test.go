@@ -97,7 +97,7 @@ func TestALongListCountsInTheBudgetOfItsConnection(t *testing.T) {
 	// A list that is still coming may take half as much again as what is held.
 	g.Expect(list.Add(listed(g, podOf("a", "first", corev1.PodRunning), 3<<19-ItemCost))).To(Succeed())
 	g.Expect(counted.Held()).To(BeEquivalentTo(3 << 19))
-	g.Expect(list.Add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(Satisfy(prune.ExceedsLimit), Not(MatchError(ErrTooManyPods))))
+	g.Expect(list.Add(listed(g, podOf("a", "second", corev1.PodRunning), 1))).To(And(MatchError(ErrNoRoom), Not(Satisfy(prune.ExceedsLimit))))
 	list.long.Close()
 	g.Expect(counted.Held()).To(BeZero())
 }

@@ -34,9 +34,9 @@ type Transport struct {
 type Options struct {
 	// UserAgent names this program to the targets.
 	UserAgent string
-	// DialTimeout and tlsHandshakeTimeout bound the making of a TCP connection.
+	// DialTimeout and TLSHandshakeTimeout bound the making of a TCP connection.
 	DialTimeout, TLSHandshakeTimeout time.Duration
-	// PingInterval is how long a TCP connection may be silent before a ping is sent over it, and pingTimeout
+	// PingInterval is how long a TCP connection may be silent before a ping is sent over it, and PingTimeout
 	// how long the answer may take before the connection is closed.
 	PingInterval, PingTimeout time.Duration
 	// StreamBuffer is how much of one answer that nobody reads is taken in, in bytes, and
