@@ -295,7 +295,7 @@ func (l *Lease) listManyPods(ctx context.Context, namespace string, counted *bud
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	long := budget.NewPending(counted)
-	counted.Hold(long, func(why error) { cancel(fmt.Errorf("%w: %s", store.ErrNoRoom, why)) })
+	counted.Hold(long, func(why error) { cancel(fmt.Errorf("%w: %s", store.ErrNoRoom, why.Error())) })
 	defer counted.Release(long)
 	defer long.Close()
 	pods, err := l.listPods(ctx, namespace, long)

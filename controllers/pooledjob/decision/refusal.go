@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// minRetry and maxRetry bound the wait before a creation is tried again; it
+	// minRetry is the shortest wait before a creation is tried again; it
 	// doubles with every refusal.
 	minRetry = time.Second
+	// MaxRetry is the longest of these waits.
 	MaxRetry = 30 * time.Second
 )
 

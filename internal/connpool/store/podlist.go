@@ -98,7 +98,7 @@ func (l *PodList) takeRoom(size int) error {
 	case l.long != nil:
 		l.long.Add(size)
 		if err := l.long.Check(); err != nil {
-			return fmt.Errorf("%w: %s", ErrNoRoom, err)
+			return fmt.Errorf("%w: %s", ErrNoRoom, err.Error())
 		}
 	case l.size > shortList:
 		return ErrLongList
