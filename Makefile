@@ -87,8 +87,8 @@ lint: ## Check style, import directions and API conventions.
 
 .PHONY: check-generated
 check-generated: generate ## Fail when generated files are not up to date.
-	git diff --exit-code -- api config
-	@test -z "$$(git status --porcelain -- api config)" || { git status --short -- api config; exit 1; }
+	git diff --exit-code -- api config docs/api.md
+	@test -z "$$(git status --porcelain -- api config docs/api.md)" || { git status --short -- api config docs/api.md; exit 1; }
 
 .PHONY: check-image
 check-image: ## Check what of the image can be checked without a container engine.
@@ -99,7 +99,8 @@ check-image: ## Check what of the image can be checked without a container engin
 .PHONY: generate
 generate: ## Generate deepcopy functions, CRDs and the manager's role.
 	$(TOOL) controller-gen object paths=./api/...
-	$(TOOL) controller-gen crd:maxDescLen=0,generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd
+	$(TOOL) controller-gen crd:generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd
+	go run ./hack/apidocs
 	$(TOOL) controller-gen rbac:roleName=pooledjob-manager paths=./controllers paths=./controllers/clusterconnection paths=./controllers/pooledjob paths=./internal/hubid paths=./cmd/... output:rbac:dir=config/rbac
 	$(TOOL) controller-gen rbac:roleName=pooledjob-logs paths=./controllers/logs output:rbac:dir=config/logs
 
