@@ -38,7 +38,7 @@ const notSentPause = 2 * time.Second
 type run struct {
 	*Reconciler
 	*decision.Snapshot
-	lease  *connpool.Lease // nil exactly when snapshot.notReady is not empty
+	lease  *connpool.Lease // nil exactly when NotReady of the Snapshot is not empty
 	before *v1alpha1.PooledJobStatus
 	writer *jobstatus.Writer
 	// wokenAt is when the news came that this looks into; zero if none did.

@@ -36,7 +36,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
-// minBackoff is the wait after a first error; it doubles up to maxRetry.
+// minBackoff is the wait after a first error; it doubles up to decision.MaxRetry.
 const minBackoff = 100 * time.Millisecond
 
 // Connections is what the reconciler needs of the pool.

@@ -94,14 +94,14 @@ type Action struct {
 	// Rule is the name of the one that decided.
 	Rule string
 	Verb Verb
-	// Condition is the one that wait and awaitDeletion record, for reason and
+	// Condition is the one that Wait and AwaitDeletion record, with Reason and
 	// Message.
 	Condition string
 	Reason    string
 	Message   string
 	// After is when to look again; 0 is when something changes.
 	After time.Duration
-	// Patch is what patchRemote sends, and doing what for.
+	// Patch is what PatchRemote sends, and Doing says what for.
 	Patch string
 	Doing string
 }

@@ -53,7 +53,7 @@ func (p *Pool) leave(b *Budget) {
 	delete(p.parts, b)
 }
 
-// Check is the error of a part that is to give up what it holds: the parts hold too much together, and
+// check is the error of a part that is to give up what it holds: the parts hold too much together, and
 // it the most beside what its runs account for. If that is another part, that one is evicted: it may
 // be one that never asks.
 func (p *Pool) check(b *Budget) error {

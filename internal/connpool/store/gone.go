@@ -33,12 +33,12 @@ const (
 	maxGoneAge  = 10 * time.Minute
 )
 
-// GoneJob is a Job that went.
+// goneJob is a Job that went.
 type goneJob struct {
 	record *Record
 	at     time.Time
-	// watched is true if its end was told by an event, which shows the last that was known
-	// of it; else it was missing from a list, and may have changed before it went.
+	// watched is true if an event reported that it went, with its last state. Otherwise it was
+	// missing from a list, and may have changed before it went.
 	watched bool
 }
 
@@ -57,7 +57,7 @@ type Gone struct {
 	// between the state that it has here and its going; else it was missing from a list.
 	// (An object that lost the labels of the selector goes by the same event.)
 	Watched bool
-	// PodsMissing is true if more Pods of it had ended than EndedPods has.
+	// PodsMissing is true if more Pods of it had ended than GonePodsOf has.
 	PodsMissing bool
 }
 

@@ -12,10 +12,9 @@ import (
 // errSilent is how the answer to a watch ends that has told nothing for too long.
 var errSilent = errors.New("the watch has told nothing for too long")
 
-// Guard notes when a watch tells something, and ends it when it has told nothing for too
-// long: a watch whose far end is gone looks like one of which there is no news. It ends with
-// an error, so that its reader, a reflector, lists anew: another watch that is granted and
-// silent would prove nothing.
+// Guard records when a watch last sent an event, and ends a watch that has sent none for too long: one whose
+// server is gone looks like one without events. The watch ends with an error, so that its reader, a
+// reflector, lists anew. Another watch that is granted and silent would prove nothing.
 //
 // It stands in the place of the body of the answer, and so takes no goroutine and hands
 // nothing on.
