@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/controllers/pooledjob"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
@@ -493,7 +492,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 		a.here(func() { finishDeletion(ctx, remote) })
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionSynced, metav1.ConditionUnknown, v1alpha1.ReasonTargetError))
-		Eventually(func() time.Duration { return time.Duration(last.Load() - first.Load()) }).Should(BeNumerically(">", pooledjob.PodsPause),
+		Eventually(func() time.Duration { return time.Duration(last.Load() - first.Load()) }).Should(BeNumerically(">", decision.PodsPause),
 			"the watch of Pods must have had time to catch up")
 		a.breakLine()
 		a.expectAway(ctx)

@@ -27,9 +27,6 @@ import (
 // The pool wakes us when there is room; this is for when that goes by unused.
 const busyPause = 5 * time.Second
 
-// behindGrace is how long the end of a run may wait for the event of a Pod that has gone.
-const behindGrace = 5 * time.Second
-
 // notSentPause is the wait when there is no TCP connection to the target, before the
 // pool knows whether it is Unreachable.
 const notSentPause = 2 * time.Second
@@ -278,7 +275,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 // not show as they are, or it shows one that has not ended and that is not there any more. How that
 // ended comes with the event of its going; it is waited for as long as a watch may take.
 func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod, tooMany bool) bool {
-	return r.Time.Sub(r.Memory.EndedAt) <= behindGrace && (tooMany || r.showsPodThatIsGone(remote, listed))
+	return r.MayAwaitPods(r.Memory.EndedAt) && (tooMany || r.showsPodThatIsGone(remote, listed))
 }
 
 // showsPodThatIsGone reports whether the view shows a Pod that has not ended, and that the target

@@ -23,6 +23,9 @@ import (
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.Intent.Namespace, r.Intent.JobName)
 	if r.MovesAfterLoss() && r.NeverStarted() {
+		if left := r.PodsTimeLeft(r.Memory.GoneAt); left > 0 {
+			return left, nil
+		}
 		found, err := r.lookForPods(ctx)
 		if err != nil {
 			return 0, err
@@ -51,9 +54,6 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// PodsPause is how long the watch of Pods may be behind that of Jobs when a Job is gone.
-const PodsPause = 2 * time.Second
-
 // wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
 // be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
 // itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
@@ -69,8 +69,8 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return true, 0, nil
 	case !r.Memory.GoneWatched || r.Memory.GonePodsMissing || r.Memory.GoneForgotten || since >= decision.InformerGrace:
 		return false, 0, nil
-	case since < PodsPause:
-		return false, PodsPause - since, nil
+	case r.PodsTimeLeft(r.Memory.GoneAt) > 0:
+		return false, r.PodsTimeLeft(r.Memory.GoneAt), nil
 	}
 	found, err := r.lookForPods(ctx)
 	switch {
@@ -81,7 +81,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	case !found.tooMany && !r.showsPodThatIsGone(gone, found.listed):
 		pods := slices.Concat(found.listed, r.Pods, found.ended, r.EndedPods, r.Memory.GonePods)
 		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
-	case since < PodsPause+behindGrace:
+	case since < decision.PodsPause+decision.PodsGoneGrace:
 		return false, time.Second, nil
 	default:
 		return false, 0, nil

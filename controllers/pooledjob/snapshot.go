@@ -116,6 +116,7 @@ func (r *Reconciler) gatherRemote(s *decision.Snapshot, lease *connpool.Lease) e
 	if remote != nil && jobspec.Owns(r.HubID, s.Job, remote.Labels) {
 		s.Remote = remote
 	}
+	s.ViewIsBehind = lease.IsBehind()
 	pods, err := lease.Pods(s.Intent.Namespace)
 	s.Pods = ofJob(pods, s.Intent.JobName)
 	s.EndedPods = ofJob(lease.EndedPods(s.Intent.Namespace), s.Intent.JobName)
@@ -134,7 +135,7 @@ func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) {
 			m.Gone, m.GoneWatched, m.GoneAt, m.GoneForgotten = gone.Job, gone.Watched, s.Time.Add(-time.Since(gone.At)), false
 			m.GonePods, m.GonePodsMissing = slices.Concat(s.Pods, s.EndedPods), gone.PodsMissing
-			m.GoneSettled = time.Since(gone.At) >= PodsPause
+			m.GoneSettled = time.Since(gone.At) >= decision.PodsPause && !s.ViewIsBehind
 		})
 	case s.Remote == nil && gone == nil && s.Memory.Gone != nil && !s.Memory.GoneForgotten:
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.GoneForgotten = true })

@@ -60,6 +60,10 @@ func (l *Lease) ClusterUID() string { return l.session.clusterUID }
 // ExpiresAt is when the credential ends, as its Config said; zero if it did not.
 func (l *Lease) ExpiresAt() time.Time { return l.expiresAt }
 
+// IsBehind reports whether the target sends more than the pool reads of it, so that the views may be
+// many seconds behind and the Jobs and the Pods in them of different moments.
+func (l *Lease) IsBehind() bool { return l.session.entry.pacing.IsBehind() }
+
 // view is the one that shows a namespace.
 func (l *Lease) view(namespace string) (*informers, error) {
 	i := l.views[allNamespaces]

@@ -69,8 +69,8 @@ type Memory struct {
 	GoneWatched bool
 	// GonePodsMissing says that GonePods are not all: there was no room for them.
 	GonePodsMissing bool
-	// GoneSettled says that the view still remembered the Job PodsPause after it had left, so that
-	// GonePods has all Pods that ended before it left.
+	// GoneSettled says that the view still remembered the Job PodsPause after it had left, and
+	// was not behind, so that GonePods has all Pods that ended before it left.
 	GoneSettled bool
 	// GoneForgotten says that the view does not remember the Job any more: Pods that have ended since
 	// it left are not known.

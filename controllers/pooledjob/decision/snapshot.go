@@ -57,6 +57,10 @@ type Snapshot struct {
 	// EndedPods are Pods that have ended and are gone.
 	EndedPods []*corev1.Pod
 
+	// ViewIsBehind is true if the target sends more than the connection reads: the Pods may be of
+	// a moment that is many seconds before that of the Job.
+	ViewIsBehind bool
+
 	// Memory is what this process remembers of its own requests.
 	Memory Memory
 }

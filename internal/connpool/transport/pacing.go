@@ -42,3 +42,7 @@ func NewPacing() *Pacing {
 		writes:  rate.NewLimiter(writePace, writeBurst),
 	}
 }
+
+// IsBehind reports whether the target sends more than is read: then what was read last may be many
+// seconds old. It stays true for a second after everything was read.
+func (p *Pacing) IsBehind() bool { return p.answers.Tokens() < pace }
