@@ -120,7 +120,7 @@ func (w *connectionWriter) saysEnough() bool {
 // findingsOf are what a state of the pool means for connectionConditions.
 func findingsOf(status connpool.Status) []finding {
 	no := func(reason, advice string) finding {
-		return finding{metav1.ConditionFalse, reason, words(status.Err) + advice}
+		return finding{metav1.ConditionFalse, reason, errorText(status.Err) + advice}
 	}
 	switch status.State {
 	case connpool.Ready:
@@ -151,7 +151,7 @@ const (
 		v1alpha1.AnnotationConfirmClusterUID + " and that UID."
 )
 
-func words(err error) string {
+func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
@@ -175,10 +175,10 @@ func newestProblem(next *connpool.Attempt, broken *finding) *finding {
 // end is what is to be said of the end of a credential, and of the one that is to come
 // after it; nil if it is nothing.
 func (w *connectionWriter) end(at time.Time) *finding {
-	if expires := w.expiry(at); expires != nil || w.renewal.why() == "" {
+	if expires := w.expiry(at); expires != nil || w.renewal.failureMessage() == "" {
 		return expires
 	}
-	message := "The target accepts the credentials. " + w.renewal.why()
+	message := "The target accepts the credentials. " + w.renewal.failureMessage()
 	if !at.IsZero() {
 		message += " They expire at " + at.UTC().Format(time.RFC3339) + "."
 	}
@@ -195,11 +195,11 @@ func (w *connectionWriter) expiry(at time.Time) *finding {
 	switch {
 	case left <= 0:
 		return &finding{metav1.ConditionFalse, v1alpha1.ReasonCredentialsExpired,
-			appended("The credentials expired at "+when+". No Job is sent until the Secret has new ones.", w.renewal.why())}
+			appended("The credentials expired at "+when+". No Job is sent until the Secret has new ones.", w.renewal.failureMessage())}
 	case untilWarning <= 0:
 		w.again = left
 		return &finding{metav1.ConditionTrue, v1alpha1.ReasonExpiringSoon,
-			appended("The target accepts the credentials. They expire at "+when+"; put new ones into the Secret before.", w.renewal.why())}
+			appended("The target accepts the credentials. They expire at "+when+"; put new ones into the Secret before.", w.renewal.failureMessage())}
 	default:
 		w.again = min(left, untilWarning)
 		return nil

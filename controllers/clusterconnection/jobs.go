@@ -104,9 +104,9 @@ func (i *idleTimes) update(name string, needed bool, now time.Time) time.Time {
 	return i.since[name]
 }
 
-// rest puts a connection to sleep that no job has needed for as long as its spec
+// sleepIfIdle puts a connection to sleep that no job has needed for as long as its spec
 // says. It returns the time until then, if that has not passed.
-func (r *Reconciler) rest(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
+func (r *Reconciler) sleepIfIdle(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
 	timeout := connection.Spec.IdleTimeoutSeconds
 	if timeout == nil || *timeout == 0 {
 		r.idle.update(connection.Name, true, time.Time{})

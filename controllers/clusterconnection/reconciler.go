@@ -159,7 +159,7 @@ func (r *Reconciler) count(ctx context.Context, connection *v1alpha1.ClusterConn
 	if err != nil {
 		return 0, err
 	}
-	restAgain, err := r.rest(ctx, connection)
+	restAgain, err := r.sleepIfIdle(ctx, connection)
 	return wakeup.Earliest(countAgain, restAgain), err
 }
 

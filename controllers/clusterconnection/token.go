@@ -75,8 +75,8 @@ func (n *renewal) warnsAt(at time.Time, before time.Duration) time.Time {
 	return warns
 }
 
-// why is the failure, if there is one.
-func (n *renewal) why() string {
+// failureMessage returns the failure; empty if there is none.
+func (n *renewal) failureMessage() string {
 	if n == nil {
 		return ""
 	}
@@ -107,7 +107,7 @@ func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConn
 		r.renewals.drop(connection.Name)
 		return &renewal{failure: "The credential cannot be renewed: " + err.Error() + "."}
 	}
-	memory := r.renewals.of(connection, source.Identity)
+	memory := r.renewals.get(connection, source.Identity)
 	state := &renewal{}
 	var due time.Time
 	due, state.overdue = RenewalSchedule(connection.Name, account)
@@ -258,8 +258,8 @@ func (r *renewals) end() {
 	r.underWay--
 }
 
-// of is what is remembered of a connection with that credential.
-func (r *renewals) of(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) renewalMemory {
+// get returns what is remembered of a connection with that credential.
+func (r *renewals) get(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) renewalMemory {
 	about := sha256.Sum256(fmt.Append(nil, connection.UID, connection.Generation, " ", identity.Token))
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -68,26 +68,26 @@ func TestRenewalFailureIsForgottenWithItsToken(t *testing.T) {
 	var all renewals
 	c := newConnection()
 	one, two := kubeconfig.Identity{Token: "one"}, kubeconfig.Identity{Token: "two"}
-	memory := all.of(c, one)
+	memory := all.get(c, one)
 	memory.succeeded(testTime, time.Minute)
 	memory.failed(testTime, errTarget, 0)
 	all.set(c.Name, memory)
-	if kept := all.of(c, one); kept != memory {
+	if kept := all.get(c, one); kept != memory {
 		t.Errorf("got %+v, want %+v", kept, memory)
 	}
-	if other := all.of(c, two); other.failure != "" || !other.retry.IsZero() || !other.rest.Equal(memory.rest) {
+	if other := all.get(c, two); other.failure != "" || !other.retry.IsZero() || !other.rest.Equal(memory.rest) {
 		t.Errorf("of another token: %+v", other)
 	}
 	c.Generation++
-	if other := all.of(c, one); other.failure != "" || !other.retry.IsZero() {
+	if other := all.get(c, one); other.failure != "" || !other.retry.IsZero() {
 		t.Errorf("of another spec: %+v", other)
 	}
 	all.drop(c.Name)
-	if kept := all.of(c, two); !kept.rest.Equal(memory.rest) || kept.failure != "" {
+	if kept := all.get(c, two); !kept.rest.Equal(memory.rest) || kept.failure != "" {
 		t.Errorf("of a Secret that is gone: %+v", kept)
 	}
 	all.forget(c.Name)
-	if kept := all.of(c, one); !kept.rest.IsZero() {
+	if kept := all.get(c, one); !kept.rest.IsZero() {
 		t.Errorf("of a connection that is gone: %+v", kept)
 	}
 }
@@ -179,7 +179,7 @@ func TestConnectionThatWasOpenedForItsTokenIsNotClosedBeforeItIsUsed(t *testing.
 	for want := range 2 {
 		for range 2 {
 			now = now.Add(time.Second)
-			if _, err := r.rest(t.Context(), c); err != nil {
+			if _, err := r.sleepIfIdle(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 		}

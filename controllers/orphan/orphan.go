@@ -163,7 +163,7 @@ func (s *sweeps) deletedNone(clusterUID string) {
 	delete(s.deletedAt, clusterUID)
 }
 
-func (s *sweeps) of(name string) sweep {
+func (s *sweeps) get(name string) sweep {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byName[name]
@@ -187,7 +187,7 @@ func (s *sweeps) forget(name string) {
 // Sweep looks for orphans on the target of a connection, if it is time to. It returns
 // when it is again.
 func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
-	now, state := w.Now(), w.sweeps.of(connection.Name)
+	now, state := w.Now(), w.sweeps.get(connection.Name)
 	status, ok := w.Connections.Status(connection.Name)
 	if !ok || status.State != connpool.Ready || !connection.DeletionTimestamp.IsZero() {
 		state.ready = false

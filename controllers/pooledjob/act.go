@@ -97,7 +97,7 @@ func (r *run) act(ctx context.Context, a decision.Action) (after time.Duration, 
 	case decision.Release:
 		err = r.release(ctx)
 	}
-	return r.explain(wakeup.Earliest(after, r.lookAgain), err)
+	return r.reportFailure(wakeup.Earliest(after, r.lookAgain), err)
 }
 
 // targetError is the failure of a request to the target, as against one to the hub.
@@ -111,16 +111,16 @@ type targetError struct {
 func (e *targetError) Error() string { return e.doing + ": " + e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
-// wasNotSent reports whether a request to the target failed before it was sent; explain says when
+// wasNotSent reports whether a request to the target failed before it was sent; reportFailure says when
 // to try again.
 func wasNotSent(err error) bool {
 	return errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrNotSent)
 }
 
-// explain records a target's failure where the user can see it. It turns an end of
+// reportFailure records a target's failure where the user can see it. It turns an end of
 // the connection, which the pool wakes us from, a full one and one that is being made
 // into no error.
-func (r *run) explain(after time.Duration, err error) (time.Duration, error) {
+func (r *run) reportFailure(after time.Duration, err error) (time.Duration, error) {
 	var failed *targetError
 	if errors.As(err, &failed) && failed.changes && wasNotSent(err) {
 		r.writer.Unsent()

@@ -121,7 +121,7 @@ func (r *Reconciler) followEdit(ctx context.Context, job *v1alpha1.PooledJob) er
 	if job.Status.ObservedGeneration == job.Generation {
 		return nil
 	}
-	s := &decision.Snapshot{Time: r.Now(), Job: job, Memory: r.memories.of(job)}
+	s := &decision.Snapshot{Time: r.Now(), Job: job, Memory: r.memories.get(job)}
 	ended := &run{Reconciler: r, Snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.Time)}
 	_, err := ended.writeStatus(ctx)
 	return err

@@ -27,9 +27,9 @@ const (
 	maxGoneOfRun = 2 << 20
 )
 
-// of is a copy of the memory of a PooledJob; empty for one that was re-created
+// get returns a copy of the memory of a PooledJob; empty for one that was re-created
 // under the same name, or moved to another cluster.
-func (m *memories) of(job *v1alpha1.PooledJob) decision.Memory {
+func (m *memories) get(job *v1alpha1.PooledJob) decision.Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if found := m.byKey[client.ObjectKeyFromObject(job)]; found != nil && found.UID == job.UID && found.Attempt == job.Status.Attempt {
@@ -40,7 +40,7 @@ func (m *memories) of(job *v1alpha1.PooledJob) decision.Memory {
 
 // update changes the memory of a PooledJob, and returns it.
 func (m *memories) update(job *v1alpha1.PooledJob, change func(*decision.Memory)) decision.Memory {
-	next := m.of(job)
+	next := m.get(job)
 	change(&next)
 	m.mu.Lock()
 	defer m.mu.Unlock()

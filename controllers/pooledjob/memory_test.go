@@ -38,8 +38,8 @@ func TestACacheThatIsLateDoesNotCount(t *testing.T) {
 		g.Expect(m.latest(version(late, 0)).ResourceVersion).To(Equal("3"), "the cache shows %s", late)
 	}
 	g.Expect(m.latest(version("4", 0)).ResourceVersion).To(Equal("4"), "somebody else has written since")
-	g.Expect(m.of(version("4", 0)).Written).To(BeNil(), "it is kept for ever")
-	g.Expect(m.of(version("4", 0)).WrittenOver).To(BeNil())
+	g.Expect(m.get(version("4", 0)).Written).To(BeNil(), "it is kept for ever")
+	g.Expect(m.get(version("4", 0)).WrittenOver).To(BeNil())
 }
 
 func TestWhatWasWrittenIsNotShared(t *testing.T) {
@@ -55,7 +55,7 @@ func TestACacheThatIsLateDoesNotBringAnAttemptBack(t *testing.T) {
 	m.wroteVersion("1", version("2", 1))
 	late := m.latest(version("1", 0))
 	g.Expect(late.Status.Attempt).To(BeEquivalentTo(1))
-	g.Expect(m.of(late).Current).To(BeFalse(), "that was of the attempt before")
+	g.Expect(m.get(late).Current).To(BeFalse(), "that was of the attempt before")
 }
 
 func TestWhatWasWrittenOfAnotherObjectDoesNotCount(t *testing.T) {

@@ -83,7 +83,7 @@ func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*deci
 // has the creation of its Job to itself: a leader that was stopped, replaced and continued
 // still remembers that it had.
 func (r *Reconciler) rememberCreator(job *v1alpha1.PooledJob, now time.Time) decision.Memory {
-	m, creator := r.memories.of(job), job.Annotations[v1alpha1.AnnotationCreator]
+	m, creator := r.memories.get(job), job.Annotations[v1alpha1.AnnotationCreator]
 	isBound := controllerutil.ContainsFinalizer(job, v1alpha1.FinalizerPooledJob)
 	if !isBound || creator == r.process || (!m.CreatorSeenAt.IsZero() && m.Creator == creator) {
 		return m

@@ -99,7 +99,7 @@ func (r *run) untilRead(s *decision.Standstill) time.Duration {
 		return left
 	}
 	if s.Turn.IsZero() {
-		s.Turn = r.eventTurns.take(r.Cluster, r.Time)
+		s.Turn = r.eventTurns.reserve(r.Cluster, r.Time)
 	}
 	return s.Turn.Sub(r.Time)
 }
@@ -199,8 +199,8 @@ type turns struct {
 	next map[string]time.Time
 }
 
-// take is the next time for a key, now or later.
-func (t *turns) take(key string, now time.Time) time.Time {
+// reserve returns the next time for a key, now or later.
+func (t *turns) reserve(key string, now time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for other, next := range t.next {

@@ -16,11 +16,11 @@ func TestEventsOfAClusterAreReadInTurn(t *testing.T) {
 	var turns turns
 	now := time.Unix(1000, 0)
 	for n := range 5 {
-		g.Expect(turns.take("a", now)).To(Equal(now.Add(time.Duration(n) * eventsInterval)))
+		g.Expect(turns.reserve("a", now)).To(Equal(now.Add(time.Duration(n) * eventsInterval)))
 	}
-	g.Expect(turns.take("b", now)).To(Equal(now), "another cluster has turns of its own")
+	g.Expect(turns.reserve("b", now)).To(Equal(now), "another cluster has turns of its own")
 	later := now.Add(time.Hour)
-	g.Expect(turns.take("a", later)).To(Equal(later))
+	g.Expect(turns.reserve("a", later)).To(Equal(later))
 	g.Expect(turns.next).To(HaveLen(1), "clusters that are not asked are forgotten")
 }
 

@@ -27,12 +27,12 @@ func (p *Pool) end(s *session) {
 	g.leave()
 	var keys []string
 	if g.limiter == nil {
-		keys = g.take()
+		keys = g.dequeue()
 	} else {
 		p.tickLater(s.entry)
 	}
 	p.mu.Unlock()
-	p.tell(keys)
+	p.notify(keys)
 }
 
 // tickLater looks at the list of an entry again when there is room by the passing of
@@ -46,15 +46,15 @@ func (p *Pool) tickLater(e *entry) {
 func (p *Pool) tick(e *entry) {
 	p.mu.Lock()
 	e.gate.ticking = false
-	keys := e.gate.take()
+	keys := e.gate.dequeue()
 	if e.ctx.Err() == nil {
 		p.tickLater(e)
 	}
 	p.mu.Unlock()
-	p.tell(keys)
+	p.notify(keys)
 }
 
-func (p *Pool) tell(keys []string) {
+func (p *Pool) notify(keys []string) {
 	for _, key := range keys {
 		p.options.OnChange(key)
 	}

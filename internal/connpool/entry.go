@@ -82,15 +82,15 @@ func (e *entry) run() {
 			continue
 		}
 		if ExceedsLimit(err) {
-			e.rest(pause.About(e.pool.options.LimitPause))
+			e.sleep(pause.About(e.pool.options.LimitPause))
 			continue
 		}
-		e.rest(pause.Backoff(e.pool.options.MinBackoff, e.pool.options.MaxBackoff, failures))
+		e.sleep(pause.Backoff(e.pool.options.MinBackoff, e.pool.options.MaxBackoff, failures))
 	}
 }
 
-// rest waits for a while, or until there is something new.
-func (e *entry) rest(d time.Duration) {
+// sleep waits for a while, or until there is something new.
+func (e *entry) sleep(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -121,7 +121,7 @@ func (e *entry) runSession() error {
 	s, err := e.open(ctx)
 	if err == nil {
 		e.pool.opened(e, s, pause)
-		if err = s.settle(ctx); err == nil {
+		if err = s.awaitViews(ctx); err == nil {
 			e.pool.ready(e, s)
 			err = s.serve(ctx)
 		}

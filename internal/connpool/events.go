@@ -52,7 +52,7 @@ func (p *Pool) promote(m *member) {
 	}
 	before := m.current
 	m.current, m.next = m.next, nil
-	m.left(before)
+	m.countReplaced(before)
 	p.release(before)
 	m.current.entry.apply()
 }

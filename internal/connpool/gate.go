@@ -54,9 +54,9 @@ func (g *gate) enter(key string) bool {
 
 func (g *gate) leave() { g.inFlight-- }
 
-// take takes those off the list for whom there is room: with a bound per second one
+// dequeue takes those off the list for whom there is room: with a bound per second one
 // at a time, as there are tokens.
-func (g *gate) take() []string {
+func (g *gate) dequeue() []string {
 	room := min(max(g.limit-g.inFlight, 0), len(g.queue))
 	if g.limiter != nil {
 		room = min(room, max(g.qps/ticksPerSecond, 1))

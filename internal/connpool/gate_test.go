@@ -25,16 +25,16 @@ func TestGateListsThoseWhoFindItFull(t *testing.T) {
 		g.Expect(gate.enter(key)).To(BeFalse())
 	}
 	g.Expect(gate.inFlight).To(Equal(2))
-	g.Expect(gate.take()).To(BeEmpty(), "there is no room")
+	g.Expect(gate.dequeue()).To(BeEmpty(), "there is no room")
 	gate.leave()
-	g.Expect(gate.take()).To(Equal([]string{"c"}))
+	g.Expect(gate.dequeue()).To(Equal([]string{"c"}))
 	g.Expect(gate.enter("x")).To(BeTrue(), "a place is kept for nobody")
 	g.Expect(gate.enter("c")).To(BeFalse())
 	gate.leave()
 	gate.leave()
-	g.Expect(gate.take()).To(Equal([]string{"d", "e"}), "first come, first served")
-	g.Expect(gate.take()).To(Equal([]string{"c"}), "it came again after it was told")
-	g.Expect(gate.take()).To(BeEmpty())
+	g.Expect(gate.dequeue()).To(Equal([]string{"d", "e"}), "first come, first served")
+	g.Expect(gate.dequeue()).To(Equal([]string{"c"}), "it came again after it was told")
+	g.Expect(gate.dequeue()).To(BeEmpty())
 	g.Expect(gate.queued).To(BeEmpty())
 	g.Expect(gate.tick()).To(BeZero())
 }
@@ -50,10 +50,10 @@ func TestGateFollowsItsBounds(t *testing.T) {
 	g.Expect(gate.enter("b")).To(BeFalse())
 	gate.leave()
 	gate.leave()
-	g.Expect(gate.take()).To(BeEmpty(), "one is still under way")
+	g.Expect(gate.dequeue()).To(BeEmpty(), "one is still under way")
 	g.Expect(gate.enter("b")).To(BeFalse())
 	gate.set(2, 0)
-	g.Expect(gate.take()).To(Equal([]string{"b"}))
+	g.Expect(gate.dequeue()).To(Equal([]string{"b"}))
 }
 
 func TestGateBoundsCallsPerSecond(t *testing.T) {
@@ -72,11 +72,11 @@ func TestGateBoundsCallsPerSecond(t *testing.T) {
 	g.Expect(gate.inFlight).To(Equal(3))
 	g.Expect(gate.tick()).To(Equal(time.Second / 3))
 	g.Expect(gate.tick()).To(BeZero(), "somebody looks already")
-	g.Expect(gate.take()).To(Equal([]string{"b"}), "one for each token")
+	g.Expect(gate.dequeue()).To(Equal([]string{"b"}), "one for each token")
 	gate.ticking = false
 	g.Expect(gate.tick()).To(Equal(time.Second / 3))
 	gate.set(80, 0)
-	g.Expect(gate.take()).To(Equal([]string{"c", "d"}))
+	g.Expect(gate.dequeue()).To(Equal([]string{"c", "d"}))
 	g.Expect(gate.enter("e")).To(BeTrue())
 }
 

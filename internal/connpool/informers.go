@@ -243,7 +243,7 @@ func (i *informer) change(apply func(store.Kind, *store.Record) []string, obj an
 	if err := i.checkSize(); err != nil {
 		return err // what is too much is not to be looked at
 	}
-	i.tell(changed)
+	i.notifyRuns(changed)
 	return nil
 }
 
@@ -274,7 +274,7 @@ func (i *informer) Replace(list []any, _ string) error {
 	}
 	select {
 	case <-i.synced:
-		i.tell(changed)
+		i.notifyRuns(changed)
 	default:
 		close(i.synced)
 	}
@@ -284,10 +284,10 @@ func (i *informer) Replace(list []any, _ string) error {
 // Resync implements cache.ReflectorStore. It is never called for.
 func (*informer) Resync() error { return nil }
 
-func (i *informer) tell(changed []string) {
+func (i *informer) notifyRuns(changed []string) {
 	for _, key := range changed {
 		if key != "" {
-			i.pair.news.tell(key, i.pair.store.SizeOf(key))
+			i.pair.news.notify(key, i.pair.store.SizeOf(key))
 		}
 	}
 }

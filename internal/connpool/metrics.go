@@ -146,9 +146,8 @@ func (e *entry) reconnects() map[string]int64 {
 	return counted
 }
 
-// left counts the reconnects of an identity that the member does not use any more, and
-// the change. Pool.mu is held.
-func (m *member) left(h *hold) {
+// countReplaced counts the reconnects of an identity that was replaced, and the replacement itself. Pool.mu is held.
+func (m *member) countReplaced(h *hold) {
 	m.reconnects = m.addReconnects(h)
 	m.reconnects[causeRotated]++
 }

@@ -47,16 +47,16 @@ func newRunNews(ctx context.Context, told func(key string), looks *rate.Limiter)
 	return &runNews{ctx: ctx, told: told, looks: looks, waiting: map[string]*waitingRun{}}
 }
 
-// tell tells of a run that has so many objects, at once if its pause is over.
-func (n *runNews) tell(key string, objects int) {
-	if n.note(key, objects) {
+// notify passes on the news of a run that has so many objects, at once if its pause is over.
+func (n *runNews) notify(key string, objects int) {
+	if n.schedule(key, objects) {
 		n.told(key)
 	}
 }
 
-// note reports whether a run is to be told of now. Else, and for as long as it is not to be told of
-// again, it waits.
-func (n *runNews) note(key string, objects int) (now bool) {
+// schedule reports whether the news of a run is to be passed on now. If not, it schedules that for later;
+// news that comes meanwhile goes with it.
+func (n *runNews) schedule(key string, objects int) (now bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if run := n.waiting[key]; run != nil {
@@ -66,13 +66,13 @@ func (n *runNews) note(key string, objects int) (now bool) {
 	delay := n.turn()
 	if wait := max(delay, pause.Look(objects)); wait > 0 {
 		n.waiting[key] = &waitingRun{objects: objects, news: delay > 0}
-		time.AfterFunc(wait, func() { n.tellLate(key) })
+		time.AfterFunc(wait, func() { n.notifyLate(key) })
 	}
 	return delay == 0
 }
 
-// tellLate tells of a run that has waited, if there is news.
-func (n *runNews) tellLate(key string) {
+// notifyLate passes on the news of a run that has waited, if there is any.
+func (n *runNews) notifyLate(key string) {
 	if n.next(key) && n.ctx.Err() == nil {
 		n.told(key)
 	}
@@ -89,7 +89,7 @@ func (n *runNews) next(key string) (news bool) {
 		return run.news
 	}
 	run.news = false
-	time.AfterFunc(max(wait, n.turn()), func() { n.tellLate(key) })
+	time.AfterFunc(max(wait, n.turn()), func() { n.notifyLate(key) })
 	return true
 }
 

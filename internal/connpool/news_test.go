@@ -46,18 +46,18 @@ func after(d time.Duration) {
 func TestARunWithManyObjectsIsToldOfOncePerPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newNewsRig(t)
-		r.tell("a", pause.FewObjects)
-		r.tell("a", 1)
+		r.notify("a", pause.FewObjects)
+		r.notify("a", 1)
 		r.Expect(r.times("a")).To(Equal(2))
-		r.tell("a", 100)
+		r.notify("a", 100)
 		r.Expect(r.times("a")).To(Equal(3), "it was not told of for a while")
 		for range 10 {
-			r.tell("a", 100)
+			r.notify("a", 100)
 		}
 		r.Expect(r.times("a")).To(Equal(3))
 		after(100 * pause.LookPerObject)
 		r.Expect(r.times("a")).To(Equal(4))
-		r.tell("a", 100)
+		r.notify("a", 100)
 		r.Expect(r.times("a")).To(Equal(4))
 		after(100 * pause.LookPerObject)
 		r.Expect(r.times("a")).To(Equal(5))
@@ -65,9 +65,9 @@ func TestARunWithManyObjectsIsToldOfOncePerPause(t *testing.T) {
 		r.Expect(r.times("a")).To(Equal(5), "there was nothing new")
 		r.Expect(r.waiting).To(BeEmpty())
 
-		r.tell("a", 1_000_000)
+		r.notify("a", 1_000_000)
 		r.Expect(r.times("a")).To(Equal(6))
-		r.tell("a", 1_000_000)
+		r.notify("a", 1_000_000)
 		after(pause.LongestLook)
 		r.Expect(r.times("a")).To(Equal(7))
 		after(pause.LongestLook)
@@ -79,8 +79,8 @@ func TestTheRunsOfAConnectionAreToldOfAtAPace(t *testing.T) {
 		r, told := newNewsRig(t), 0
 		runs := lookBurst + 100*runtime.GOMAXPROCS(0)*lookPace
 		for n := range runs {
-			r.tell(fmt.Sprint(n), 1)
-			r.tell(fmt.Sprint(n), 1)
+			r.notify(fmt.Sprint(n), 1)
+			r.notify(fmt.Sprint(n), 1)
 		}
 		for n := range runs {
 			told += r.times(fmt.Sprint(n))

@@ -77,11 +77,11 @@ func isSame(before, now error) bool {
 	return text(before) == text(now)
 }
 
-// explain asks the target which of the rights that are needed in the scopes the
+// explainDenial asks the target which of the rights that are needed in the scopes the
 // identity does not have. The target tells only of the first that it met. What it
 // says of the others decides nothing: it explains. Without an answer the denial stays
 // as it is.
-func (s *session) explain(ctx context.Context, scopes []string, denial error) (lacking bool, why error) {
+func (s *session) explainDenial(ctx context.Context, scopes []string, denial error) (lacking bool, why error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.RequestTimeout)
 	defer cancel()
 	missing, err := s.missingOf(ctx, neededEverywhere, "")

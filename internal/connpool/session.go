@@ -91,7 +91,7 @@ func (s *session) prove(ctx context.Context) error {
 	case err != nil:
 		s.unauthorized(err)
 		if isForbidden(err) {
-			_, err = s.explain(ctx, s.entry.pool.scopesOf(s.entry), err)
+			_, err = s.explainDenial(ctx, s.entry.pool.scopesOf(s.entry), err)
 		}
 		return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
 	case s.clusterUID == "":
@@ -131,9 +131,9 @@ func (s *session) readClusterUID(ctx context.Context) (string, error) {
 	return s.transport.ReadClusterUID(ctx)
 }
 
-// settle waits until every view has come to a first result. The target is probed
+// awaitViews waits until every view has come to a first result. The target is probed
 // meanwhile: it may have fallen silent.
-func (s *session) settle(ctx context.Context) error {
+func (s *session) awaitViews(ctx context.Context) error {
 	var doubts doubts
 	for _, v := range s.entry.pool.viewsOf(s) {
 		for waiting := true; waiting; {

@@ -86,7 +86,7 @@ func (v *view) deny(denied error, result func(State, error, *informers)) (lackin
 	why := denied
 	select {
 	case reviewing <- struct{}{}: // many views may be denied at once
-		lacking, why = v.session.explain(v.ctx, []string{v.scope}, denied)
+		lacking, why = v.session.explainDenial(v.ctx, []string{v.scope}, denied)
 		<-reviewing
 	case <-v.ctx.Done():
 	}

@@ -127,7 +127,7 @@ func TestNoMoreLargeTemplatesAreInUseThanThereIsRoomFor(t *testing.T) {
 	g, templates := NewWithT(t), newTemplates()
 	var all []func()
 	hold := func(namespace string, size int) bool {
-		release, ok := templates.hold(namespace, size)
+		release, ok := templates.reserve(namespace, size)
 		if ok {
 			all = append(all, release)
 		}
@@ -171,7 +171,7 @@ func TestALargeTemplateOfUnknownSizeIsCountedOnceItIsRead(t *testing.T) {
 	reader, err := NewReader(&rest.Config{Host: hub.URL}, scheme, true)
 	g.Expect(err).NotTo(HaveOccurred())
 
-	free, ok := reader.templates.hold("ns", maxLargeOfNamespace)
+	free, ok := reader.templates.reserve("ns", maxLargeOfNamespace)
 	g.Expect(ok).To(BeTrue())
 	_, _, err = reader.Template(t.Context(), job)
 	g.Expect(err).To(MatchError(ErrBusy))

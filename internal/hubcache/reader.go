@@ -142,7 +142,7 @@ func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (templat
 		return kept, func() {}, nil
 	}
 	known := r.templates.sizeOf(job.UID)
-	release, ok := r.templates.hold(job.Namespace, known)
+	release, ok := r.templates.reserve(job.Namespace, known)
 	if !ok {
 		return nil, nil, ErrBusy
 	}
@@ -156,7 +156,7 @@ func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (templat
 		}
 		template = read
 		if len(read) > maxKeptTemplate && known <= maxKeptTemplate { // its size was not known
-			release, ok = r.templates.hold(job.Namespace, len(data))
+			release, ok = r.templates.reserve(job.Namespace, len(data))
 		}
 		if !ok {
 			return ErrBusy
@@ -245,7 +245,7 @@ func (r *Reader) ListerWatcher() cache.ListerWatcher {
 			}
 			listed := &v1alpha1.PooledJobList{}
 			meta, err := r.list(ctx, &options, func(job *v1alpha1.PooledJob, template []byte, size int) error {
-				r.note(job, template, size)
+				r.keepTemplate(job, template, size)
 				listed.Items = append(listed.Items, *job)
 				return nil
 			})
@@ -270,8 +270,8 @@ func (r *Reader) ListerWatcher() cache.ListerWatcher {
 	}
 }
 
-// note keeps the template of a PooledJob that waits for its Job.
-func (r *Reader) note(job *v1alpha1.PooledJob, template []byte, size int) {
+// keepTemplate keeps the template of a PooledJob that waits for its Job.
+func (r *Reader) keepTemplate(job *v1alpha1.PooledJob, template []byte, size int) {
 	if !r.waits(job) {
 		r.templates.forget(job.UID)
 		return
@@ -307,7 +307,7 @@ func (e *events) Decode() (watch.EventType, runtime.Object, error) {
 	case event.Type == watch.Deleted:
 		e.reader.templates.forget(job.UID)
 	case event.Type != watch.Bookmark:
-		e.reader.note(job, template, len(event.Object))
+		e.reader.keepTemplate(job, template, len(event.Object))
 	}
 	return event.Type, job, nil
 }

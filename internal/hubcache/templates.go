@@ -92,9 +92,9 @@ func (t *templates) sizeOf(uid types.UID) int {
 	return t.sizes[uid]
 }
 
-// hold makes room for the use of a large template of a namespace; ok is false when too many are in
+// reserve makes room for the use of a large template of a namespace; ok is false when too many are in
 // use. Small ones have room always: as many are in use as requests are under way.
-func (t *templates) hold(namespace string, size int) (release func(), ok bool) {
+func (t *templates) reserve(namespace string, size int) (release func(), ok bool) {
 	if size <= maxKeptTemplate {
 		return func() {}, true
 	}

@@ -82,7 +82,7 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 				err = now.wait(ctx, 0)
 			}
 		default:
-			err = f.step(ctx, status, over)
+			err = f.readOn(ctx, status, over)
 		}
 		if errors.Is(err, errDone) {
 			return f.to.end()
@@ -121,8 +121,8 @@ func (f *podFollower) among(pods []*corev1.Pod) *corev1.Pod {
 	return nil
 }
 
-// step reads on, and then waits until there is reason to read again.
-func (f *podFollower) step(ctx context.Context, status corev1.ContainerStatus, over bool) error {
+// readOn reads on, and then waits until there is reason to read again.
+func (f *podFollower) readOn(ctx context.Context, status corev1.ContainerStatus, over bool) error {
 	if _, known := f.cursor.Since(); f.tried && !known && !over {
 		// No line would tell that this is another container's log.
 		now, err := f.statusNow(ctx)

@@ -96,7 +96,7 @@ func TestAllConnectionsTogetherAreBounded(t *testing.T) {
 	g.Expect(hostile[1].Check()).To(Satisfy(prune.ExceedsLimit), "it has the most again")
 	g.Expect(honest.Check()).To(Succeed())
 	all.leave(hostile[1])
-	first, parts := all.look()
+	first, parts := all.largest()
 	g.Expect(first).To(BeNil())
 	g.Expect(parts).To(Equal(poolFactor + 1))
 }

@@ -61,7 +61,7 @@ func (p *Pool) check(b *Budget) error {
 		return nil
 	}
 	err := &prune.LimitError{What: p.what, Limit: p.most, Unit: p.unit}
-	first, _ := p.look()
+	first, _ := p.largest()
 	if first == b || b.evicted.Load() {
 		return err
 	}
@@ -76,16 +76,16 @@ func (p *Pool) checkPart(b *Budget) error {
 	if !exceeds(p.held.Load(), p.pending.Load(), p.most) {
 		return nil
 	}
-	if first, parts := p.look(); first == nil || b.held.Load() <= p.most/int64(max(parts, 1)) {
+	if first, parts := p.largest(); first == nil || b.held.Load() <= p.most/int64(max(parts, 1)) {
 		return nil
 	}
 	return &prune.LimitError{What: p.what, Limit: p.most, Unit: p.unit}
 }
 
-// look is the part that holds the most beside what its runs account for, if the parts hold too much
+// largest returns the part that holds the most beside what its runs account for, if the parts hold too much
 // together, else nil, and how many parts there are. What is evicted will soon be given back, and does
 // not count.
-func (p *Pool) look() (first *Budget, parts int) {
+func (p *Pool) largest() (first *Budget, parts int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.interval > 0 && time.Since(p.lookedAt) < p.interval && (p.first == nil || !p.first.evicted.Load()) {
