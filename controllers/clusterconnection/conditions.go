@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -352,39 +351,4 @@ func changed(before, after *v1alpha1.ClusterConnection, kind string) *metav1.Con
 		return nil
 	}
 	return is
-}
-
-// warnings remembers of which expiry of each connection an Event has told for a reason:
-// while the target is away nothing is said of the credential, and when it is back it is
-// no news.
-type warnings struct {
-	mu   sync.Mutex
-	told map[string]map[string]time.Time
-}
-
-// first reports whether this is the first Event of that reason and expiry, if any.
-func (w *warnings) first(name, reason string, expiry *metav1.Time) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var at time.Time
-	if expiry != nil {
-		at = expiry.Time
-	}
-	if told, ok := w.told[name][reason]; ok && told.Equal(at) {
-		return false
-	}
-	if w.told == nil {
-		w.told = map[string]map[string]time.Time{}
-	}
-	if w.told[name] == nil {
-		w.told[name] = map[string]time.Time{}
-	}
-	w.told[name][reason] = at
-	return true
-}
-
-func (w *warnings) forget(name string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.told, name)
 }

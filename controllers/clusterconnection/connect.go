@@ -13,7 +13,7 @@ import (
 // connect hands the kubeconfig to the pool and records the connection's state. A
 // kubeconfig that cannot be used changes nothing in the pool: it may be a slip, and
 // the last one that worked goes on.
-func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, writer *connectionWriter) error {
+func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterConnection, m *memory, writer *connectionWriter) error {
 	source, reason, err := credentials.Read(ctx, r.Hub, r.Namespace, connection)
 	if err != nil && reason == "" {
 		return err
@@ -21,18 +21,18 @@ func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterCo
 	if reason == "" {
 		r.confirmCluster(connection)
 		config := configOf(connection, source.Identity)
-		if pause := r.identities.change(connection.Name, config.Identity, r.Now()); pause > 0 {
+		if pause := m.identity.change(config.Identity, r.Now()); pause > 0 {
 			r.Connections.Keep(connection.Name, config)
 			writer.again = pause
 		} else {
 			r.Connections.Connect(connection.Name, config)
 			status, _ := r.Connections.Status(connection.Name)
-			writer.renewal = r.renew(ctx, connection, source, status)
+			writer.renewal = r.renew(ctx, connection, source, status, &m.renewal)
 		}
 	}
 	if reason != "" {
 		r.Connections.Keep(connection.Name, configOf(connection, kubeconfig.Identity{}))
-		r.renewals.drop(connection.Name)
+		m.renewal.forgetToken()
 	}
 	status, ok := r.Connections.Status(connection.Name)
 	switch {

@@ -4,6 +4,7 @@
 //	connect.go      what the pool is told to connect to
 //	token.go        tokens of ServiceAccounts are renewed before they end
 //	jobs.go         status.jobs, and when a connection may sleep
+//	memory.go       what one process remembers of a connection
 //	conditions.go   what is known of a connection, as conditions and Events
 //
 // A connection is the pool's: the reconciler tells it what to connect to, and shows what it says. The

@@ -1,7 +1,6 @@
 package clusterconnection
 
 import (
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -17,44 +16,27 @@ const (
 	identityPause = 30 * time.Second
 )
 
-// identityChanges bound how often connections change their identity.
-type identityChanges struct {
-	mu   sync.Mutex
-	last map[string]*identityChange // by connection
-}
-
+// identityChange is the last change of a connection's identity, and how often it may change.
 type identityChange struct {
 	identity connpool.Identity
-	pace     *rate.Limiter
+	pace     *rate.Limiter // nil before the first
 }
 
-// change notes that a connection is to use an identity, or returns how long it is to keep the one that it
-// has.
-func (c *identityChanges) change(connection string, to connpool.Identity, now time.Time) (pause time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last := c.last[connection]
-	if last == nil {
-		if c.last == nil {
-			c.last = map[string]*identityChange{}
-		}
-		c.last[connection] = &identityChange{identity: to, pace: rate.NewLimiter(rate.Every(identityPause), identityBurst)}
+// change notes that the connection is to use an identity, or returns how long it is to keep the one that
+// it has.
+func (c *identityChange) change(to connpool.Identity, now time.Time) (pause time.Duration) {
+	if c.pace == nil {
+		c.identity, c.pace = to, rate.NewLimiter(rate.Every(identityPause), identityBurst)
 		return 0
 	}
-	if last.identity.Equal(to) {
+	if c.identity.Equal(to) {
 		return 0
 	}
-	next := last.pace.ReserveN(now, 1)
+	next := c.pace.ReserveN(now, 1)
 	if pause = next.DelayFrom(now); pause > 0 {
 		next.CancelAt(now)
 		return pause
 	}
-	last.identity = to
+	c.identity = to
 	return 0
-}
-
-func (c *identityChanges) forget(connection string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.last, connection)
 }

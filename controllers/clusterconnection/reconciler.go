@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -69,12 +70,9 @@ type Reconciler struct {
 	// Metrics are the figures, which begin and end with a ClusterConnection.
 	Metrics *metrics.Recorder
 
-	counted  countTimes
-	idle     idleTimes
-	warned   warnings
-	renewals renewals
-	// identities are those that the pool was last told of.
-	identities identityChanges
+	memories memories
+	// renewals bounds the requests for tokens.
+	renewals *semaphore.Weighted
 }
 
 // +kubebuilder:rbac:groups=pooledjob.io,resources=clusterconnections,verbs=get;list;watch;patch
@@ -84,6 +82,7 @@ type Reconciler struct {
 
 // SetupWithManager registers the reconciler.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.renewals = semaphore.NewWeighted(MaxRenewals)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("clusterconnection").
 		For(&v1alpha1.ClusterConnection{}).
@@ -120,12 +119,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	before := connection.DeepCopy()
 	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), warning: r.ExpiryWarning, users: users}
-	if err := r.connect(ctx, connection, writer); err != nil {
+	m := r.memories.get(req.Name)
+	if err := r.connect(ctx, connection, m, writer); err != nil {
 		return ctrl.Result{}, err
 	}
 	// Before the connection may be put to sleep, which a look at it would end.
 	sweepAgain, sweepErr := r.Orphans.Sweep(ctx, connection)
-	again, err := r.count(ctx, connection)
+	again, err := r.count(ctx, connection, m)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -134,7 +134,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	writer.seal(fenced)
-	if err := r.patchStatus(ctx, before, connection); err != nil {
+	if err := r.patchStatus(ctx, before, connection, m); err != nil {
 		return wakeup.Result(0, err)
 	}
 	return wakeup.Result(wakeup.Earliest(sweepAgain, wakeup.Earliest(again, writer.again)), sweepErr)
@@ -143,24 +143,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // forget closes a connection that is gone, and drops what was remembered of it.
 func (r *Reconciler) forget(name string) {
 	r.Connections.Disconnect(name)
-	r.counted.forget(name)
-	r.idle.update(name, true, time.Time{})
-	r.warned.forget(name)
-	r.renewals.forget(name)
-	r.identities.forget(name)
+	r.memories.forget(name)
 	r.Orphans.Forget(name)
 	r.Metrics.Forget(name)
 }
 
 // count looks at the PooledJobs of the connection: how many there are, and whether
 // any needs it. It returns when to look again.
-func (r *Reconciler) count(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
-	countAgain, err := r.countJobs(ctx, connection)
+func (r *Reconciler) count(ctx context.Context, connection *v1alpha1.ClusterConnection, m *memory) (time.Duration, error) {
+	countAgain, err := r.countJobs(ctx, connection, m)
 	if err != nil {
 		return 0, err
 	}
-	restAgain, err := r.sleepIfIdle(ctx, connection)
-	return wakeup.Earliest(countAgain, restAgain), err
+	sleepAgain, err := r.sleepIfIdle(ctx, connection, m)
+	return wakeup.Earliest(countAgain, sleepAgain), err
 }
 
 func (r *Reconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {
@@ -224,7 +220,7 @@ func (r *Reconciler) appendUser(users []string, job *v1alpha1.PooledJob, cluster
 }
 
 // patchStatus writes the status if it changed, and emits an Event if Ready did.
-func (r *Reconciler) patchStatus(ctx context.Context, before, after *v1alpha1.ClusterConnection) error {
+func (r *Reconciler) patchStatus(ctx context.Context, before, after *v1alpha1.ClusterConnection, m *memory) error {
 	if equality.Semantic.DeepEqual(before.Status, after.Status) {
 		return nil
 	}
@@ -233,7 +229,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, before, after *v1alpha1.Cl
 	}
 	for _, event := range transitions(before, after) {
 		ofExpiry := event.reason == v1alpha1.ReasonExpiringSoon || event.reason == v1alpha1.ReasonTokenRenewalFailed
-		if ofExpiry && !r.warned.first(after.Name, event.reason, after.Status.CredentialsExpireAt) {
+		if ofExpiry && !m.isFirstWarning(event.reason, after.Status.CredentialsExpireAt) {
 			continue
 		}
 		r.Recorder.Eventf(after, nil, event.kind, event.reason, "Connect", "%s", jobstatus.Truncate(event.message, jobstatus.MaxEventNote))

@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -97,17 +96,17 @@ func RenewalSchedule(name string, account kubeconfig.Account) (due, overdue time
 
 // renew renews the token in a connection's Secret, if the time has come. It returns nil
 // where that is not asked for.
-func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, status connpool.Status) *renewal {
+func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, status connpool.Status, memory *renewalMemory) *renewal {
 	if connection.Spec.TokenRenewal.LifetimeSeconds == 0 {
-		r.renewals.forget(connection.Name)
+		*memory = renewalMemory{}
 		return nil
 	}
 	account, err := accountOf(source)
 	if err != nil {
-		r.renewals.drop(connection.Name)
+		memory.forgetToken()
 		return &renewal{failure: "The credential cannot be renewed: " + err.Error() + "."}
 	}
-	memory := r.renewals.get(connection, source.Identity)
+	memory.concern(connection, source.Identity)
 	state := &renewal{}
 	var due time.Time
 	due, state.overdue = RenewalSchedule(connection.Name, account)
@@ -116,10 +115,9 @@ func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConn
 	if wait := next.Sub(r.Now()); wait > 0 {
 		state.again = wait
 	} else if status.Next == nil { // else what is in the Secret is not in use; the pool tells when it is
-		state.again = r.tryRenewal(ctx, connection, source, account, &memory)
+		state.again = r.tryRenewal(ctx, connection, source, account, memory)
 	}
 	state.failure = memory.failure
-	r.renewals.set(connection.Name, memory)
 	return state
 }
 
@@ -134,10 +132,10 @@ func (r *Reconciler) tryRenewal(ctx context.Context, connection *v1alpha1.Cluste
 	if !lease.Uses(credentials.Connpool(source.Identity)) {
 		return 0
 	}
-	if !r.renewals.begin() {
+	if !r.renewals.TryAcquire(1) {
 		return renewalSoon
 	}
-	defer r.renewals.end()
+	defer r.renewals.Release(1)
 	token, fresh, err := r.requestToken(ctx, lease, account, connection.Spec.TokenRenewal.LifetimeSeconds)
 	if errors.Is(err, connpool.ErrBusy) || errors.Is(err, connpool.ErrClosed) || errors.Is(err, connpool.ErrNotSent) || ctx.Err() != nil {
 		return renewalSoon
@@ -234,70 +232,14 @@ func (m *renewalMemory) succeeded(now time.Time, pause time.Duration) time.Durat
 	return pause
 }
 
-// renewals remembers what is known of each connection.
-type renewals struct {
-	mu       sync.Mutex
-	byName   map[string]renewalMemory
-	underWay int
-}
-
-// begin reports whether one more may begin now; if so, it must end.
-func (r *renewals) begin() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.underWay >= MaxRenewals {
-		return false
-	}
-	r.underWay++
-	return true
-}
-
-func (r *renewals) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.underWay--
-}
-
-// get returns what is remembered of a connection with that credential.
-func (r *renewals) get(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) renewalMemory {
+// concern makes the memory be about a connection with that credential.
+func (m *renewalMemory) concern(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) {
 	about := sha256.Sum256(fmt.Append(nil, connection.UID, connection.Generation, " ", identity.Token))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	memory := r.byName[connection.Name]
-	if memory.about != about {
-		memory = renewalMemory{about: about, rest: memory.rest}
+	if m.about != about {
+		*m = renewalMemory{about: about, rest: m.rest}
 	}
-	return memory
 }
 
-func (r *renewals) set(name string, memory renewalMemory) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.byName == nil {
-		r.byName = map[string]renewalMemory{}
-	}
-	r.byName[name] = memory
-}
-
-// drop forgets all but until when nothing is asked for: the Secret may be there again, as
+// forgetToken forgets all but until when nothing is asked for: the Secret may be there again, as
 // it was, in a moment.
-func (r *renewals) drop(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if memory, ok := r.byName[name]; ok {
-		r.byName[name] = renewalMemory{rest: memory.rest}
-	}
-}
-
-func (r *renewals) forget(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.byName, name)
-}
-
-// isWaking reports whether a connection was opened to renew its token.
-func (r *renewals) isWaking(name string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.byName[name].waking
-}
+func (m *renewalMemory) forgetToken() { *m = renewalMemory{rest: m.rest} }

@@ -65,30 +65,30 @@ func TestRenewalIsTriedAgainEverLater(t *testing.T) {
 }
 
 func TestRenewalFailureIsForgottenWithItsToken(t *testing.T) {
-	var all renewals
+	memory := &renewalMemory{}
 	c := newConnection()
 	one, two := kubeconfig.Identity{Token: "one"}, kubeconfig.Identity{Token: "two"}
-	memory := all.get(c, one)
-	memory.succeeded(testTime, time.Minute)
-	memory.failed(testTime, errTarget, 0)
-	all.set(c.Name, memory)
-	if kept := all.get(c, one); kept != memory {
-		t.Errorf("got %+v, want %+v", kept, memory)
+	fail := func() renewalMemory {
+		memory.concern(c, one)
+		memory.succeeded(testTime, time.Minute)
+		memory.failed(testTime, errTarget, 0)
+		return *memory
 	}
-	if other := all.get(c, two); other.failure != "" || !other.retry.IsZero() || !other.rest.Equal(memory.rest) {
-		t.Errorf("of another token: %+v", other)
+	failed := fail()
+	if memory.concern(c, one); *memory != failed {
+		t.Errorf("got %+v, want %+v", *memory, failed)
 	}
+	if memory.concern(c, two); memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(failed.rest) {
+		t.Errorf("of another token: %+v", *memory)
+	}
+	failed = fail()
 	c.Generation++
-	if other := all.get(c, one); other.failure != "" || !other.retry.IsZero() {
-		t.Errorf("of another spec: %+v", other)
+	if memory.concern(c, one); memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(failed.rest) {
+		t.Errorf("of another spec: %+v", *memory)
 	}
-	all.drop(c.Name)
-	if kept := all.get(c, two); !kept.rest.Equal(memory.rest) || kept.failure != "" {
-		t.Errorf("of a Secret that is gone: %+v", kept)
-	}
-	all.forget(c.Name)
-	if kept := all.get(c, one); !kept.rest.IsZero() {
-		t.Errorf("of a connection that is gone: %+v", kept)
+	failed = fail()
+	if memory.forgetToken(); !memory.rest.Equal(failed.rest) || memory.failure != "" {
+		t.Errorf("of a Secret that is gone: %+v", *memory)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestConditionsWithRenewal(t *testing.T) {
 }
 
 func TestOneEventForEachTokenThatIsNotRenewed(t *testing.T) {
-	var told warnings
+	var m memory
 	expiry := &metav1.Time{Time: inAnHour}
 	for i, step := range []struct {
 		reason string
@@ -150,7 +150,7 @@ func TestOneEventForEachTokenThatIsNotRenewed(t *testing.T) {
 		{v1alpha1.ReasonTokenRenewalFailed, expiry, false},
 		{v1alpha1.ReasonExpiringSoon, expiry, false},
 	} {
-		if got := told.first("prod", step.reason, step.expiry); got != step.want {
+		if got := m.isFirstWarning(step.reason, step.expiry); got != step.want {
 			t.Errorf("step %d: %t", i, got)
 		}
 	}
@@ -175,17 +175,17 @@ func TestConnectionThatWasOpenedForItsTokenIsNotClosedBeforeItIsUsed(t *testing.
 	r := &Reconciler{Connections: connections, Hub: emptyHub{}, Now: func() time.Time { return now }}
 	c := newConnection()
 	c.Spec.IdleTimeoutSeconds = new(int32(1))
-	r.renewals.set(c.Name, renewalMemory{waking: true})
+	m := &memory{renewal: renewalMemory{waking: true}}
 	for want := range 2 {
 		for range 2 {
 			now = now.Add(time.Second)
-			if _, err := r.sleepIfIdle(t.Context(), c); err != nil {
+			if _, err := r.sleepIfIdle(t.Context(), c, m); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if connections.slept < want || (want == 0 && connections.slept > 0) {
 			t.Errorf("put to sleep %d times", connections.slept)
 		}
-		r.renewals.forget(c.Name)
+		m.renewal = renewalMemory{}
 	}
 }
