@@ -48,7 +48,7 @@ type absence struct {
 // proveAbsence looks for the remote Job at the target itself.
 func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	if r.lease == nil {
-		return absence{reason: r.NotReadyReason, why: decision.DecideFailover(r.Snapshot, decision.Action{Message: r.NotReady}).Message}, nil
+		return absence{reason: r.ContactReason, why: decision.DecideFailover(r.Snapshot, decision.Action{Message: r.ContactMessage}).Message}, nil
 	}
 	verdict := absence{outcome: absent}
 	job, err := r.lease.GetJob(ctx, r.Intent.Namespace, r.Intent.JobName)

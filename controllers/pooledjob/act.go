@@ -35,7 +35,7 @@ const notSentPause = 2 * time.Second
 type run struct {
 	*Reconciler
 	*decision.Snapshot
-	lease  *connpool.Lease // nil exactly when NotReady of the Snapshot is not empty
+	lease  *connpool.Lease // nil unless Contact of the Snapshot is Reached
 	before *v1alpha1.PooledJobStatus
 	writer *jobstatus.Writer
 	// wokenAt is when the news came that this looks into; zero if none did.

@@ -32,11 +32,11 @@ func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*deci
 	s.Intent, s.Bound, s.Stripped = intent, bound, bound && !intact
 	s.Cluster = cmp.Or(intent.Cluster, job.Spec.ClusterName, job.Status.ClusterName)
 	if s.Stripped && job.DeletionTimestamp.IsZero() {
-		s.NotReady = "not asked for" // that is mended first
+		s.Contact = decision.NotAsked // until the intent is written again
 		return s, nil, nil
 	}
 	if s.Cluster == "" {
-		s.NotReady = "no cluster was chosen yet"
+		s.Contact = decision.NotAsked
 		return s, nil, r.gatherCandidates(ctx, s)
 	}
 	if err := r.gatherConnection(ctx, s); err != nil {
@@ -44,7 +44,7 @@ func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*deci
 	}
 	if s.Connection != nil && !s.Access.Permitted && !s.Bound && !s.WasObserved() && job.DeletionTimestamp.IsZero() {
 		// It is refused, and must not wake a connection that is idle.
-		s.NotReady = "not asked for"
+		s.Contact = decision.NotAsked
 		return s, nil, nil
 	}
 	fenced, err := hubcache.IsFenced(ctx, r.Hub, s.Intent.ClusterUID)
@@ -52,8 +52,8 @@ func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*deci
 		return nil, nil, err
 	}
 	if fenced {
-		s.Fenced, s.NotReadyReason = true, v1alpha1.ReasonClusterFenced
-		s.NotReady = fmt.Sprintf("the cluster of ClusterConnection %q was stated to be fenced, by annotation %s=%s: nothing is sent there",
+		s.Contact, s.ContactReason = decision.Fenced, v1alpha1.ReasonClusterFenced
+		s.ContactMessage = fmt.Sprintf("the cluster of ClusterConnection %q was stated to be fenced, by annotation %s=%s: nothing is sent there",
 			s.Cluster, v1alpha1.AnnotationFenced, s.Intent.ClusterUID)
 		return s, nil, nil
 	}
@@ -63,16 +63,15 @@ func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*deci
 		err = r.gatherRemote(s, lease)
 	}
 	if err != nil {
-		s.NotReadyReason = v1alpha1.ReasonClusterNotReady
-		r.whyNotReady(s, err)
+		recordNoLease(s, err)
 		return s, nil, nil
 	}
 	if at := lease.ExpiresAt(); !at.IsZero() && !s.Time.Before(at) {
 		s.ExpiredAt = at
 	}
 	if another {
-		s.NotReadyReason = v1alpha1.ReasonClusterNotReady
-		s.NotReady = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
+		s.Contact, s.ContactReason = decision.Away, v1alpha1.ReasonClusterNotReady
+		s.ContactMessage = fmt.Sprintf("the run is bound to the cluster with UID %s, but connection %s reaches the one with UID %s",
 			s.Intent.ClusterUID, s.Cluster, lease.ClusterUID())
 		return s, nil, nil
 	}
@@ -179,32 +178,37 @@ func namespaceLabels(ctx context.Context, reader client.Reader, name string) (la
 	return namespace.Labels, true, nil
 }
 
-// whyNotReady records why a connection cannot be used, and whether that is because
-// the contact is still under way. The words are the same for as long as the state is,
-// so that they are written once.
-func (r *Reconciler) whyNotReady(s *decision.Snapshot, err error) {
+// recordNoLease records why there is no lease. The message is the same for as long as the state is,
+// so that it is written once.
+func recordNoLease(s *decision.Snapshot, err error) {
 	name := s.Cluster
+	s.Contact, s.ContactReason = decision.Away, v1alpha1.ReasonClusterNotReady
 	if errors.Is(err, connpool.ErrNotWatched) {
-		s.NotReadyReason = v1alpha1.ReasonNamespaceNotWatched
-		s.NotReady = fmt.Sprintf("ClusterConnection %q does not watch namespace %q: it is not in its spec.namespaces", name, s.Intent.Namespace)
+		s.ContactReason = v1alpha1.ReasonNamespaceNotWatched
+		s.ContactMessage = fmt.Sprintf("ClusterConnection %q does not watch namespace %q: it is not in its spec.namespaces", name, s.Intent.Namespace)
 		return
 	}
 	var notReady *connpool.NotReadyError
 	if errors.As(err, &notReady) {
-		s.NotReady = notReady.Error()
+		s.ContactMessage = notReady.Error()
 		if last := notReady.Status.LastContact; !last.IsZero() && notReady.Status.State == connpool.Unreachable {
-			s.NotReady += "; last contact at " + last.UTC().Format(time.RFC3339)
+			s.ContactMessage += "; last contact at " + last.UTC().Format(time.RFC3339)
 		}
-		s.Connecting = notReady.Status.State == connpool.Connecting || notReady.Status.State == connpool.Idle
+		if notReady.Status.State == connpool.Connecting || notReady.Status.State == connpool.Idle {
+			s.Contact = decision.Connecting
+		}
 		return
 	}
 	if s.Connection != nil {
 		ready := meta.FindStatusCondition(s.Connection.Status.Conditions, v1alpha1.ConditionReady)
 		// Nothing else keeps the reconciler from opening the connection.
 		if ready != nil && (ready.Reason == v1alpha1.ReasonSecretNotFound || ready.Reason == v1alpha1.ReasonInvalidKubeconfig) {
-			s.NotReady = fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
+			s.ContactMessage = fmt.Sprintf("connection %s is not Ready: %s: %s", name, ready.Reason, ready.Message)
 			return
 		}
 	}
-	s.NotReady, s.Connecting = fmt.Sprintf("connection %s is not open yet", name), s.Connection != nil
+	if s.Connection != nil {
+		s.Contact = decision.Connecting
+	}
+	s.ContactMessage = fmt.Sprintf("connection %s is not open yet", name)
 }

@@ -27,8 +27,8 @@ func boundRun() *decision.Snapshot {
 // What a run waits for that has no ClusterConnection is nothing that will soon be known.
 func TestNoConnectionIsNotConnecting(t *testing.T) {
 	s := boundRun()
-	new(Reconciler).whyNotReady(s, connpool.ErrClosed)
-	if s.Connecting || s.NotReady == "" {
-		t.Errorf("connecting: %v, not ready: %q", s.Connecting, s.NotReady)
+	recordNoLease(s, connpool.ErrClosed)
+	if s.Contact != decision.Away || s.ContactMessage == "" {
+		t.Errorf("contact: %v, message: %q", s.Contact, s.ContactMessage)
 	}
 }

@@ -192,7 +192,7 @@ func waitForConnection(s *Snapshot, condition string) Action {
 		return s.waiting(condition, v1alpha1.ReasonClusterNotReady, fmt.Sprintf(
 			"ClusterConnection %q is being deleted.", s.Connection.Name))
 	default:
-		return s.waiting(condition, s.NotReadyReason, s.NotReady)
+		return s.waiting(condition, s.ContactReason, s.ContactMessage)
 	}
 }
 
@@ -228,8 +228,8 @@ func lastObstacle(s *Snapshot) string {
 		return whyNoCluster(s)
 	case s.Connection == nil:
 		return fmt.Sprintf("ClusterConnection %q does not exist.", s.Cluster)
-	case s.NotReady != "":
-		return s.NotReady
+	case s.Contact != Reached:
+		return s.ContactMessage
 	case !s.ExpiredAt.IsZero():
 		return s.whyExpired()
 	case s.Memory.Refusal != nil:

@@ -76,20 +76,20 @@ func wentEnded(s *Snapshot) {
 }
 func expires(s *Snapshot) { inView(s); s.Remote.Spec.TTLSecondsAfterFinished = new(int32) }
 func notReady(s *Snapshot) {
-	s.NotReady, s.NotReadyReason = "connection prod is Unreachable", v1alpha1.ReasonClusterNotReady
+	s.Contact, s.ContactMessage, s.ContactReason = Away, "connection prod is Unreachable", v1alpha1.ReasonClusterNotReady
 }
 func notWatched(s *Snapshot) {
-	s.NotReady, s.NotReadyReason = "not in its spec.namespaces", v1alpha1.ReasonNamespaceNotWatched
+	s.Contact, s.ContactMessage, s.ContactReason = Away, "not in its spec.namespaces", v1alpha1.ReasonNamespaceNotWatched
 }
 func connecting(s *Snapshot) {
-	s.NotReady, s.NotReadyReason, s.Connecting = "connection prod is not open yet", v1alpha1.ReasonClusterNotReady, true
+	s.Contact, s.ContactMessage, s.ContactReason = Connecting, "connection prod is not open yet", v1alpha1.ReasonClusterNotReady
 }
 func clusterless(s *Snapshot) {
 	s.Job.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse}}
 }
 func expired(s *Snapshot) { s.ExpiredAt = decisionTime }
 func noConnection(s *Snapshot) {
-	s.Connection, s.Access.Permitted, s.NotReady = nil, false, "no connection"
+	s.Connection, s.Access.Permitted, s.Contact, s.ContactMessage = nil, false, Away, "no connection"
 }
 func denied(s *Snapshot)      { s.Access.Permitted = false }
 func deleted(s *Snapshot)     { s.Job.DeletionTimestamp = &metav1.Time{Time: decisionTime} }
@@ -130,7 +130,7 @@ func selecting(s *Snapshot) {
 }
 func unplaced(s *Snapshot) {
 	selecting(s)
-	s.Cluster, s.Connection, s.Access, s.Bound, s.NotReady = "", nil, access.Decision{}, false, "no cluster was chosen yet"
+	s.Cluster, s.Connection, s.Access, s.Bound, s.Contact = "", nil, access.Decision{}, false, NotAsked
 	s.Candidates = []placement.Candidate{
 		{Name: "b", Unusable: v1alpha1.ReasonUnreachable}, {Name: "a", Unusable: "is fenced"}, {Name: "secret", Closed: true},
 	}
@@ -145,9 +145,12 @@ func away(s *Snapshot) {
 
 // expiredOnly: the connection is not Ready because its credential has expired; there is a
 // lease.
-func expiredOnly(s *Snapshot) { expired(s); s.NotReady, s.NotReadyReason = "", "" }
+func expiredOnly(s *Snapshot) {
+	expired(s)
+	s.Contact, s.ContactMessage, s.ContactReason = Reached, "", ""
+}
 func fenced(s *Snapshot) {
-	s.Fenced, s.NotReady, s.NotReadyReason = true, "fenced", v1alpha1.ReasonClusterFenced
+	s.Contact, s.ContactMessage, s.ContactReason = Fenced, "fenced", v1alpha1.ReasonClusterFenced
 }
 func boundByUs(s *Snapshot) { bound(s); s.Memory.Current = true }
 func lostBefore(s *Snapshot) {
@@ -360,7 +363,7 @@ func violation(s *Snapshot, got Action) string {
 			return "placed"
 		}
 	case Bind, Create:
-		if s.WasObserved() || isDeleted || hasEnded || s.Cancelled() || !s.Access.Permitted || s.NotReady != "" || !s.ExpiredAt.IsZero() {
+		if s.WasObserved() || isDeleted || hasEnded || s.Cancelled() || !s.Access.Permitted || s.Contact != Reached || !s.ExpiredAt.IsZero() {
 			return "created"
 		}
 	case DeleteRemote:
@@ -377,7 +380,7 @@ func violation(s *Snapshot, got Action) string {
 		if !isDeleted {
 			return "let go"
 		}
-		if got.Verb == Abandon && s.NotReady == "" {
+		if got.Verb == Abandon && s.Contact == Reached {
 			return "given up although it can be reached"
 		}
 	case Refuse, ConfirmLoss, Observe, ObserveGone:
@@ -397,8 +400,8 @@ func violation(s *Snapshot, got Action) string {
 			return "patched"
 		}
 	case MoveAway:
-		mayMove := s.Fenced || !s.mayHaveJob()
-		if isDeleted || hasEnded || (s.NotReady == "" && s.awaySince().IsZero()) || !mayMove || s.Job.Spec.Failover.AfterSeconds == 0 {
+		mayMove := s.Contact == Fenced || !s.mayHaveJob()
+		if isDeleted || hasEnded || (s.Contact == Reached && s.awaySince().IsZero()) || !mayMove || s.Job.Spec.Failover.AfterSeconds == 0 {
 			return "moved"
 		}
 	case Restore:

@@ -19,12 +19,12 @@ func DecideFailover(s *Snapshot, wait Action) Action {
 	if after == 0 || !s.Bound {
 		return wait
 	}
-	if s.Fenced {
+	if s.Contact == Fenced {
 		return Action{Verb: MoveAway, Message: fmt.Sprintf(
 			"Moved away from ClusterConnection %q: its cluster (UID %s) was stated to be fenced.", s.Cluster, s.Intent.ClusterUID)}
 	}
 	since := s.awaySince()
-	if since.IsZero() && s.NotReady == "" {
+	if since.IsZero() && s.Contact == Reached {
 		return wait
 	}
 	if s.mayHaveJob() {

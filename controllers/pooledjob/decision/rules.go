@@ -94,14 +94,14 @@ var whenDeleting = []rule{
 	},
 	{"never placed", func(s *Snapshot) bool { return s.Cluster == "" }, just(Release)},
 	{"abandoned", (*Snapshot).isAbandoned, just(Abandon)},
-	{"connection being made", func(s *Snapshot) bool { return s.Connecting }, just(Settle)},
+	{"connection being made", func(s *Snapshot) bool { return s.Contact == Connecting }, just(Settle)},
 	{"no ClusterConnection", func(s *Snapshot) bool { return s.Connection == nil }, func(s *Snapshot) Action {
 		return deleting(Wait, v1alpha1.ReasonClusterNotFound, fmt.Sprintf(
 			"The remote Job cannot be deleted: ClusterConnection %q does not exist. Create it again%s", s.Cluster, s.orAbandon()))
 	}},
-	{"away", func(s *Snapshot) bool { return s.NotReady != "" }, func(s *Snapshot) Action {
-		return deleting(Wait, s.NotReadyReason, fmt.Sprintf(
-			"The remote Job cannot be deleted: %s. Wait until it can%s", strings.TrimSuffix(s.NotReady, "."), s.orAbandon()))
+	{"away", func(s *Snapshot) bool { return s.Contact != Reached }, func(s *Snapshot) Action {
+		return deleting(Wait, s.ContactReason, fmt.Sprintf(
+			"The remote Job cannot be deleted: %s. Wait until it can%s", strings.TrimSuffix(s.ContactMessage, "."), s.orAbandon()))
 	}},
 	{"policy Orphan", func(s *Snapshot) bool { return s.Job.Spec.DeletionPolicy == v1alpha1.DeletionPolicyOrphan }, just(OrphanJob)},
 	{
@@ -125,7 +125,7 @@ func deleting(v Verb, reason, message string) Action {
 
 // isAbandoned reports whether a person has said that the Job is to be given up, which cannot be reached.
 func (s *Snapshot) isAbandoned() bool {
-	return s.NotReady != "" && !s.Connecting && s.Intent.ClusterUID != "" && s.Job.Annotations[v1alpha1.AnnotationAbandon] == s.Intent.ClusterUID
+	return s.Contact != Reached && s.Contact != Connecting && s.Intent.ClusterUID != "" && s.Job.Annotations[v1alpha1.AnnotationAbandon] == s.Intent.ClusterUID
 }
 
 // remoteStays reports whether a Job is in view that is not being deleted, and nameIsNeeded whether its name
@@ -181,7 +181,7 @@ func (s *Snapshot) asksFor(suspended bool) bool {
 // whenMissing: the Job was observed and is not in view.
 var whenMissing = []rule{
 	{
-		"connection being made", func(s *Snapshot) bool { return s.Connection != nil && s.Connecting },
+		"connection being made", func(s *Snapshot) bool { return s.Connection != nil && s.Contact == Connecting },
 		just(Settle), // what was written before may still be true
 	},
 	{"away", (*Snapshot).isAway, func(s *Snapshot) Action {
@@ -194,7 +194,7 @@ var whenMissing = []rule{
 }
 
 // isAway reports whether there is no lease, for whatever reason.
-func (s *Snapshot) isAway() bool { return s.Connection == nil || s.NotReady != "" }
+func (s *Snapshot) isAway() bool { return s.Connection == nil || s.Contact != Reached }
 
 // viewTimeLeft is how much longer the view may take to show the Job that was created; 0 once it has.
 func (s *Snapshot) viewTimeLeft() time.Duration {
@@ -207,7 +207,7 @@ func (s *Snapshot) viewTimeLeft() time.Duration {
 // whenUndispatched: no Job was observed yet.
 var whenUndispatched = []rule{
 	{
-		"fenced", func(s *Snapshot) bool { return s.Bound && s.Fenced && s.failoverAfter() > 0 },
+		"fenced", func(s *Snapshot) bool { return s.Bound && s.Contact == Fenced && s.failoverAfter() > 0 },
 		func(s *Snapshot) Action { return DecideFailover(s, Action{}) }, // whatever else is to become of it, not there
 	},
 	{"cancel", (*Snapshot).Cancelled, refuseCancelled},
@@ -225,8 +225,8 @@ var whenUndispatched = []rule{
 	{"no ClusterConnection", func(s *Snapshot) bool { return s.Connection == nil }, func(s *Snapshot) Action {
 		return DecideFailover(s, waitForConnection(s, v1alpha1.ConditionAccepted))
 	}},
-	{"connection being made", func(s *Snapshot) bool { return s.Connecting && s.Connection.DeletionTimestamp.IsZero() }, whileConnecting},
-	{"away", func(s *Snapshot) bool { return s.NotReady != "" || !s.Connection.DeletionTimestamp.IsZero() }, func(s *Snapshot) Action {
+	{"connection being made", func(s *Snapshot) bool { return s.Contact == Connecting && s.Connection.DeletionTimestamp.IsZero() }, whileConnecting},
+	{"away", func(s *Snapshot) bool { return s.Contact != Reached || !s.Connection.DeletionTimestamp.IsZero() }, func(s *Snapshot) Action {
 		return DecideFailover(s, waitForConnection(s, v1alpha1.ConditionDispatched))
 	}},
 	{"credential expired", func(s *Snapshot) bool { return !s.ExpiredAt.IsZero() }, func(s *Snapshot) Action {

@@ -37,15 +37,11 @@ type Snapshot struct {
 	Connection *v1alpha1.ClusterConnection
 	// Access is what its access rules say.
 	Access access.Decision
-	// NotReady says why there is no lease, and NotReadyReason in one word; both are
-	// empty when there is one. Connecting is true if this is because the contact is
-	// still under way.
-	NotReady       string
-	NotReadyReason string
-	Connecting     bool
-	// Fenced is true if this is because a person has stated that nothing runs on
-	// the cluster any more.
-	Fenced bool
+	// Contact is whether the target can be asked. If it is Connecting, Away or Fenced,
+	// ContactMessage says why, and ContactReason in one word.
+	Contact        Contact
+	ContactReason  string
+	ContactMessage string
 	// ExpiredAt is when the credential ended that the connection uses; zero if it
 	// has not.
 	ExpiredAt time.Time
