@@ -25,23 +25,25 @@ type podFollower struct {
 	cursor   logcursor.Cursor
 	to       *podWriter
 	patience patience // with the log
+	progress progress
 
-	tried    bool  // the log was asked for
-	asked    bool  // the same, or it has yet to begin
-	count    int32 // how often the container had been started again then
-	complete bool  // it had ended then, and was read to its end
-	passed   bool  // what the container before had written was read
 	late     bool  // the container had begun before the request came
-	owed     bool  // the last stream broke: there is more
-	any      bool  // something was ever passed on
+	wrote    bool  // something was ever passed on
+	restarts int32 // of the container, when its log was last asked for
 	instance int32 // how often the container had been started again whose log is read; -1: not known
 	lineOf   int32 // the same of the last line that was passed on
-	words    error // of the target, why there is no log
-
-	first bool // nothing of the stream has come
-	none  bool // what came is the kubelet's excuse
-	more  bool // something was passed on
+	excuse   error // of the target, why there is no log
 }
+
+// progress is how far the log of a Pod was read: the states of a Pod in doc.go, but those of its end.
+type progress int
+
+const (
+	unread   progress = iota
+	partly            // there may be more
+	brokeOff          // the last stream broke: there is more
+	complete          // to the end of a container that had ended
+)
 
 // outcome is that of reading a log.
 type outcome int
@@ -63,7 +65,7 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 	late := v.isLate(pod.UID, container)
 	f := &podFollower{
 		reading: r, target: target, view: v, pod: pod, container: container,
-		to: r.out.of(pod.Name, r.query.allPods, r.query.timestamps), asked: !late, late: late, patience: patience{limit: r.timing.patience},
+		to: r.out.of(pod.Name, r.query.allPods, r.query.timestamps), late: late, patience: patience{limit: r.timing.patience},
 	}
 	f.cursor.Output, f.cursor.Timestamps = &f.buffer, r.query.timestamps
 	for {
@@ -75,7 +77,7 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 		status := statusOf(pod, container)
 		over := now.ended || !there || isOver(pod)
 		switch {
-		case over && (!hasLog(status) || (f.complete && status.RestartCount == f.count)):
+		case over && (!hasLog(status) || (f.progress == complete && status.RestartCount == f.restarts)):
 			return f.to.end()
 		case !hasLog(status):
 			if err = f.out.begin(); err == nil {
@@ -96,8 +98,8 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 // errShort is why a log is not taken for complete.
 var errShort = errors.New("the answer ended before the last line that is known")
 
-// maxWords bounds what is told of a kubelet's excuse.
-const maxWords = 300
+// maxExcuse bounds what is told of a kubelet's excuse.
+const maxExcuse = 300
 
 // errDone tells that a Pod is read.
 var errDone = errors.New("done")
@@ -123,44 +125,48 @@ func (f *podFollower) among(pods []*corev1.Pod) *corev1.Pod {
 
 // readOn reads on, and then waits until there is reason to read again.
 func (f *podFollower) readOn(ctx context.Context, status corev1.ContainerStatus, over bool) error {
-	if _, known := f.cursor.Since(); f.tried && !known && !over {
+	if _, known := f.cursor.Since(); f.progress != unread && !known && !over {
 		// No line would tell that this is another container's log.
 		now, err := f.statusNow(ctx)
 		if err != nil || now.RestartCount != status.RestartCount {
 			return err
 		}
 	}
-	f.tried = true
-	if f.asked && status.RestartCount > f.count {
+	began := f.progress != unread || !f.late
+	if f.progress != brokeOff {
+		f.progress = partly
+	}
+	if began && status.RestartCount > f.restarts {
 		if ok, err := f.readPrevious(ctx); !ok {
 			return err
 		}
 	}
-	f.asked, f.count, f.complete = true, status.RestartCount, false
-	f.cursor.AllowGap, f.passed = f.passed, false
-	f.instance = f.count
+	f.restarts, f.instance = status.RestartCount, status.RestartCount
 	hasEnded := over || status.State.Terminated != nil
-	result, err := f.read(ctx, f.options(status.State.Terminated == nil, false))
+	result, more, err := f.read(ctx, f.options(status.State.Terminated == nil, false))
+	f.cursor.AllowGap = false
 	switch {
 	case err != nil:
 		return err
-	case result == gone && f.owed:
+	case result == gone && f.progress == brokeOff:
 		return unavailable("Pod %s was deleted before its log was read to the end", f.pod.Name)
 	case result == gone:
 		return errDone
 	case result == interlaced:
 		_, err := f.readPrevious(ctx)
 		return err
-	case result == ended && hasEnded && f.more:
+	case result == ended && hasEnded && more:
 		return nil // an API server ends its answer in order, too, when it loses the kubelet
 	case result == ended:
-		f.complete = hasEnded
+		if hasEnded {
+			f.progress = complete
+		}
 		return f.await(ctx, status)
 	case result == notThere && f.patience.failed():
-		if f.query.allPods && over && !f.any {
+		if f.query.allPods && over && !f.wrote {
 			return errDone // what its node has removed shall not keep others from being read
 		}
-		return unavailable("the node of Pod %s does not give the log of container %s: %v", f.pod.Name, f.container, f.words)
+		return unavailable("the node of Pod %s does not give the log of container %s: %v", f.pod.Name, f.container, f.excuse)
 	case result == notThere:
 		pause(ctx, f.timing.recheck)
 		return ctx.Err()
@@ -186,12 +192,14 @@ func (f *podFollower) statusNow(ctx context.Context) (corev1.ContainerStatus, er
 }
 
 // readPrevious reads on in the log of the container before the last restart, if it is still
-// there: what that one wrote last may not have been read. ok tells that it is done.
+// there: what that one wrote last may not have been read. If it is done, ok is true, and what is
+// read next may begin with a gap.
 func (f *podFollower) readPrevious(ctx context.Context) (ok bool, err error) {
 	f.cursor.AllowGap, f.instance = true, -1
-	for f.more = true; f.more; {
-		result, err := f.read(ctx, f.options(false, true))
-		if err != nil {
+	defer func() { f.cursor.AllowGap = ok }()
+	for more := true; more; {
+		var result outcome
+		if result, more, err = f.read(ctx, f.options(false, true)); err != nil {
 			return false, err
 		}
 		if result == broken {
@@ -200,7 +208,6 @@ func (f *podFollower) readPrevious(ctx context.Context) (ok bool, err error) {
 		}
 	}
 	f.cursor.Restarted()
-	f.passed = true
 	return true, nil
 }
 
@@ -217,7 +224,7 @@ func (f *podFollower) await(ctx context.Context, read corev1.ContainerStatus) er
 		status := statusOf(pod, f.container)
 		switch {
 		case status.RestartCount > read.RestartCount && hasLog(status), now.ended, !there, isOver(pod),
-			status.State.Terminated != nil && !f.complete:
+			status.State.Terminated != nil && f.progress != complete:
 			return nil
 		case status.State.Running != nil:
 			return now.wait(ctx, f.timing.recheck)
@@ -228,45 +235,55 @@ func (f *podFollower) await(ctx context.Context, read corev1.ContainerStatus) er
 	}
 }
 
-// read reads the log, from where it was read to, until it ends or breaks.
-func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (outcome, error) {
-	f.more = false
+// read reads the log, from where it was read to, until it ends or breaks. more is true if something was
+// passed on.
+func (f *podFollower) read(ctx context.Context, options *corev1.PodLogOptions) (result outcome, more bool, err error) {
 	log, err := f.target.Log(ctx, f.pod.Namespace, f.pod.Name, options)
 	switch {
 	case err == nil:
 	case apierrors.IsForbidden(err) && !f.out.hasBegun(): // else it may be an API server that begins
-		return broken, targetError(f.view.run, err)
+		return broken, false, targetError(f.view.run, err)
 	case apierrors.IsBadRequest(err):
-		f.words = err
-		return notThere, ctx.Err()
+		f.excuse = err
+		return notThere, false, ctx.Err()
 	case apierrors.IsNotFound(err):
-		return f.notFound(ctx, err)
+		result, err = f.notFound(ctx, err)
+		return result, false, err
 	default:
-		return broken, errors.Join(f.failed(err), ctx.Err())
+		return broken, false, errors.Join(f.failed(err), ctx.Err())
 	}
 	defer log.Close()
 	if options.Follow { // else there is something at once, or an excuse
 		if err := f.out.begin(); err != nil {
-			return broken, err
+			return broken, false, err
 		}
 	}
 	f.cursor.Resume()
-	f.none, f.first = false, true
-	readErr, writeErr := pass(f, log)
+	stream := &logStream{podFollower: f}
+	readErr, writeErr := pass(stream, log)
+	result, err = f.judge(ctx, stream, options, readErr, writeErr)
+	return result, stream.wrote, err
+}
+
+// judge returns what came of a stream that has ended.
+func (f *podFollower) judge(ctx context.Context, stream *logStream, options *corev1.PodLogOptions, readErr, writeErr error) (outcome, error) {
 	switch {
-	case f.none:
+	case stream.content == kubeletExcuse:
 		return notThere, ctx.Err()
 	case errors.Is(writeErr, logcursor.ErrGap):
 		return interlaced, nil
 	case writeErr != nil:
 		return broken, writeErr
 	}
-	f.owed = readErr != nil
+	f.progress = partly
+	if readErr != nil {
+		f.progress = brokeOff
+	}
 	switch {
-	case readErr != nil && !options.Follow && !f.more: // who gives nothing does not work
+	case readErr != nil && !options.Follow && !stream.wrote: // who gives nothing does not work
 		return broken, errors.Join(f.failed(readErr), ctx.Err())
 	case readErr == nil && !options.Follow && !options.Previous && f.lineOf == f.instance && !f.cursor.Reached():
-		f.words = errShort
+		f.excuse = errShort
 		return notThere, ctx.Err()
 	}
 	f.patience.works()
@@ -305,26 +322,42 @@ func isExcuse(log []byte) bool {
 	return slices.ContainsFunc(excuses, func(excuse []byte) bool { return bytes.HasPrefix(log, excuse) })
 }
 
+// content is what a stream has.
+type content int
+
+const (
+	empty content = iota // yet
+	containerLog
+	kubeletExcuse
+)
+
+// logStream is one answer with the log of a Pod.
+type logStream struct {
+	*podFollower
+	content content
+	wrote   bool // something of it was passed on
+}
+
 // Write passes on what the cursor lets pass.
-func (f *podFollower) Write(p []byte) (int, error) {
-	if f.first {
-		f.first, f.none = false, isExcuse(p)
-		if f.none {
-			f.words = errors.New(string(p[:min(len(p), maxWords)]))
+func (s *logStream) Write(p []byte) (int, error) {
+	if s.content == empty {
+		s.content = containerLog
+		if isExcuse(p) {
+			s.content, s.excuse = kubeletExcuse, errors.New(string(p[:min(len(p), maxExcuse)]))
 		}
 	}
-	if f.none {
+	if s.content == kubeletExcuse {
 		return len(p), nil
 	}
-	f.buffer.Reset()
-	if _, err := f.cursor.Write(p); err != nil {
+	s.buffer.Reset()
+	if _, err := s.cursor.Write(p); err != nil {
 		return 0, err
 	}
-	if f.buffer.Len() == 0 {
+	if s.buffer.Len() == 0 {
 		return len(p), nil
 	}
-	f.more, f.any, f.lineOf = true, true, f.instance
-	_, err := f.to.Write(f.buffer.Bytes())
+	s.wrote, s.podFollower.wrote, s.lineOf = true, true, s.instance
+	_, err := s.to.Write(s.buffer.Bytes())
 	return len(p), err
 }
 
