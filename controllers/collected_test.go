@@ -16,6 +16,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -161,7 +162,7 @@ var _ = Describe("A Pod that somebody gave the labels of a run", func() {
 		})
 		job := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = l.name })
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonTargetError))
-		labels := jobspec.Labels(operator.hubID, job)
+		labels := binding.Labels(operator.hubID, job)
 		labels[batchv1.JobNameLabel] = remoteKey(job).Name
 		Expect(target.Create(ctx, &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: w.name, Name: "by-hand", Labels: labels},

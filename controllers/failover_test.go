@@ -17,6 +17,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -333,13 +334,13 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Entry("with nothing", func(*v1alpha1.PooledJob, *link, *link) any { return nil }),
 		Entry("with garbage", func(*v1alpha1.PooledJob, *link, *link) any { return "{" }),
 		Entry("with one of the next attempt", func(job *v1alpha1.PooledJob, _, b *link) any {
-			return jobspec.Intent{Cluster: b.name, ClusterUID: b.uid, Namespace: job.Namespace, JobName: jobspec.RemoteName(operator.hubID, job, 1), Attempt: 1}.Encode()
+			return binding.Intent{Cluster: b.name, ClusterUID: b.uid, Namespace: job.Namespace, JobName: binding.RemoteName(operator.hubID, job, 1), Attempt: 1}.Encode()
 		}),
 		Entry("with another name", func(job *v1alpha1.PooledJob, a, _ *link) any {
-			return jobspec.Intent{Cluster: a.name, ClusterUID: a.uid, Namespace: job.Namespace, JobName: "another"}.Encode()
+			return binding.Intent{Cluster: a.name, ClusterUID: a.uid, Namespace: job.Namespace, JobName: "another"}.Encode()
 		}),
 		Entry("with one for another cluster", func(job *v1alpha1.PooledJob, _, b *link) any {
-			return jobspec.NewIntent(job, operator.hubID, b.name, b.uid).Encode()
+			return jobspec.RunOf(operator.hubID, job).NewIntent(b.name, b.uid).Encode()
 		}),
 	)
 
@@ -415,7 +416,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 				return faultproxy.Action{}
 			})
 			b.setLabel(ctx, w.name)
-			want := jobspec.Intent{Cluster: b.name, ClusterUID: south.uid, Namespace: w.name, JobName: jobspec.RemoteName(operator.hubID, job, 1), Attempt: 1}
+			want := binding.Intent{Cluster: b.name, ClusterUID: south.uid, Namespace: w.name, JobName: binding.RemoteName(operator.hubID, job, 1), Attempt: 1}
 			eventually(ctx, job).Should(HaveField("Annotations", HaveKeyWithValue(v1alpha1.AnnotationIntent, want.Encode())))
 			operator.restart()
 			mode.Store("lose the answer")
@@ -514,7 +515,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		}
 		Eventually(told).WithContext(ctx).Should(ConsistOf(HaveField("Note", ContainSubstring("Moved away"))))
 		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(
-			HaveField("Name", jobspec.RemoteName(operator.hubID, job, 1))))
+			HaveField("Name", binding.RemoteName(operator.hubID, job, 1))))
 	},
 		Entry("moves it when it had not started", false, true),
 		Entry("ends it when it had started", true, false),

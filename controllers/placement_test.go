@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
@@ -127,7 +128,7 @@ var _ = Describe("Placement", func() {
 		job := w.submit(ctx, w.anywhere, failsOver(1))
 		var then *v1alpha1.PooledJob
 		Eventually(recorded).Should(Receive(&then))
-		want := jobspec.Intent{Cluster: a.name, ClusterUID: a.uid, Namespace: w.name, JobName: jobspec.RemoteName(operator.hubID, job, 0)}
+		want := binding.Intent{Cluster: a.name, ClusterUID: a.uid, Namespace: w.name, JobName: binding.RemoteName(operator.hubID, job, 0)}
 		Expect(then.Finalizers).To(ContainElement(v1alpha1.FinalizerPooledJob))
 		Expect(intentOf(then)).To(Equal(want.Encode()))
 
@@ -296,14 +297,14 @@ var _ = Describe("Placement", func() {
 		Expect(latest(job)(Default, ctx).Finalizers).To(BeEmpty())
 	})
 
-	DescribeTable("does not believe an intent that the author wrote", func(ctx context.Context, forge func(w world, job *v1alpha1.PooledJob, intent *jobspec.Intent)) {
+	DescribeTable("does not believe an intent that the author wrote", func(ctx context.Context, forge func(w world, job *v1alpha1.PooledJob, intent *binding.Intent)) {
 		w, c := choosing(ctx, "a")
 		w.candidate(ctx, "closed", closedTo)
 		Eventually(world{name: w.name + "-closed"}.connection).WithContext(ctx).Should(beReady())
 		c[0].setLabel(ctx, nil)
 		job := w.submit(ctx, w.anywhere)
 		eventually(ctx, job).Should(waitForCluster())
-		intent := jobspec.NewIntent(job, operator.hubID, c[0].name, uidOf(ctx, target))
+		intent := jobspec.RunOf(operator.hubID, job).NewIntent(c[0].name, uidOf(ctx, target))
 		forge(w, job, &intent)
 		forged := job.DeepCopy()
 		forged.Finalizers = []string{v1alpha1.FinalizerPooledJob}
@@ -319,14 +320,14 @@ var _ = Describe("Placement", func() {
 		finishDeletion(ctx, remoteOf(ctx, job))
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	},
-		Entry("of another attempt", func(_ world, job *v1alpha1.PooledJob, intent *jobspec.Intent) {
-			intent.Attempt, intent.JobName = 7, jobspec.RemoteName(operator.hubID, job, 7)
+		Entry("of another attempt", func(_ world, job *v1alpha1.PooledJob, intent *binding.Intent) {
+			intent.Attempt, intent.JobName = 7, binding.RemoteName(operator.hubID, job, 7)
 		}),
-		Entry("with another name", func(_ world, _ *v1alpha1.PooledJob, intent *jobspec.Intent) { intent.JobName = "another-job" }),
-		Entry("with another namespace", func(_ world, _ *v1alpha1.PooledJob, intent *jobspec.Intent) {
+		Entry("with another name", func(_ world, _ *v1alpha1.PooledJob, intent *binding.Intent) { intent.JobName = "another-job" }),
+		Entry("with another namespace", func(_ world, _ *v1alpha1.PooledJob, intent *binding.Intent) {
 			intent.Namespace = metav1.NamespaceSystem
 		}),
-		Entry("of another attempt, on a closed cluster", func(w world, _ *v1alpha1.PooledJob, intent *jobspec.Intent) {
+		Entry("of another attempt, on a closed cluster", func(w world, _ *v1alpha1.PooledJob, intent *binding.Intent) {
 			intent.Attempt, intent.Cluster = 7, w.name+"-closed"
 		}),
 	)
@@ -340,7 +341,7 @@ var _ = Describe("Placement", func() {
 		forged := job.DeepCopy()
 		forged.Finalizers = []string{v1alpha1.FinalizerPooledJob}
 		metav1.SetMetaDataAnnotation(&forged.ObjectMeta, v1alpha1.AnnotationIntent,
-			jobspec.NewIntent(job, operator.hubID, closed.name, uidOf(ctx, target)).Encode())
+			jobspec.RunOf(operator.hubID, job).NewIntent(closed.name, uidOf(ctx, target)).Encode())
 		Expect(hub.Patch(ctx, forged, client.MergeFrom(job))).To(Succeed())
 		Consistently(remoteJobs(w.name)).WithContext(ctx).WithTimeout(2 * time.Second).Should(BeEmpty())
 		Expect(hub.Delete(ctx, job)).To(Succeed())

@@ -219,7 +219,7 @@ var _ = Describe("A PooledJob that is created again under the same name", func()
 		eventually(ctx, second).Should(HaveField("Status.JobRef.UID", string(its.UID)))
 		consistently(ctx, second).Should(isNew())
 		Expect(latest(second)(Default, ctx).Annotations).To(HaveKeyWithValue(v1alpha1.AnnotationIntent,
-			jobspec.NewIntent(second, operator.hubID, w.name, uidOf(ctx, target)).Encode()))
+			jobspec.RunOf(operator.hubID, second).NewIntent(w.name, uidOf(ctx, target)).Encode()))
 		Expect(remoteJobs(w.name)(Default, ctx)).To(HaveLen(2))
 	})
 })

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
@@ -163,14 +164,14 @@ var _ = Describe("What the access rules refuse", func() {
 		w := connected(ctx)
 		job := w.submit(ctx, func(j *v1alpha1.PooledJob) {
 			j.Finalizers = []string{v1alpha1.FinalizerPooledJob}
-			forged := jobspec.Intent{Cluster: w.name, ClusterUID: "x", Namespace: "kube-system", JobName: "payroll"}
+			forged := binding.Intent{Cluster: w.name, ClusterUID: "x", Namespace: "kube-system", JobName: "payroll"}
 			j.Annotations = map[string]string{v1alpha1.AnnotationIntent: forged.Encode()}
 		})
 		remote := remoteOf(ctx, job)
 		Expect(remote.Namespace).To(Equal(w.name))
 		Expect(remoteJobs("kube-system")(Default, ctx)).To(BeEmpty())
 		eventually(ctx, job).Should(HaveField("Annotations", HaveKeyWithValue(v1alpha1.AnnotationIntent,
-			jobspec.NewIntent(job, operator.hubID, w.name, w.connection(Default, ctx).Status.ClusterUID).Encode())))
+			jobspec.RunOf(operator.hubID, job).NewIntent(w.name, w.connection(Default, ctx).Status.ClusterUID).Encode())))
 	})
 })
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 	"github.com/pooledjob/pooledjob/test/fixtures"
@@ -62,7 +63,7 @@ func (s *site) jobs(namespace string) func(Gomega, context.Context) []batchv1.Jo
 // remote waits for the Job of an attempt on the site.
 func (s *site) remote(ctx context.Context, job *v1alpha1.PooledJob, attempt int32) *batchv1.Job {
 	found := &batchv1.Job{}
-	key := client.ObjectKey{Namespace: jobspec.TargetNamespace(job), Name: jobspec.RemoteName(operator.hubID, job, attempt)}
+	key := client.ObjectKey{Namespace: jobspec.TargetNamespace(job), Name: binding.RemoteName(operator.hubID, job, attempt)}
 	EventuallyWithOffset(1, func() error { return s.client.Get(ctx, key, found) }).Should(Succeed())
 	return found
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
 
@@ -132,7 +133,7 @@ func exists(c client.Client, obj client.Object) func(context.Context) (bool, err
 
 // remoteKey is where a PooledJob's Job is on the target.
 func remoteKey(job *v1alpha1.PooledJob) client.ObjectKey {
-	return client.ObjectKey{Namespace: jobspec.TargetNamespace(job), Name: jobspec.RemoteName(operator.hubID, job, 0)}
+	return client.ObjectKey{Namespace: jobspec.TargetNamespace(job), Name: binding.RemoteName(operator.hubID, job, 0)}
 }
 
 // remoteOf waits for a PooledJob's Job on the target.

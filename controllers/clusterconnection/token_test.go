@@ -75,19 +75,23 @@ func TestRenewalFailureIsForgottenWithItsToken(t *testing.T) {
 		return *memory
 	}
 	failed := fail()
-	if memory.concern(c, one); *memory != failed {
+	memory.concern(c, one)
+	if *memory != failed {
 		t.Errorf("got %+v, want %+v", *memory, failed)
 	}
-	if memory.concern(c, two); memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(failed.rest) {
+	memory.concern(c, two)
+	if memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(failed.rest) {
 		t.Errorf("of another token: %+v", *memory)
 	}
 	failed = fail()
 	c.Generation++
-	if memory.concern(c, one); memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(failed.rest) {
+	memory.concern(c, one)
+	if memory.failure != "" || !memory.retry.IsZero() || !memory.rest.Equal(failed.rest) {
 		t.Errorf("of another spec: %+v", *memory)
 	}
 	failed = fail()
-	if memory.forgetToken(); !memory.rest.Equal(failed.rest) || memory.failure != "" {
+	memory.forgetToken()
+	if !memory.rest.Equal(failed.rest) || memory.failure != "" {
 		t.Errorf("of a Secret that is gone: %+v", *memory)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 )
@@ -21,10 +22,10 @@ type claim struct {
 }
 
 func claimOf(hubID string, run *v1alpha1.PooledJob) claim {
-	intent, bound, _ := jobspec.BoundBy(run, hubID, jobspec.Intent{})
+	intent, bound, _ := jobspec.RunOf(hubID, run).Bound(binding.Intent{})
 	c := claim{
 		uid:       run.Status.JobRef.UID,
-		namespace: jobspec.TargetNamespace(run), name: jobspec.RemoteName(hubID, run, run.Status.Attempt),
+		namespace: jobspec.TargetNamespace(run), name: binding.RemoteName(hubID, run, run.Status.Attempt),
 		bound: bound, clusterUID: intent.ClusterUID,
 	}
 	hubcache.ShareStrings(&c.namespace, &c.clusterUID)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 )
@@ -18,31 +19,13 @@ import (
 // unseenPause is the time between two looks at a Job that the informer cannot show.
 const unseenPause = 2 * time.Second
 
-// outcome is what a look for the remote Job found.
-type outcome int
-
-const (
-	// unproven: nothing can be claimed yet.
-	unproven outcome = iota
-	// absent: the Job does not exist on its cluster, and no request of ours can
-	// create it any more.
-	absent
-	// present: our Job exists.
-	present
-	// duplicate: another Job of ours has the name than the one that was observed: a
-	// request that was late created it, or somebody who copied the first.
-	duplicate
-	// replaced: the same, but a Job that is not ours has the name.
-	replaced
-)
-
-// absence is the result of proveAbsence.
+// absence is what became of a proof that the remote Job is absent.
 type absence struct {
-	outcome outcome
-	job     *batchv1.Job  // when present or duplicate
-	reason  string        // when unproven
-	why     string        // when unproven
-	after   time.Duration // when unproven: when to look again; 0 on a change
+	outcome binding.Outcome
+	job     *batchv1.Job  // when Present or Duplicate
+	reason  string        // when Unproven
+	why     string        // when Unproven
+	after   time.Duration // when Unproven: when to look again; 0 on a change
 }
 
 // proveAbsence looks for the remote Job at the target itself.
@@ -50,71 +33,59 @@ func (r *run) proveAbsence(ctx context.Context) (absence, error) {
 	if r.lease == nil {
 		return absence{reason: r.ContactReason, why: decision.DecideFailover(r.Snapshot, decision.Action{Message: r.ContactMessage}).Message}, nil
 	}
-	verdict := absence{outcome: absent}
+	var job *batchv1.Job
+	verdict, err := binding.Proof{
+		Look: func(ctx context.Context) (outcome binding.Outcome, err error) {
+			job, outcome, err = r.look(ctx)
+			return outcome, err
+		},
+		ReadClusterUID:   r.readClusterUID,
+		ClusterUID:       r.Intent.ClusterUID,
+		DeletionAccepted: r.Memory.DeletedUID != "" && r.Memory.DeletedUID == r.ObservedUID(),
+		InFlight:         r.RequestsInFlight(),
+	}.Prove(ctx)
+	switch {
+	case err != nil:
+		return absence{}, err
+	case verdict.OtherCluster != "":
+		why := fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.Intent.ClusterUID, verdict.OtherCluster)
+		return absence{reason: v1alpha1.ReasonClusterNotReady, why: why, after: decision.InformerGrace}, nil
+	case verdict.InFlight > 0:
+		return absence{reason: v1alpha1.ReasonCreating, why: "A request to create the Job may still be under way.", after: verdict.InFlight}, nil
+	}
+	return absence{outcome: verdict.Outcome, job: job}, nil
+}
+
+// look reads the Job of our name from the target, and says whose it is.
+func (r *run) look(ctx context.Context) (*batchv1.Job, binding.Outcome, error) {
 	job, err := r.lease.GetJob(ctx, r.Intent.Namespace, r.Intent.JobName)
 	switch {
 	case err == nil:
-		verdict = absence{outcome: r.whose(job), job: job}
-	case !decision.IsAPIServerNotFound(err):
-		return absence{}, &targetError{doing: "looking for the remote Job", err: err}
+		return job, jobspec.RunOf(r.HubID, r.Job).Whose(r.ObservedUID(), job, job.Spec.Template.Labels), nil
+	case decision.IsAPIServerNotFound(err):
+		return nil, binding.Absent, nil
 	}
-	if verdict.outcome == present {
-		return verdict, nil
-	}
-	if why, err := r.whyAnotherCluster(ctx); why != "" || err != nil {
-		return absence{reason: v1alpha1.ReasonClusterNotReady, why: why, after: decision.InformerGrace}, err
-	}
-	if verdict.outcome == duplicate {
-		return verdict, nil
-	}
-	if left := r.RequestsInFlight(); left > 0 {
-		return absence{reason: v1alpha1.ReasonCreating, why: "A request to create the Job may still be under way.", after: left}, nil
-	}
-	return verdict, nil
+	return nil, binding.Unproven, &targetError{doing: "looking for the remote Job", err: err}
 }
 
-// whyAnotherCluster makes sure which cluster says that the Job is not there; the words
-// are empty when it is the right one. Nobody is asked if that one has accepted the
-// Job's deletion, in the foreground: there it goes with its Pods, whoever answers now.
-func (r *run) whyAnotherCluster(ctx context.Context) (string, error) {
-	if r.Memory.DeletedUID != "" && r.Memory.DeletedUID == r.ObservedUID() {
-		return "", nil
-	}
+func (r *run) readClusterUID(ctx context.Context) (string, error) {
 	uid, err := r.lease.ReadClusterUID(ctx)
 	if err != nil {
 		return "", &targetError{doing: "making sure which cluster says that the Job is not there", err: err}
 	}
-	if uid != r.Intent.ClusterUID {
-		return fmt.Sprintf("The run is bound to the cluster with UID %s, but the one with UID %s answers.", r.Intent.ClusterUID, uid), nil
-	}
-	return "", nil
-}
-
-// whose tells whose the Job is that has our name: by the UID that was observed, else by
-// its labels or, should somebody have taken those off, by those of its Pods.
-func (r *run) whose(job *batchv1.Job) outcome {
-	known, hub := r.ObservedUID(), job.Labels[v1alpha1.LabelHub]
-	ours := jobspec.Owns(r.HubID, r.Job, job.Labels) || ((hub == "" || hub == r.HubID) && jobspec.Owns(r.HubID, r.Job, job.Spec.Template.Labels))
-	switch {
-	case job.UID == known || (known == "" && ours):
-		return present
-	case ours:
-		return duplicate
-	default:
-		return replaced
-	}
+	return uid, nil
 }
 
 // notAbsent goes on with a run whose Job could not be proven absent: it exists
 // after all, or nothing can be said yet.
 func (r *run) notAbsent(ctx context.Context, verdict absence) (time.Duration, error) {
 	switch verdict.outcome {
-	case present:
+	case binding.Present:
 		r.found(verdict.job)
 		return r.recover(ctx, verdict.job)
-	case replaced, duplicate:
+	case binding.Replaced, binding.Duplicate:
 		r.failNameConflict()
-	case unproven, absent:
+	case binding.Unproven, binding.Absent:
 		r.writer.Waiting(verdict.reason, verdict.why)
 	}
 	return verdict.after, nil
@@ -130,18 +101,18 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	switch verdict.outcome {
-	case absent, replaced:
+	case binding.Absent, binding.Replaced:
 		return r.lost(ctx)
-	case duplicate:
+	case binding.Duplicate:
 		r.writer.NotSynced(r.lossReason(v1alpha1.ReasonCreating), fmt.Sprintf(
 			"Job %s/%s was deleted on the cluster, and another one of this run has its name; that one is deleted.", r.Intent.Namespace, r.Intent.JobName))
 		if verdict.job.DeletionTimestamp.IsZero() {
 			_, err = r.deleteRemote(ctx, verdict.job.UID)
 		}
 		return unseenPause, err
-	case present:
+	case binding.Present:
 		return r.recover(ctx, verdict.job)
-	case unproven:
+	case binding.Unproven:
 		r.writer.NotSynced(r.lossReason(verdict.reason), verdict.why)
 	}
 	return verdict.after, nil
@@ -164,18 +135,18 @@ func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	switch verdict.outcome {
-	case absent, replaced:
+	case binding.Absent, binding.Replaced:
 		if len(r.Pods) > 0 {
 			return r.deletePods(ctx)
 		}
 		return 0, r.release(ctx)
-	case present, duplicate:
+	case binding.Present, binding.Duplicate:
 		if verdict.job.DeletionTimestamp.IsZero() {
 			_, err = r.deleteRemote(ctx, verdict.job.UID)
 		}
 		// A Job that lost its labels is not in view: nobody will tell of its end.
 		return unseenPause, err
-	case unproven:
+	case binding.Unproven:
 		r.writer.Deleting(verdict.reason, verdict.why)
 	}
 	return verdict.after, nil
@@ -199,7 +170,7 @@ func (r *run) deletePods(ctx context.Context) (time.Duration, error) {
 // recover goes on with a Job that is there and not in view: it puts our labels back
 // if they were taken off, and records what the target said of it.
 func (r *run) recover(ctx context.Context, job *batchv1.Job) (time.Duration, error) {
-	if !jobspec.Owns(r.HubID, r.Job, job.Labels) {
+	if !binding.Owns(r.HubID, r.Job, job.Labels) {
 		if letGo, err := r.letGoLive(ctx); letGo || err != nil {
 			return decision.InformerGrace, err
 		}

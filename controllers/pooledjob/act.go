@@ -16,6 +16,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -194,7 +195,7 @@ func (r *run) begin(ctx context.Context, how decision.Verb) (time.Duration, erro
 
 // bind records where the Job is to be, and creates it.
 func (r *run) bind(ctx context.Context) (time.Duration, error) {
-	if err := r.writeIntent(ctx, jobspec.NewIntent(r.Job, r.HubID, r.Cluster, r.lease.ClusterUID())); err != nil || !r.Bound {
+	if err := r.writeIntent(ctx, jobspec.RunOf(r.HubID, r.Job).NewIntent(r.Cluster, r.lease.ClusterUID())); err != nil || !r.Bound {
 		return 0, err
 	}
 	return r.create(ctx)
@@ -202,7 +203,7 @@ func (r *run) bind(ctx context.Context) (time.Duration, error) {
 
 // writeIntent writes the finalizer and the intent, in one patch, before anything is
 // sent to the target. The run is not bound if the PooledJob is gone.
-func (r *run) writeIntent(ctx context.Context, intent jobspec.Intent) error {
+func (r *run) writeIntent(ctx context.Context, intent binding.Intent) error {
 	bound := r.Job.ObjectMeta.DeepCopy()
 	addFinalizer(bound)
 	metav1.SetMetaDataAnnotation(bound, v1alpha1.AnnotationIntent, intent.Encode())
@@ -228,7 +229,7 @@ func (r *run) restore(ctx context.Context) (time.Duration, error) {
 	}
 	restored := r.Job.ObjectMeta.DeepCopy()
 	addFinalizer(restored)
-	intent := jobspec.NewIntent(r.Job, r.HubID, r.Intent.Cluster, r.Intent.ClusterUID)
+	intent := jobspec.RunOf(r.HubID, r.Job).NewIntent(r.Intent.Cluster, r.Intent.ClusterUID)
 	metav1.SetMetaDataAnnotation(restored, v1alpha1.AnnotationIntent, intent.Encode())
 	if err := r.writeMeta(ctx, metrics.WriteRestore, restored); err != nil {
 		return 0, client.IgnoreNotFound(fmt.Errorf("writing the intent again: %w", err))

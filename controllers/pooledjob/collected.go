@@ -14,6 +14,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
@@ -97,7 +98,7 @@ func (r *run) endUnseen(ctx context.Context, why string) (time.Duration, error) 
 	if err != nil {
 		return 0, err
 	}
-	if verdict.outcome != absent {
+	if verdict.outcome != binding.Absent {
 		return r.notAbsent(ctx, verdict)
 	}
 	r.failUnseen(why)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
@@ -48,11 +49,11 @@ func (r *run) orphan(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if verdict.outcome == unproven {
+		if verdict.outcome == binding.Unproven {
 			r.writer.Deleting(verdict.reason, verdict.why)
 			return verdict.after, nil
 		}
-		if verdict.outcome != replaced {
+		if verdict.outcome != binding.Replaced {
 			job = verdict.job
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -178,10 +179,10 @@ func (r *run) adopt(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if verdict.outcome == unproven || verdict.outcome == absent { // nobody else uses that name
+	if verdict.outcome == binding.Unproven || verdict.outcome == binding.Absent { // nobody else uses that name
 		r.remember(func(m *decision.Memory) { m.Existed = true })
 	}
-	if verdict.outcome == absent {
+	if verdict.outcome == binding.Absent {
 		return r.endUnseen(ctx, wasThere)
 	}
 	return r.notAbsent(ctx, verdict)
@@ -227,7 +228,7 @@ func (r *run) refuse(ctx context.Context, a decision.Action) (time.Duration, err
 		if err != nil {
 			return 0, err
 		}
-		if verdict.outcome == absent {
+		if verdict.outcome == binding.Absent {
 			unseen, why, err := r.mayHaveCompleted(ctx, a.Reason)
 			if err != nil {
 				return 0, err

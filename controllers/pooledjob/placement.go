@@ -58,7 +58,7 @@ type placements struct {
 // observe counts a PooledJob as it is on the hub. One without a cluster tells nothing:
 // it may have been placed since.
 func (p *placements) observe(job *v1alpha1.PooledJob) {
-	cluster := jobspec.ClusterOf(job, p.hubID)
+	cluster := jobspec.RunOf(p.hubID, job).ClusterName()
 	switch {
 	case !hubcache.NeedsConnection(job):
 		p.Forget(job.UID)
@@ -92,7 +92,7 @@ func (p *placements) handler() toolscache.ResourceEventHandler {
 // write itself wakes the run, which is bound then.
 func (r *run) place(ctx context.Context) error {
 	chosen := r.placements.Place(r.Job.UID, r.Candidates)
-	err := r.writeIntent(ctx, jobspec.NewIntent(r.Job, r.HubID, chosen.Name, chosen.ClusterUID))
+	err := r.writeIntent(ctx, jobspec.RunOf(r.HubID, r.Job).NewIntent(chosen.Name, chosen.ClusterUID))
 	if err != nil || !r.Bound {
 		r.placements.Forget(r.Job.UID)
 	}

@@ -19,7 +19,7 @@ func placedRun(uid types.UID, cluster string) *v1alpha1.PooledJob {
 	job.Spec.ClusterSelector = &v1alpha1.LabelSelector{}
 	if cluster != "" {
 		job.Finalizers = []string{v1alpha1.FinalizerPooledJob}
-		job.Annotations = map[string]string{v1alpha1.AnnotationIntent: jobspec.NewIntent(job, "hub", cluster, "uid").Encode()}
+		job.Annotations = map[string]string{v1alpha1.AnnotationIntent: jobspec.RunOf("hub", job).NewIntent(cluster, "uid").Encode()}
 	}
 	return job
 }

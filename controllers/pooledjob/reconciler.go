@@ -28,6 +28,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -124,7 +125,7 @@ func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	job = r.memories.latest(job)
-	_, bound, intact := jobspec.BoundBy(job, r.HubID, jobspec.Intent{})
+	_, bound, intact := jobspec.RunOf(r.HubID, job).Bound(binding.Intent{})
 	if job.DeletionTimestamp.IsZero() && jobstatus.Finished(&job.Status) && (intact || !bound || job.Status.JobRef.UID == "") {
 		return r.expire(ctx, job) // it must not wake a connection that is idle
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/access"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
@@ -28,7 +29,7 @@ import (
 func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*decision.Snapshot, *connpool.Lease, error) {
 	s := &decision.Snapshot{Time: r.Now(), Job: job}
 	s.Memory = r.rememberCreator(job, s.Time)
-	intent, bound, intact := jobspec.BoundBy(job, r.HubID, s.Memory.Intent)
+	intent, bound, intact := jobspec.RunOf(r.HubID, job).Bound(s.Memory.Intent)
 	s.Intent, s.Bound, s.Stripped = intent, bound, bound && !intact
 	s.Cluster = cmp.Or(intent.Cluster, job.Spec.ClusterName, job.Status.ClusterName)
 	if s.Stripped && job.DeletionTimestamp.IsZero() {
@@ -98,7 +99,7 @@ func (r *Reconciler) gatherConnection(ctx context.Context, s *decision.Snapshot)
 		s.Access, err = r.checkAccess(ctx, r.Hub, connection, s.Job)
 	}
 	if !s.Bound {
-		s.Intent = jobspec.NewIntent(s.Job, r.HubID, s.Cluster, connection.Status.ClusterUID)
+		s.Intent = jobspec.RunOf(r.HubID, s.Job).NewIntent(s.Cluster, connection.Status.ClusterUID)
 	}
 	if ref := s.Job.Status.JobRef; ref.UID != "" {
 		s.Intent.Namespace, s.Intent.JobName = ref.Namespace, ref.Name // what was observed wins
@@ -112,7 +113,7 @@ func (r *Reconciler) gatherRemote(s *decision.Snapshot, lease *connpool.Lease) e
 	if err != nil {
 		return err
 	}
-	if remote != nil && jobspec.Owns(r.HubID, s.Job, remote.Labels) {
+	if remote != nil && binding.Owns(r.HubID, s.Job, remote.Labels) {
 		s.Remote = remote
 	}
 	s.ViewIsBehind = lease.IsBehind()
@@ -130,7 +131,7 @@ func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 	switch {
 	case s.Remote != nil && s.Memory.Gone != nil && s.Remote.UID == s.Memory.Gone.UID:
 		s.Memory = r.memories.update(s.Job, (*decision.Memory).ForgetGone)
-	case s.Remote == nil && s.Bound && gone != nil && jobspec.Owns(r.HubID, s.Job, gone.Labels) && decision.IsKnown(s, gone.Job):
+	case s.Remote == nil && s.Bound && gone != nil && binding.Owns(r.HubID, s.Job, gone.Labels) && decision.IsKnown(s, gone.Job):
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) {
 			m.Gone, m.GoneWatched, m.GoneAt, m.GoneForgotten = gone.Job, gone.Watched, s.Time.Add(-time.Since(gone.At)), false
 			m.GonePods, m.GonePodsMissing = slices.Concat(s.Pods, s.EndedPods), gone.PodsMissing

@@ -21,7 +21,7 @@ func boundRun() *decision.Snapshot {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "run", UID: "uid", Finalizers: []string{v1alpha1.FinalizerPooledJob}},
 		Spec:       v1alpha1.PooledJobSpec{ClusterName: "prod"},
 	}
-	return &decision.Snapshot{Time: boundAt, Job: job, Cluster: "prod", Bound: true, Intent: jobspec.NewIntent(job, "hub", "prod", "cluster")}
+	return &decision.Snapshot{Time: boundAt, Job: job, Cluster: "prod", Bound: true, Intent: jobspec.RunOf("hub", job).NewIntent("prod", "cluster")}
 }
 
 // What a run waits for that has no ClusterConnection is nothing that will soon be known.

@@ -66,7 +66,7 @@ func ClusterOf(o client.Object, hubID string) string {
 	if !ok {
 		return ""
 	}
-	return jobspec.ClusterOf(job, hubID)
+	return jobspec.RunOf(hubID, job).ClusterName()
 }
 
 // clusterInNeed is the ClusterConnection that a PooledJob still needs, if it does.
@@ -75,7 +75,7 @@ func clusterInNeed(o client.Object, hubID string) string {
 	if !ok || !NeedsConnection(job) {
 		return ""
 	}
-	return cmp.Or(jobspec.ClusterOf(job, hubID), AnyCluster)
+	return cmp.Or(jobspec.RunOf(hubID, job).ClusterName(), AnyCluster)
 }
 
 // NeedsConnection reports whether a PooledJob still needs its connection: it has not finished or, once it

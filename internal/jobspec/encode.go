@@ -8,11 +8,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
 // Encode makes the JSON of the Job to create for a PooledJob where the intent says. template is
 // the JSON of its spec.template, of which nothing is decoded.
-func Encode(job *v1alpha1.PooledJob, template []byte, hubID string, intent Intent) ([]byte, error) {
+func Encode(job *v1alpha1.PooledJob, template []byte, hubID string, intent binding.Intent) ([]byte, error) {
 	if !json.Valid(template) {
 		return nil, errors.New("spec.template is not valid JSON")
 	}
@@ -40,7 +41,7 @@ func Encode(job *v1alpha1.PooledJob, template []byte, hubID string, intent Inten
 // roomForOurs is about how many bytes are added to a template.
 const roomForOurs = 2 << 10
 
-func jobMetadata(job *v1alpha1.PooledJob, hubID string, intent Intent, suspended bool) changes {
+func jobMetadata(job *v1alpha1.PooledJob, hubID string, intent binding.Intent, suspended bool) changes {
 	labels := labelChanges(hubID, job)
 	if suspended {
 		labels = append(labels, field{name: v1alpha1.LabelSuspend, change: is("true")})

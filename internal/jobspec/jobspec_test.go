@@ -2,18 +2,15 @@ package jobspec
 
 import (
 	"fmt"
-	"strings"
 	"testing"
-	"testing/quick"
 
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
 func pooledJob(name string) *v1alpha1.PooledJob {
@@ -39,44 +36,10 @@ func pooledJob(name string) *v1alpha1.PooledJob {
 	}
 }
 
-// The name decides whether a second creation is refused: a change of this value
-// would let a new version of the program run every unfinished job again.
-func TestRemoteNameIsFixedForEver(t *testing.T) {
-	got := RemoteName("hub-1", pooledJob("etl-42"), 0)
-	if want := "etl-42-92041b2dddb53659"; got != want {
-		t.Errorf("RemoteName = %q, want %q", got, want)
-	}
-}
-
-func TestRemoteNameIsAValidNameForAnyPooledJob(t *testing.T) {
-	for _, name := range []string{
-		"a", "etl.42", strings.Repeat("x", 253), strings.Repeat("a.", 60) + "b", strings.Repeat("x", 34) + ".y", "0",
-	} {
-		got := RemoteName("hub-1", pooledJob(name), 0)
-		if errs := validation.IsDNS1123Label(got); len(errs) > 0 || len(got) > maxNameLength {
-			t.Errorf("RemoteName of %q = %q (%d characters): %v", name, got, len(got), errs)
-		}
-	}
-}
-
-func TestRemoteNameDependsOnHubUIDAndAttempt(t *testing.T) {
-	unique := func(hub, uid string, attempt int32) bool {
-		base, other := pooledJob("same"), pooledJob("same")
-		other.UID = types.UID(uid)
-		name := RemoteName("hub-1", base, 0)
-		return (RemoteName(hub, base, 0) == name) == (hub == "hub-1") &&
-			(RemoteName("hub-1", other, 0) == name) == (other.UID == base.UID) &&
-			(RemoteName("hub-1", base, attempt) == name) == (attempt == 0)
-	}
-	if err := quick.Check(unique, nil); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestBuildAddsOnlyWhatIsDocumented(t *testing.T) {
 	job := pooledJob("etl-42")
 	before := job.DeepCopy()
-	intent := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
+	intent := RunOf("hub-1", job).NewIntent(job.Spec.ClusterName, "cluster-uid")
 
 	got := encodeJob(t, job, intent)
 
@@ -98,20 +61,20 @@ func TestBuildAddsOnlyWhatIsDocumented(t *testing.T) {
 	if diff := cmp.Diff(before, job); diff != "" {
 		t.Errorf("Build changed the PooledJob:\n%s", diff)
 	}
-	if !Owns("hub-1", job, got.Labels) || Owns("hub-2", job, got.Labels) || Owns("hub-1", job, map[string]string{v1alpha1.LabelHub: "hub-1"}) {
-		t.Error("Owns does not tell our Job from others")
+	if !binding.Owns("hub-1", job, got.Labels) || binding.Owns("hub-2", job, got.Labels) || binding.Owns("hub-1", job, map[string]string{v1alpha1.LabelHub: "hub-1"}) {
+		t.Error("binding.Owns does not tell our Job from others")
 	}
 }
 
 func TestIntentSurvivesItsAnnotation(t *testing.T) {
 	job := pooledJob("etl-42")
 	job.Spec.TargetNamespace = "etl"
-	want := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
-	if _, ok, err := IntentOf(job, "hub-1"); ok || err != nil {
+	want := RunOf("hub-1", job).NewIntent(job.Spec.ClusterName, "cluster-uid")
+	if _, ok, err := RunOf("hub-1", job).Recorded(); ok || err != nil {
 		t.Fatalf("without annotation: ok %v, err %v", ok, err)
 	}
 	job.Annotations = map[string]string{v1alpha1.AnnotationIntent: want.Encode()}
-	got, ok, err := IntentOf(job, "hub-1")
+	got, ok, err := RunOf("hub-1", job).Recorded()
 	if err != nil || !ok {
 		t.Fatalf("IntentOf: ok %v, err %v", ok, err)
 	}
@@ -122,22 +85,22 @@ func TestIntentSurvivesItsAnnotation(t *testing.T) {
 
 func TestForgedIntentIsRefused(t *testing.T) {
 	job := pooledJob("etl-42")
-	forge := func(change func(*Intent)) string {
-		intent := NewIntent(job, "hub-1", job.Spec.ClusterName, "cluster-uid")
+	forge := func(change func(*binding.Intent)) string {
+		intent := RunOf("hub-1", job).NewIntent(job.Spec.ClusterName, "cluster-uid")
 		change(&intent)
 		return intent.Encode()
 	}
 	forgeries := map[string]string{
 		"garbage":           "{",
-		"another cluster":   forge(func(i *Intent) { i.Cluster = "prod-us" }),
-		"another namespace": forge(func(i *Intent) { i.Namespace = "kube-system" }),
-		"another Job":       forge(func(i *Intent) { i.JobName = "payroll" }),
-		"another attempt":   forge(func(i *Intent) { i.Attempt = 1 }),
+		"another cluster":   forge(func(i *binding.Intent) { i.Cluster = "prod-us" }),
+		"another namespace": forge(func(i *binding.Intent) { i.Namespace = "kube-system" }),
+		"another Job":       forge(func(i *binding.Intent) { i.JobName = "payroll" }),
+		"another attempt":   forge(func(i *binding.Intent) { i.Attempt = 1 }),
 	}
 	for name, raw := range forgeries {
 		t.Run(name, func(t *testing.T) {
 			job.Annotations = map[string]string{v1alpha1.AnnotationIntent: raw}
-			if intent, ok, err := IntentOf(job, "hub-1"); err == nil || !ok {
+			if intent, ok, err := RunOf("hub-1", job).Recorded(); err == nil || !ok {
 				t.Errorf("IntentOf accepted %s", fmt.Sprint(intent))
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
 // A patch is remembered by its bytes, and the same one is not sent twice: they are
@@ -118,7 +119,7 @@ func merged(t *testing.T, remote *batchv1.Job, patch []byte) *batchv1.Job {
 func TestPatchesDoWhatTheySay(t *testing.T) {
 	job := pooledJob("etl-42")
 	job.Spec.Suspend = ptr(true)
-	remote := encodeJob(t, job, NewIntent(job, "hub-1", "prod-eu", "cluster-uid"))
+	remote := encodeJob(t, job, RunOf("hub-1", job).NewIntent("prod-eu", "cluster-uid"))
 	remote.UID = "u"
 
 	resumed := merged(t, remote, SuspendPatch("u", false))
@@ -144,12 +145,12 @@ func TestPatchesDoWhatTheySay(t *testing.T) {
 	if diff := cmp.Diff(want, orphaned); diff != "" {
 		t.Errorf("orphaned (-want +got):\n%s", diff)
 	}
-	if Owns("hub-1", job, orphaned.Labels) {
+	if binding.Owns("hub-1", job, orphaned.Labels) {
 		t.Error("an orphaned Job is still ours")
 	}
 
 	recovered := merged(t, orphaned, LabelPatch("hub-1", job, orphaned))
-	if !Owns("hub-1", job, recovered.Labels) || recovered.Labels["app"] != "etl" {
+	if !binding.Owns("hub-1", job, recovered.Labels) || recovered.Labels["app"] != "etl" {
 		t.Errorf("labels that were put back: %v", recovered.Labels)
 	}
 }

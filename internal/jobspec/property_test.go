@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
 // random is a source that is the same in every run.
@@ -50,105 +50,22 @@ func objectUID(r *rand.Rand) types.UID {
 	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.IntN(1<<16), r.IntN(1<<12), r.IntN(1<<12), r.Int64N(1<<48)))
 }
 
-// checkRemoteName fails the test unless the name can be that of a Job, and tells whose
-// it is.
-func checkRemoteName(t *testing.T, hub string, job *v1alpha1.PooledJob, attempt int32) string {
-	t.Helper()
-	name := RemoteName(hub, job, attempt)
-	if errs := validation.IsDNS1123Label(name); len(errs) > 0 {
-		t.Fatalf("RemoteName of %q = %q: %v", job.Name, name, errs)
-	}
-	if len(name) > maxNameLength {
-		t.Fatalf("RemoteName of %q = %q: %d characters", job.Name, name, len(name))
-	}
-	prefix, hash := name[:len(name)-hashLength-1], name[len(name)-hashLength:]
-	if strings.Trim(hash, "0123456789abcdef") != "" || !strings.HasPrefix(strings.ReplaceAll(job.Name, ".", "-"), prefix) {
-		t.Fatalf("RemoteName of %q = %q: not its name and a hash", job.Name, name)
-	}
-	return name
-}
-
-func TestRemoteNamesAreLabelsAndUnique(t *testing.T) {
-	r := random(1)
-	type run struct {
-		hub     string
-		uid     types.UID
-		attempt int32
-	}
-	seen := map[string]run{}
-	hashes := map[string]run{}
-	for range 20000 {
-		of := run{hub: fmt.Sprintf("%016x", r.Uint64()), uid: objectUID(r), attempt: r.Int32N(3)}
-		job := pooledJob(objectName(r))
-		if errs := validation.IsDNS1123Subdomain(job.Name); len(errs) > 0 {
-			t.Fatalf("the test made a name that no object can have: %q: %v", job.Name, errs)
-		}
-		// Neighbours: one of hub, UID and attempt is another.
-		for _, other := range []run{of, {of.hub + "0", of.uid, of.attempt}, {of.hub, of.uid + "0", of.attempt}, {of.hub, of.uid, of.attempt + 10}} {
-			job.UID = other.uid
-			name := checkRemoteName(t, other.hub, job, other.attempt)
-			hash := name[len(name)-hashLength:]
-			if before, ok := seen[name]; ok {
-				t.Fatalf("%+v and %+v have the name %q", before, other, name)
-			}
-			if before, ok := hashes[hash]; ok {
-				t.Fatalf("%+v and %+v have the hash %q", before, other, hash)
-			}
-			seen[name], hashes[hash] = other, other
-			if again := RemoteName(other.hub, job.DeepCopy(), other.attempt); again != name {
-				t.Fatalf("RemoteName is %q and then %q", name, again)
-			}
-		}
-	}
-}
-
-// Names whose prefixes are equal are told apart by the UID: a name that was cut, and
-// one whose dots became dashes.
-func TestRemoteNamesThatLookAlikeDiffer(t *testing.T) {
-	long := strings.Repeat("x", 60)
-	seen := map[string]bool{}
-	for i, name := range []string{"a.b", "a-b", long, long + "y", long + ".y"} {
-		job := pooledJob(name)
-		job.UID = types.UID(fmt.Sprint("uid-", i))
-		remote := checkRemoteName(t, "hub-1", job, 0)
-		if seen[remote] {
-			t.Errorf("%q has a name that another has", name)
-		}
-		seen[remote] = true
-	}
-}
-
 // The name is a function of nothing that may change while a run lives.
 func TestRemoteNameDependsOnNothingThatChanges(t *testing.T) {
 	r := random(2)
 	for range 500 {
 		job := pooledJob(objectName(r))
 		job.UID = objectUID(r)
-		want := RemoteName("hub-1", job, 1)
+		want := binding.RemoteName("hub-1", job, 1)
 		fill(reflect.ValueOf(&job.Spec).Elem(), r, 0)
 		fill(reflect.ValueOf(&job.Status).Elem(), r, 0)
 		job.Labels, job.Annotations = map[string]string{"a": "b"}, map[string]string{"c": "d"}
 		job.ResourceVersion, job.Generation = "77", 5
 		job.Namespace = "another" // a UID is unique to the hub
-		if got := RemoteName("hub-1", job, 1); got != want {
-			t.Fatalf("RemoteName was %q and is %q", want, got)
+		if got := binding.RemoteName("hub-1", job, 1); got != want {
+			t.Fatalf("binding.RemoteName was %q and is %q", want, got)
 		}
 	}
-}
-
-func FuzzRemoteName(f *testing.F) {
-	f.Add("hub-1", "etl-42", "uid", int32(0))
-	f.Add("", "0", "", int32(-1))
-	f.Add("hub", strings.Repeat("a.", 126)+"b", "uid", int32(1<<30))
-	f.Add("hub", strings.Repeat("x", 34)+".y", "uid", int32(7))
-	f.Fuzz(func(t *testing.T, hub, name, uid string, attempt int32) {
-		if len(validation.IsDNS1123Subdomain(name)) > 0 {
-			t.Skip("no object has such a name")
-		}
-		job := pooledJob(name)
-		job.UID = types.UID(uid)
-		checkRemoteName(t, hub, job, attempt)
-	})
 }
 
 // fill sets every field of a value to something random, or leaves it alone.
@@ -281,7 +198,7 @@ func TestTemplatesArriveUnchanged(t *testing.T) {
 		job.Spec.Cancel = []*bool{nil, ptr(false), ptr(true)}[r.IntN(3)]
 		before := job.DeepCopy()
 
-		intent := NewIntent(job, "hub-1", "prod-eu", "cluster-uid")
+		intent := RunOf("hub-1", job).NewIntent("prod-eu", "cluster-uid")
 		remote := encodeJob(t, job, intent)
 		if again := encodeJob(t, job, intent); !equality.Semantic.DeepEqual(remote, again) {
 			t.Fatalf("seed %d: Encode is not the same twice:\n%s", seed, cmp.Diff(remote, again))
@@ -319,35 +236,35 @@ func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
 	}
 	for range 2000 {
 		job, other := newRun(), newRun()
-		want := NewIntent(job, "hub-1", "prod-eu", string(objectUID(r)))
+		want := RunOf("hub-1", job).NewIntent("prod-eu", string(objectUID(r)))
 		written := map[string]string{v1alpha1.AnnotationIntent: want.Encode()}
 		job.Annotations, other.Annotations = written, written
-		got, ok, err := IntentOf(job, "hub-1")
+		got, ok, err := RunOf("hub-1", job).Recorded()
 		if !ok || err != nil || got != want {
 			t.Fatalf("IntentOf = %+v, %v, %v; want %+v", got, ok, err, want)
 		}
-		if ClusterOf(job, "hub-1") != "prod-eu" {
-			t.Fatalf("ClusterOf = %q", ClusterOf(job, "hub-1"))
+		if RunOf("hub-1", job).ClusterName() != "prod-eu" {
+			t.Fatalf("ClusterOf = %q", RunOf("hub-1", job).ClusterName())
 		}
-		if _, _, err := IntentOf(other, "hub-1"); err == nil {
+		if _, _, err := RunOf("hub-1", other).Recorded(); err == nil {
 			t.Fatalf("the intent of %s is believed by %s", job.UID, other.UID)
 		}
-		if _, _, err := IntentOf(job, "hub-2"); err == nil {
+		if _, _, err := RunOf("hub-2", job).Recorded(); err == nil {
 			t.Fatal("the intent of another hub is believed")
 		}
 		if job.Spec.ClusterName == "" {
 			job.Status.ClusterName = "another"
-			if _, _, err := IntentOf(job, "hub-1"); err == nil || ClusterOf(job, "hub-1") != "another" {
+			if _, _, err := RunOf("hub-1", job).Recorded(); err == nil || RunOf("hub-1", job).ClusterName() != "another" {
 				t.Fatal("the intent of another cluster than the status has is believed")
 			}
 			job.Status.ClusterName = ""
 		}
 		job.Status.Attempt++
-		if _, _, err := IntentOf(job, "hub-1"); err == nil {
+		if _, _, err := RunOf("hub-1", job).Recorded(); err == nil {
 			t.Fatal("the intent of an earlier attempt is believed")
 		}
-		if job.Spec.ClusterName == "" && ClusterOf(job, "hub-1") != "" {
-			t.Fatalf("a run that was moved away is still at %q", ClusterOf(job, "hub-1"))
+		if job.Spec.ClusterName == "" && RunOf("hub-1", job).ClusterName() != "" {
+			t.Fatalf("a run that was moved away is still at %q", RunOf("hub-1", job).ClusterName())
 		}
 	}
 }
@@ -355,16 +272,16 @@ func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
 // Whatever its author does to finalizer and annotations, a run is bound as before for
 // whoever has the status or a memory of the intent, and they tell that it was done.
 func TestBoundByStandsWhateverTheAuthorWrites(t *testing.T) {
-	newRun := func() (*v1alpha1.PooledJob, Intent) {
+	newRun := func() (*v1alpha1.PooledJob, binding.Intent) {
 		job := pooledJob("run")
 		job.Spec.ClusterName, job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
-		intent := NewIntent(job, "hub-1", "prod-eu", "cluster-1")
+		intent := RunOf("hub-1", job).NewIntent("prod-eu", "cluster-1")
 		job.Finalizers = []string{v1alpha1.FinalizerPooledJob}
 		job.Annotations = map[string]string{v1alpha1.AnnotationIntent: intent.Encode()}
 		return job, intent
 	}
 	elsewhere := func(job *v1alpha1.PooledJob, cluster, uid string) {
-		job.Annotations[v1alpha1.AnnotationIntent] = NewIntent(job, "hub-1", cluster, uid).Encode()
+		job.Annotations[v1alpha1.AnnotationIntent] = RunOf("hub-1", job).NewIntent(cluster, uid).Encode()
 	}
 	authors := map[string]func(*v1alpha1.PooledJob){
 		"nothing":        func(*v1alpha1.PooledJob) {},
@@ -379,31 +296,31 @@ func TestBoundByStandsWhateverTheAuthorWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			job, intent := newRun()
 			write(job)
-			if got, bound, intact := BoundBy(job, "hub-1", intent); got != intent || !bound || intact != (name == "nothing") {
+			if got, bound, intact := RunOf("hub-1", job).Bound(intent); got != intent || !bound || intact != (name == "nothing") {
 				t.Errorf("by memory: %+v, bound %v, intact %v", got, bound, intact)
 			}
 			job.Status.ClusterName, job.Status.ClusterUID = "prod-eu", "cluster-1"
-			if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || intact != (name == "nothing") {
+			if got, bound, intact := RunOf("hub-1", job).Bound(binding.Intent{}); got != intent || !bound || intact != (name == "nothing") {
 				t.Errorf("by status: %+v, bound %v, intact %v", got, bound, intact)
 			}
 			restored := job.DeepCopy()
 			restored.Finalizers = []string{v1alpha1.FinalizerPooledJob}
 			restored.Annotations = map[string]string{v1alpha1.AnnotationIntent: intent.Encode()}
-			if _, _, intact := BoundBy(restored, "hub-1", Intent{}); !intact {
+			if _, _, intact := RunOf("hub-1", restored).Bound(binding.Intent{}); !intact {
 				t.Error("it is not intact when it was written again")
 			}
 		})
 	}
 	job, intent := newRun()
-	if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || !intact {
+	if got, bound, intact := RunOf("hub-1", job).Bound(binding.Intent{}); got != intent || !bound || !intact {
 		t.Errorf("before the first status: %+v, bound %v, intact %v", got, bound, intact)
 	}
 	authors["no finalizer"](job)
-	if got, bound, intact := BoundBy(job, "hub-1", Intent{}); got != intent || !bound || intact {
+	if got, bound, intact := RunOf("hub-1", job).Bound(binding.Intent{}); got != intent || !bound || intact {
 		t.Errorf("before the first status, without finalizer: %+v, bound %v, intact %v", got, bound, intact)
 	}
 	authors["replace"](job)
-	if _, bound, _ := BoundBy(job, "hub-1", Intent{}); bound {
+	if _, bound, _ := RunOf("hub-1", job).Bound(binding.Intent{}); bound {
 		t.Error("a run that nobody knows of is bound")
 	}
 }

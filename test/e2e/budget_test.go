@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
@@ -77,7 +77,7 @@ var _ = Describe("The requests of the manager", func() {
 		writes := 0
 		for i, job := range jobs {
 			Eventually(gone(job)).WithContext(ctx).Should(BeTrue())
-			Eventually(requests).WithArguments(target, about(jobspec.RemoteName(hubID, job, 0))).Should(Equal(map[string]int{
+			Eventually(requests).WithArguments(target, about(binding.RemoteName(hubID, job, 0))).Should(Equal(map[string]int{
 				"create jobs": 1, "delete jobs": 1, "get jobs": 1,
 			}), job.Name)
 			onHub := requests(local.Hub, about(job.Name))

@@ -28,7 +28,7 @@ func given(changes ...func(*Snapshot)) *Snapshot {
 	s := &Snapshot{
 		Time: decisionTime, Job: job, Cluster: "prod", Access: access.Decision{Permitted: true},
 		Connection: &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod"}},
-		Intent:     jobspec.NewIntent(job, "hub", "prod", "cluster"),
+		Intent:     jobspec.RunOf("hub", job).NewIntent("prod", "cluster"),
 	}
 	for _, change := range changes {
 		change(s)

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
 // Memory is what one process remembers of its own requests for one PooledJob.
@@ -27,7 +27,7 @@ type Memory struct {
 	Creator       string
 	CreatorSeenAt time.Time
 	// Intent is the one by which the run is bound; empty if it is not.
-	Intent jobspec.Intent
+	Intent binding.Intent
 	// Written is the PooledJob as this process wrote it last, until the cache shows that
 	// or a later version, and WrittenOver the resourceVersions that it was written over since
 	// the cache was up to date. Do not change what Written points to.

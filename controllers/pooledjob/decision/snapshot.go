@@ -11,6 +11,7 @@ import (
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/access"
+	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/placement"
@@ -29,7 +30,7 @@ type Snapshot struct {
 
 	// Intent is where the remote Job is, or would be. Bound is true if it was
 	// recorded on the PooledJob, and Stripped that it is not there as it was.
-	Intent   jobspec.Intent
+	Intent   binding.Intent
 	Bound    bool
 	Stripped bool
 
