@@ -7,7 +7,7 @@ import (
 	"github.com/pooledjob/pooledjob/controllers/credentials"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/kubeconfig"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
 // connect hands the kubeconfig to the pool and records the connection's state. A
@@ -44,7 +44,7 @@ func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterCo
 		writer.observe(status, nil)
 	}
 	if writer.renewal != nil {
-		writer.again = wakeup.Earliest(writer.again, writer.renewal.again)
+		writer.again = requeue.Earliest(writer.again, writer.renewal.again)
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/hubcache"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -107,7 +108,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	r.Metrics.Begin(req.Name)
 	if connection.DeletionTimestamp.IsZero() {
 		if err := r.addFinalizer(ctx, connection); err != nil {
-			return wakeup.Result(0, err)
+			return requeue.Result(0, err)
 		}
 	}
 	users, err := r.usersOfDeleted(ctx, connection)
@@ -115,7 +116,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	if !connection.DeletionTimestamp.IsZero() && len(users) == 0 {
-		return wakeup.Result(0, r.finalize(ctx, connection))
+		return requeue.Result(0, r.finalize(ctx, connection))
 	}
 	before := connection.DeepCopy()
 	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), warning: r.ExpiryWarning, users: users}
@@ -135,9 +136,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	writer.seal(fenced)
 	if err := r.patchStatus(ctx, before, connection, m); err != nil {
-		return wakeup.Result(0, err)
+		return requeue.Result(0, err)
 	}
-	return wakeup.Result(wakeup.Earliest(sweepAgain, wakeup.Earliest(again, writer.again)), sweepErr)
+	return requeue.Result(requeue.Earliest(sweepAgain, requeue.Earliest(again, writer.again)), sweepErr)
 }
 
 // forget closes a connection that is gone, and drops what was remembered of it.
@@ -156,7 +157,7 @@ func (r *Reconciler) count(ctx context.Context, connection *v1alpha1.ClusterConn
 		return 0, err
 	}
 	sleepAgain, err := r.sleepIfIdle(ctx, connection, m)
-	return wakeup.Earliest(countAgain, sleepAgain), err
+	return requeue.Earliest(countAgain, sleepAgain), err
 }
 
 func (r *Reconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {

@@ -21,7 +21,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
 // busyPause is the wait when as many requests to the target are under way as may be.
@@ -98,7 +98,7 @@ func (r *run) act(ctx context.Context, a decision.Action) (after time.Duration, 
 	case decision.Release:
 		err = r.release(ctx)
 	}
-	return r.reportFailure(wakeup.Earliest(after, r.lookAgain), err)
+	return r.reportFailure(requeue.Earliest(after, r.lookAgain), err)
 }
 
 // targetError is the failure of a request to the target, as against one to the hub.
@@ -342,5 +342,5 @@ func (r *run) patchRemote(ctx context.Context, a decision.Action) (time.Duration
 	if err == nil && isUnchanged(a, patched) {
 		r.writer.Unfulfilled(v1alpha1.ReasonChangeRefused, a.Doing+": the cluster took the request and left the Job as it was; a policy may undo it")
 	}
-	return wakeup.Earliest(decision.InformerGrace, a.After), nil
+	return requeue.Earliest(decision.InformerGrace, a.After), nil
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
 const (
@@ -209,7 +209,7 @@ func (r *run) refused(ctx context.Context, answer decision.Refusal) (time.Durati
 	})
 	r.writer.Waiting(answer.Reason, answer.Message)
 	left, _ := r.DispatchTimeLeft()
-	return wakeup.Earliest(r.Memory.RetryAt.Sub(r.Time), max(left, 0)), nil
+	return requeue.Earliest(r.Memory.RetryAt.Sub(r.Time), max(left, 0)), nil
 }
 
 // refuse ends the run before it has a remote Job. A run that is bound may have one

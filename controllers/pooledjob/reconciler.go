@@ -34,6 +34,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/metrics"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -141,16 +142,16 @@ func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	logf.FromContext(ctx).V(1).Info("Decided", "rule", decision.Rule, "action", decision.Verb.String(), "cluster", s.Cluster)
 	after, err := run.act(ctx, decision)
 	wait, writeErr := run.writeStatus(ctx)
-	return asResult(wakeup.Earliest(after, wait), cmp.Or(err, writeErr))
+	return asResult(requeue.Earliest(after, wait), cmp.Or(err, writeErr))
 }
 
-// asResult is wakeup.Result, but a conflict on the target is a failure.
+// asResult is requeue.Result, but a conflict on the target is a failure.
 func asResult(after time.Duration, err error) (ctrl.Result, error) {
 	var failed *targetError
 	if errors.As(err, &failed) {
 		return ctrl.Result{}, err
 	}
-	return wakeup.Result(after, err)
+	return requeue.Result(after, err)
 }
 
 // jobsOfConnection are the PooledJobs that need a connection, those that need any, and those

@@ -15,7 +15,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
 // This file is about runs of which nothing happens and nothing on the target says why but its
@@ -56,7 +56,7 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 	}
 	if wait := r.untilRead(&known); wait > 0 {
 		r.remember(func(m *decision.Memory) { m.Standstill = known })
-		r.lookAgain = wakeup.Earliest(r.lookAgain, wait)
+		r.lookAgain = requeue.Earliest(r.lookAgain, wait)
 	} else {
 		r.readEvents(ctx, remote, pod, jobstatus.LastEnd(remote, pods), &known)
 	}
@@ -125,7 +125,7 @@ func (r *run) readEvents(ctx context.Context, remote *batchv1.Job, pod *corev1.P
 		known.Trouble = r.unexplained(remote, pod, err != nil, known.Reads, !lastEnd.IsZero())
 	}
 	r.remember(func(m *decision.Memory) { m.Standstill = *known })
-	r.lookAgain = wakeup.Earliest(r.lookAgain, standstillPauses[min(known.Reads, len(standstillPauses)-1)])
+	r.lookAgain = requeue.Earliest(r.lookAgain, standstillPauses[min(known.Reads, len(standstillPauses)-1)])
 }
 
 // isScheduled reports whether a Pod has a node, as far as the view keeps that.

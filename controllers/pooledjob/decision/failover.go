@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
 // DecideFailover decides about a bound run whose cluster cannot be used: it waits as
@@ -37,7 +37,7 @@ func DecideFailover(s *Snapshot, wait Action) Action {
 		return wait
 	}
 	if left := since.Add(after).Sub(s.Time); left > 0 {
-		wait.After = wakeup.Earliest(wait.After, left)
+		wait.After = requeue.Earliest(wait.After, left)
 		return wait
 	}
 	return Action{Verb: MoveAway, Message: fmt.Sprintf(

@@ -13,7 +13,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/jobspec"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/internal/placement"
-	"github.com/pooledjob/pooledjob/internal/wakeup"
+	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
 // state is what a PooledJob is in, with the rules that decide about it there.
@@ -265,6 +265,6 @@ func whileConnecting(s *Snapshot) Action {
 
 func untilRetry(s *Snapshot) Action {
 	a := s.waiting(v1alpha1.ConditionDispatched, s.Memory.Refusal.Reason, s.Memory.Refusal.Message)
-	a.After = wakeup.Earliest(a.After, s.Memory.RetryAt.Sub(s.Time))
+	a.After = requeue.Earliest(a.After, s.Memory.RetryAt.Sub(s.Time))
 	return a
 }

@@ -1,4 +1,5 @@
-package wakeup
+// Package requeue says when a reconcile is to look again.
+package requeue
 
 import (
 	"time"
