@@ -43,6 +43,7 @@ type offload struct {
 // reconcileTask is a reconcile that is under way.
 type reconcileTask struct {
 	request reconcile.Request
+	cancel  context.CancelFunc
 	done    chan struct{}
 	waiting atomic.Bool // for a target
 	result  ctrl.Result
@@ -92,9 +93,12 @@ func (o *offload) start(ctx context.Context, request reconcile.Request, f reconc
 	if o.stopped {
 		return nil
 	}
-	task := &reconcileTask{request: request, done: make(chan struct{})}
+	// That of the worker is not its to keep: it may go on without the worker.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	task := &reconcileTask{request: request, cancel: cancel, done: make(chan struct{})}
 	o.running[request] = task
 	o.all.Go(func() {
+		defer cancel()
 		task.run(ctx, f)
 		o.finish(ctx, task)
 	})
@@ -154,12 +158,15 @@ func retryAfter(failures int) time.Duration {
 	return min(minBackoff<<failures, decision.MaxRetry)
 }
 
-// Start waits for the reconciles that are under way when the manager stops. It
+// Start cancels the reconciles that are under way when the manager stops, and waits for them. It
 // implements manager.Runnable.
 func (o *offload) Start(ctx context.Context) error {
 	<-ctx.Done()
 	o.mu.Lock()
 	o.stopped = true
+	for _, task := range o.running {
+		task.cancel()
+	}
 	o.mu.Unlock()
 	o.all.Wait()
 	return nil

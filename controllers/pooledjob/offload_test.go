@@ -22,14 +22,16 @@ type offloadRig struct {
 	work    workqueue.TypedRateLimitingInterface[reconcile.Request]
 	started chan *reconcileTask
 	release chan struct{}
-	result  ctrl.Result
-	err     error
+	// cancelled is closed when the context of the reconcile is done.
+	cancelled chan struct{}
+	result    ctrl.Result
+	err       error
 }
 
 var offloadRequest = reconcile.Request{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}}
 
 func newOffloadRig(t *testing.T) *offloadRig {
-	r := &offloadRig{started: make(chan *reconcileTask, 10), release: make(chan struct{})}
+	r := &offloadRig{started: make(chan *reconcileTask, 10), release: make(chan struct{}), cancelled: make(chan struct{})}
 	r.work = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond))
 	t.Cleanup(r.work.ShutDown)
 	q := &wakeup.Queue{}
@@ -43,7 +45,8 @@ func newOffloadRig(t *testing.T) *offloadRig {
 
 // reconcile waits for the test, for a target if it is told so.
 func (r *offloadRig) reconcile(forTarget bool) reconcile.Func {
-	return func(_ context.Context, request reconcile.Request) (ctrl.Result, error) {
+	return func(ctx context.Context, request reconcile.Request) (ctrl.Result, error) {
+		context.AfterFunc(ctx, func() { close(r.cancelled) })
 		r.mu.Lock()
 		task := r.running[request]
 		r.mu.Unlock()
@@ -145,6 +148,17 @@ func TestOffloadSurvivesAPanic(t *testing.T) {
 	g.Expect(r.running).To(BeEmpty())
 }
 
+func TestOffloadedReconcileOutlivesTheWorkersContext(t *testing.T) {
+	g, r := NewWithT(t), newOffloadRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := r.do(ctx, offloadRequest, r.reconcile(true))
+	g.Expect(err).NotTo(HaveOccurred())
+	cancel()
+	g.Consistently(r.cancelled, 50*time.Millisecond).ShouldNot(BeClosed())
+	close(r.release)
+	g.Eventually(r.cancelled).Should(BeClosed(), "its context leaks")
+}
+
 func TestOffloadEndsWithTheManager(t *testing.T) {
 	g, r := NewWithT(t), newOffloadRig(t)
 	g.Eventually(r.begin(true)).Should(Receive(BeNil()))
@@ -152,6 +166,7 @@ func TestOffloadEndsWithTheManager(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.Start(ctx) }()
 	cancel()
+	g.Eventually(r.cancelled).Should(BeClosed())
 	g.Consistently(stopped, 100*time.Millisecond).ShouldNot(Receive(), "a reconcile that is under way is left behind")
 	close(r.release)
 	g.Eventually(stopped).Should(Receive(BeNil()))

@@ -68,24 +68,22 @@ type entry struct {
 
 // run opens sessions until nobody holds the entry.
 func (e *entry) run() {
-	for failures := 0; e.awaitNeed(); failures++ {
-		begin := time.Now()
+	sessions := pause.Attempts{Shortest: e.pool.options.MinBackoff, Longest: e.pool.options.MaxBackoff}
+	for e.awaitNeed() {
+		sessions.Begin()
 		err := e.runSession()
 		if e.ctx.Err() != nil {
 			return
 		}
-		if time.Since(begin) > e.pool.options.MaxBackoff {
-			failures = 0 // a session that lasted, not one that comes and goes
-		}
-		if errors.Is(err, errIdle) {
-			failures = -1
+		wait := sessions.Pause()
+		switch {
+		case errors.Is(err, errIdle):
+			sessions.Reset()
 			continue
+		case ExceedsLimit(err):
+			wait = pause.About(e.pool.options.LimitPause)
 		}
-		if ExceedsLimit(err) {
-			e.sleep(pause.About(e.pool.options.LimitPause))
-			continue
-		}
-		e.sleep(pause.Backoff(e.pool.options.MinBackoff, e.pool.options.MaxBackoff, failures))
+		e.sleep(wait)
 	}
 }
 

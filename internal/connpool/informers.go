@@ -109,17 +109,15 @@ func (i *informers) informer(k store.Kind, ask func() *rest.Request) *informer {
 // run lists and watches until the context is done. What a reflector cannot go on from it
 // is made to begin anew for, after a while.
 func (i *informer) run() {
-	for failures := 0; ; failures++ {
-		begin := time.Now()
+	attempts := pause.Attempts{Shortest: i.pair.options.MinBackoff, Longest: i.pair.options.MaxBackoff}
+	for {
+		attempts.Begin()
 		err := i.reflector.ListAndWatchWithContext(i.pair.ctx)
 		i.stopWatch()
 		if err != nil {
 			i.pair.failed(err)
 		}
-		if time.Since(begin) > i.pair.options.MaxBackoff {
-			failures = 0
-		}
-		if !pause.For(i.pair.ctx, pause.Backoff(i.pair.options.MinBackoff, i.pair.options.MaxBackoff, failures)) {
+		if !pause.For(i.pair.ctx, attempts.Pause()) {
 			return
 		}
 	}

@@ -31,5 +31,31 @@ func Backoff(shortest, longest time.Duration, failures int) time.Duration {
 	return shortest/2 + rand.N(limit)
 }
 
+// Attempts are those of something that is done again and again, with a pause in between that grows while it
+// does not last.
+type Attempts struct {
+	// Shortest and Longest are the bounds of Backoff.
+	Shortest, Longest time.Duration
+
+	failures int
+	began    time.Time
+}
+
+// Begin is called at the beginning of each attempt.
+func (a *Attempts) Begin() { a.began = time.Now() }
+
+// Reset makes the attempt that has ended count as none.
+func (a *Attempts) Reset() { a.failures = 0 }
+
+// Pause returns how long to wait before the next attempt. One that lasted for longer than Longest is no
+// failure that follows others.
+func (a *Attempts) Pause() time.Duration {
+	if time.Since(a.began) > a.Longest {
+		a.Reset()
+	}
+	a.failures++
+	return Backoff(a.Shortest, a.Longest, a.failures-1)
+}
+
 // About is a random time that differs from d by a tenth at most.
 func About(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }

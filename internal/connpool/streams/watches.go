@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -119,15 +118,13 @@ func (c *connection) newSource(s *Streams, which podWatchKey, w *podWatch) *podS
 
 // runSource lists and watches until ctx is done.
 func runSource(ctx context.Context, o Options, source *podSource) {
-	for failures := 0; ctx.Err() == nil; failures++ {
-		begin := time.Now()
+	attempts := pause.Attempts{Shortest: o.MinBackoff, Longest: o.MaxBackoff}
+	for ctx.Err() == nil {
+		attempts.Begin()
 		if err := source.run(ctx); err != nil {
 			source.failed(err)
 		}
-		if time.Since(begin) > o.MaxBackoff {
-			failures = 0
-		}
-		pause.For(ctx, pause.Backoff(o.MinBackoff, o.MaxBackoff, failures))
+		pause.For(ctx, attempts.Pause())
 	}
 }
 
