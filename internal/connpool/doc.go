@@ -18,6 +18,18 @@
 // hold the same entry; the last one that lets go closes it. Different identities
 // share nothing, also not behind the same address.
 //
+// # Where is what
+//
+//	pool.go            what a user of the pool calls; config.go and state.go have its words
+//	lease.go           what a run calls; admission.go and gate.go bound how many calls are under way
+//	tokenrequest.go    the target is asked for a token
+//	member.go          a connection by its name: what is told of it; rotation.go swaps its credential
+//	entry.go           sessions, one after the other
+//	session.go         one session: probes, views, why it ends; reviews.go says which rights are missing
+//	view.go            one view, and when it is denied; informers.go lists and watches for it
+//	transitions.go     how sessions and views change the pool, and who is told of it
+//	news.go            how often runs that change are told of
+//
 // # Life cycle of an entry
 //
 // A goroutine per entry runs sessions, one after the other, as long as somebody holds

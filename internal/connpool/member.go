@@ -124,33 +124,6 @@ func (h *hold) targetState() (State, error) {
 	return Ready, nil
 }
 
-// isBetter reports whether the next identity of a member can take the place of the
-// current: its target is Ready, and of the namespaces that can be seen with the
-// current none is lost.
-func (m *member) isBetter() bool {
-	if state, _ := m.next.targetState(); state != Ready {
-		return false
-	}
-	if state, _ := m.next.state(); state == Ready {
-		return true
-	}
-	used, _ := m.current.targetState()
-	if used == Idle {
-		return false
-	}
-	sees := m.current.views()
-	ready := 0
-	for _, scope := range m.next.config.scopes() {
-		switch state, _ := m.next.viewState(scope); {
-		case state == Ready:
-			ready++
-		case state == Connecting || (used == Ready && sees[scope] != nil):
-			return false
-		}
-	}
-	return ready > 0
-}
-
 // views are the informers that show what the hold watches, as far as they run.
 func (h *hold) views() map[string]*informers {
 	views := map[string]*informers{}

@@ -229,10 +229,3 @@ func (p *Pool) release(h *hold) {
 	}
 	e.cancel()
 }
-
-func (p *Pool) dropNext(m *member) {
-	if h := m.next; h != nil {
-		m.next = nil
-		p.release(h)
-	}
-}

@@ -44,7 +44,7 @@ func TestAttempts(t *testing.T) {
 		for _, limit := range []time.Duration{1, 2, 4, 8} {
 			g.Expect(longest(0)).To(BeNumerically("~", limit*time.Second+time.Second/2, limit*time.Second/5))
 		}
-		g.Expect(longest(2 * time.Minute)).To(BeNumerically("<", 1500*time.Millisecond), "it had lasted")
+		g.Expect(longest(2*time.Minute)).To(BeNumerically("<", 1500*time.Millisecond), "it had lasted")
 		g.Expect(longest(0)).To(BeNumerically(">", 1500*time.Millisecond))
 		attempts.Reset()
 		g.Expect(longest(0)).To(BeNumerically("<", 1500*time.Millisecond))

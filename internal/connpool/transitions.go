@@ -45,18 +45,6 @@ func (p *Pool) update(change func()) {
 	}
 }
 
-// promote puts a member's next identity in use once it is better than the current.
-func (p *Pool) promote(m *member) {
-	if m.next == nil || !m.isBetter() {
-		return
-	}
-	before := m.current
-	m.current, m.next = m.next, nil
-	m.countReplaced(before)
-	p.release(before)
-	m.current.entry.apply()
-}
-
 func (p *Pool) logStatus(name string, status Status) {
 	log := p.options.Log.WithValues("connection", name, "server", status.Server)
 	switch {
