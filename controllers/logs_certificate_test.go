@@ -33,11 +33,17 @@ type keeper struct {
 
 func newKeeper(as client.Client) *keeper {
 	k := &keeper{}
-	k.ServingCertificate = logs.NewServingCertificate(as, as, systemNamespace, k.now)
+	k.ServingCertificate = logs.NewServingCertificate(as, as, systemNamespace, keeperClock{k})
 	return k
 }
 
 func (k *keeper) now() time.Time { return time.Now().Add(k.ahead) }
+
+type keeperClock struct{ *keeper }
+
+func (c keeperClock) Now() time.Time { return c.now() }
+
+func (c keeperClock) Since(t time.Time) time.Duration { return c.now().Sub(t) }
 
 // presents is the certificate that a client of the log API sees.
 func (k *keeper) presents() *x509.Certificate {

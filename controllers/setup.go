@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -38,15 +39,15 @@ type Options struct {
 	Orphans orphan.Options
 	// Metrics is where the figures are registered; nil is nowhere.
 	Metrics prometheus.Registerer
-	// Now is the clock; nil is the system's.
-	Now func() time.Time
+	// Clock tells the time; nil is the system's.
+	Clock clock.PassiveClock
 }
 
 // Setup adds the reconcilers to a manager that was made with CacheOptions. Their
 // pool lives until ctx is done; wait blocks until it has closed every connection.
 func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(), err error) {
-	if options.Now == nil {
-		options.Now = time.Now
+	if options.Clock == nil {
+		options.Clock = clock.RealClock{}
 	}
 	if err := hubcache.AddIndexes(ctx, mgr.GetFieldIndexer(), options.HubID); err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	if err != nil {
 		return nil, err
 	}
-	wakeups := wakeup.New(mgr.GetClient(), uids, options.Now)
+	wakeups := wakeup.New(mgr.GetClient(), uids, options.Clock)
 	options.Pool.Selector = v1alpha1.LabelHub + "=" + options.HubID
 	options.Pool.KeyLabel = v1alpha1.LabelUID
 	options.Pool.OnState = wakeups.ConnectionChanged
@@ -76,11 +77,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 
 	connections := &clusterconnection.Reconciler{
 		Hub: mgr.GetClient(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
-		Namespace: options.Namespace, Recorder: recorder, Now: options.Now, ExpiryWarning: options.ExpiryWarning,
+		Namespace: options.Namespace, Recorder: recorder, Clock: options.Clock, ExpiryWarning: options.ExpiryWarning,
 		HubID: options.HubID, Metrics: figures,
 		Orphans: &orphan.Sweeper{
 			Hub: mgr.GetClient(), UIDs: uids, PooledJobs: options.PooledJobs, Connections: pool, HubID: options.HubID,
-			Options: options.Orphans.WithDefaults(), Recorder: recorder, Metrics: figures, Now: options.Now,
+			Options: options.Orphans.WithDefaults(), Recorder: recorder, Metrics: figures, Clock: options.Clock,
 		},
 	}
 	if err := connections.SetupWithManager(mgr); err != nil {
@@ -88,7 +89,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (wait func(),
 	}
 	jobs := &pooledjob.Reconciler{
 		Hub: mgr.GetClient(), Live: mgr.GetAPIReader(), PooledJobs: options.PooledJobs, Connections: pool, Wakeups: wakeups,
-		HubID: options.HubID, Recorder: recorder, Now: options.Now, Workers: options.Workers, Metrics: figures,
+		HubID: options.HubID, Recorder: recorder, Clock: options.Clock, Workers: options.Workers, Metrics: figures,
 	}
 	if err := jobs.SetupWithManager(ctx, mgr); err != nil {
 		return nil, fmt.Errorf("PooledJob reconciler: %w", err)

@@ -61,6 +61,13 @@ var clockOffset atomic.Int64
 
 func operatorNow() time.Time { return time.Now().Add(time.Duration(clockOffset.Load())) }
 
+// operatorClock is the operator's clock.
+type operatorClock struct{}
+
+func (operatorClock) Now() time.Time { return operatorNow() }
+
+func (operatorClock) Since(t time.Time) time.Duration { return operatorNow().Sub(t) }
+
 func TestControllers(t *testing.T) {
 	localcluster.SkipIfShort(t)
 	RegisterFailHandler(Fail)
@@ -130,7 +137,7 @@ func startOperator(scheme *runtime.Scheme, log ...logr.Logger) *operatorProcess 
 	p := &operatorProcess{scheme: scheme, hubID: hubID, cancel: cancel, ended: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	p.wait, err = Setup(ctx, mgr, Options{
 		Namespace: systemNamespace, HubID: hubID, Workers: 8, PooledJobs: pooledJobs,
-		Now: operatorNow, ExpiryWarning: expiryWarning, Metrics: p.metrics, Orphans: orphanOptions,
+		Clock: operatorClock{}, ExpiryWarning: expiryWarning, Metrics: p.metrics, Orphans: orphanOptions,
 		Pool: connpool.Options{
 			UserAgent: "pooledjob-test", Log: logger.WithName("connpool"),
 			ProbeInterval: 500 * time.Millisecond, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second,

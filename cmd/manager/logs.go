@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"time"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -32,7 +32,7 @@ func addLogs(ctx context.Context, mgr ctrl.Manager, pooledJobs *hubcache.Reader,
 	if err != nil {
 		return err
 	}
-	certificate := logs.NewServingCertificate(mgr.GetClient(), mgr.GetAPIReader(), options.Namespace, time.Now)
+	certificate := logs.NewServingCertificate(mgr.GetClient(), mgr.GetAPIReader(), options.Namespace, clock.RealClock{})
 	if err := mgr.Add(certificate); err != nil {
 		return fmt.Errorf("the log API's certificate: %w", err)
 	}

@@ -21,7 +21,7 @@ func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterCo
 	if reason == "" {
 		r.confirmCluster(connection)
 		config := configOf(connection, source.Identity)
-		if pause := m.identity.change(config.Identity, r.Now()); pause > 0 {
+		if pause := m.identity.change(config.Identity, r.Clock.Now()); pause > 0 {
 			r.Connections.Keep(connection.Name, config)
 			writer.again = pause
 		} else {

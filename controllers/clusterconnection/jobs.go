@@ -17,7 +17,7 @@ import (
 // countJobs refreshes status.jobs, at most every countInterval. It returns the time
 // until it may, if that has not passed.
 func (r *Reconciler) countJobs(ctx context.Context, connection *v1alpha1.ClusterConnection, m *memory) (time.Duration, error) {
-	now := r.Now()
+	now := r.Clock.Now()
 	if wait := m.countedAt.Add(countInterval).Sub(now); wait > 0 {
 		return wait, nil
 	}
@@ -72,7 +72,7 @@ func (r *Reconciler) sleepIfIdle(ctx context.Context, connection *v1alpha1.Clust
 		m.idleSince = time.Time{}
 		return 0, nil
 	}
-	now := r.Now()
+	now := r.Clock.Now()
 	if m.idleSince.IsZero() {
 		m.idleSince = now
 	}

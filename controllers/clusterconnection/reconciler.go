@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -60,8 +61,7 @@ type Reconciler struct {
 	Namespace string
 	// Recorder emits Events on transitions of connections.
 	Recorder events.EventRecorder
-	// Now is the clock.
-	Now func() time.Time
+	Clock clock.PassiveClock
 	// ExpiryWarning is how long before its end a credential is warned about.
 	ExpiryWarning time.Duration
 	// HubID marks the remote objects of this installation.
@@ -119,7 +119,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return requeue.Result(0, r.finalize(ctx, connection))
 	}
 	before := connection.DeepCopy()
-	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Now()), warning: r.ExpiryWarning, users: users}
+	writer := &connectionWriter{connection: connection, now: metav1.NewTime(r.Clock.Now()), warning: r.ExpiryWarning, users: users}
 	m := r.memories.get(req.Name)
 	if err := r.connect(ctx, connection, m, writer); err != nil {
 		return ctrl.Result{}, err

@@ -112,7 +112,7 @@ func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConn
 	due, state.overdue = RenewalSchedule(connection.Name, account)
 	memory.waking = false
 	next := slices.MaxFunc([]time.Time{due, memory.retry, memory.rest}, time.Time.Compare)
-	if wait := next.Sub(r.Now()); wait > 0 {
+	if wait := next.Sub(r.Clock.Now()); wait > 0 {
 		state.again = wait
 	} else if status.Next == nil { // else what is in the Secret is not in use; the pool tells when it is
 		state.again = r.tryRenewal(ctx, connection, source, account, memory)
@@ -147,13 +147,13 @@ func (r *Reconciler) tryRenewal(ctx context.Context, connection *v1alpha1.Cluste
 	switch {
 	case err == nil:
 		logf.FromContext(ctx).Info("Renewed the token", "connection", connection.Name, "expires", fresh.ExpiresAt)
-		return memory.succeeded(r.Now(), fresh.Life()/10)
+		return memory.succeeded(r.Clock.Now(), fresh.Life()/10)
 	case errors.Is(err, credentials.ErrChanged):
-		return memory.succeeded(r.Now(), MinRenewalPause)
+		return memory.succeeded(r.Clock.Now(), MinRenewalPause)
 	case idle != nil && *idle > 0: // to look opens it, and tells of that each time
-		return memory.failed(r.Now(), err, account.Life()/20)
+		return memory.failed(r.Clock.Now(), err, account.Life()/20)
 	default:
-		return memory.failed(r.Now(), err, 0)
+		return memory.failed(r.Clock.Now(), err, 0)
 	}
 }
 
@@ -181,7 +181,7 @@ func (r *Reconciler) requestToken(ctx context.Context, lease *connpool.Lease, ac
 	switch {
 	case err != nil || fresh.Username() != account.Username():
 		return "", fresh, errOtherAccount
-	case !fresh.ExpiresAt.After(r.Now()):
+	case !fresh.ExpiresAt.After(r.Clock.Now()):
 		return "", fresh, errSkewed
 	}
 	return token, fresh, nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
@@ -175,14 +176,14 @@ func (emptyHub) List(context.Context, client.ObjectList, ...client.ListOption) e
 
 func TestConnectionThatWasOpenedForItsTokenIsNotClosedBeforeItIsUsed(t *testing.T) {
 	connections := &sleeper{}
-	now := testTime
-	r := &Reconciler{Connections: connections, Hub: emptyHub{}, Now: func() time.Time { return now }}
+	now := clocktesting.NewFakePassiveClock(testTime)
+	r := &Reconciler{Connections: connections, Hub: emptyHub{}, Clock: now}
 	c := newConnection()
 	c.Spec.IdleTimeoutSeconds = new(int32(1))
 	m := &memory{renewal: renewalMemory{waking: true}}
 	for want := range 2 {
 		for range 2 {
-			now = now.Add(time.Second)
+			now.SetTime(now.Now().Add(time.Second))
 			if _, err := r.sleepIfIdle(t.Context(), c, m); err != nil {
 				t.Fatal(err)
 			}

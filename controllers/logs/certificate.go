@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -47,15 +48,15 @@ type ServingCertificate struct {
 	hub       client.Client
 	live      client.Reader
 	namespace string
-	now       func() time.Time
+	clock     clock.PassiveClock
 	current   atomic.Pointer[tls.Certificate]
 	ready     chan struct{}
 }
 
 // NewServingCertificate returns one for a manager to run. live must read the hub's API server itself,
 // and now is the clock.
-func NewServingCertificate(hub client.Client, live client.Reader, namespace string, now func() time.Time) *ServingCertificate {
-	return &ServingCertificate{hub: hub, live: live, namespace: namespace, now: now, ready: make(chan struct{})}
+func NewServingCertificate(hub client.Client, live client.Reader, namespace string, clock clock.PassiveClock) *ServingCertificate {
+	return &ServingCertificate{hub: hub, live: live, namespace: namespace, clock: clock, ready: make(chan struct{})}
 }
 
 // NeedLeaderElection tells that each replica needs it.
@@ -128,7 +129,7 @@ func (c *ServingCertificate) files(ctx context.Context) (servingcert.Files, erro
 	files, renewed, err := servingcert.Files{
 		Bundle: secret.Data[bundleKey], AuthorityKey: secret.Data[authorityKeyKey],
 		Certificate: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey],
-	}.Renew([]string{Service + "." + c.namespace + ".svc"}, c.now())
+	}.Renew([]string{Service + "." + c.namespace + ".svc"}, c.clock.Now())
 	if err != nil || !renewed {
 		return files, err
 	}

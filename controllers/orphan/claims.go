@@ -6,6 +6,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/utils/clock"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/binding"
@@ -61,12 +62,12 @@ var errListing = errors.New("the PooledJobs are being listed")
 
 // listedAfter returns a list that began after that moment and ended at most maxAge ago. Do
 // not change it. It does not wait for another caller's list: those who ask have other work.
-func (c *claims) listedAfter(moment time.Time, maxAge time.Duration, now func() time.Time, list func() (map[string][]claim, error)) (found map[string][]claim, err error) {
-	if found, err = c.young(moment, maxAge, now()); found != nil || err != nil {
+func (c *claims) listedAfter(moment time.Time, maxAge time.Duration, clock clock.PassiveClock, list func() (map[string][]claim, error)) (found map[string][]claim, err error) {
+	if found, err = c.young(moment, maxAge, clock.Now()); found != nil || err != nil {
 		return found, err
 	}
-	began := now()
-	defer func() { c.keep(found, began, now(), maxAge) }() // also after a panic
+	began := clock.Now()
+	defer func() { c.keep(found, began, clock.Now(), maxAge) }() // also after a panic
 	if found, err = list(); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/utils/clock"
 )
 
 // TestClaims: a list answers for all who want one that began after a moment before it did,
@@ -23,12 +25,12 @@ func TestClaims(t *testing.T) {
 		list := func() (map[string][]claim, error) {
 			lists++
 			pass(takes)
-			_, whileListing = c.listedAfter(time.Time{}, maxAge, time.Now, nil)
+			_, whileListing = c.listedAfter(time.Time{}, maxAge, clock.RealClock{}, nil)
 			return map[string][]claim{strconv.Itoa(lists): nil}, broken
 		}
 		ask := func(moment time.Time, want int, why string) {
 			t.Helper()
-			found, err := c.listedAfter(moment, maxAge, time.Now, list)
+			found, err := c.listedAfter(moment, maxAge, clock.RealClock{}, list)
 			_, isWanted := found[strconv.Itoa(want)]
 			if lists != want || !errors.Is(err, broken) || isWanted != (broken == nil) {
 				t.Fatalf("%s: %v after %d lists, want the one with number %d; error %v, want %v", why, found, lists, want, err, broken)

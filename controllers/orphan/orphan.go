@@ -23,6 +23,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -103,8 +104,7 @@ type Sweeper struct {
 	// Recorder emits the Events that name them, and Metrics has how many there are.
 	Recorder events.EventRecorder
 	Metrics  *metrics.Recorder
-	// Now is the clock.
-	Now func() time.Time
+	Clock clock.PassiveClock
 
 	sweeps  sweeps
 	claims  claims
@@ -113,7 +113,7 @@ type Sweeper struct {
 }
 
 // Begin notes the start, from which Options.Grace is counted, when it is called for the first time.
-func (w *Sweeper) Begin() { w.begun.Do(func() { w.started = w.Now() }) }
+func (w *Sweeper) Begin() { w.begun.Do(func() { w.started = w.Clock.Now() }) }
 
 // Forget drops what is remembered of a connection that is gone.
 func (w *Sweeper) Forget(name string) { w.sweeps.forget(name) }
@@ -187,7 +187,7 @@ func (s *sweeps) forget(name string) {
 // Sweep looks for orphans on the target of a connection, if it is time to. It returns
 // when it is again.
 func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnection) (time.Duration, error) {
-	now, state := w.Now(), w.sweeps.get(connection.Name)
+	now, state := w.Clock.Now(), w.sweeps.get(connection.Name)
 	status, ok := w.Connections.Status(connection.Name)
 	if !ok || status.State != connpool.Ready || !connection.DeletionTimestamp.IsZero() {
 		state.ready = false
@@ -235,7 +235,7 @@ func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnect
 // asked when one of them has been seen for long enough and was not told of yet, or when
 // they are about to be deleted.
 func (w *Sweeper) judge(ctx context.Context, suspects []*batchv1.Job, before map[types.UID]sighting, clusterUID string, deleting bool) (orphans []*batchv1.Job, seen map[types.UID]sighting, err error) {
-	now, ask := w.Now(), deleting
+	now, ask := w.Clock.Now(), deleting
 	seen = map[types.UID]sighting{}
 	for _, job := range suspects {
 		s, ok := before[job.UID]
@@ -301,7 +301,7 @@ func (w *Sweeper) behind(ctx context.Context, suspects []*batchv1.Job, seen map[
 			lastSeen = since
 		}
 	}
-	all, err := w.claims.listedAfter(lastSeen, w.Options.Confirmation, w.Now, func() (map[string][]claim, error) { return w.listClaims(ctx) })
+	all, err := w.claims.listedAfter(lastSeen, w.Options.Confirmation, w.Clock, func() (map[string][]claim, error) { return w.listClaims(ctx) })
 	if err != nil {
 		return nil, err
 	}

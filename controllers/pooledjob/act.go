@@ -304,7 +304,7 @@ func (r *run) noteDeletion(remote *batchv1.Job) {
 // and at most to the first news since the look before, when it had not ended.
 func (r *run) clock(remote *batchv1.Job) {
 	if seen := r.arrivals.Take(r.Job.UID); !seen.IsZero() {
-		r.Metrics.RunDispatched(r.Cluster, r.Now().Sub(seen))
+		r.Metrics.RunDispatched(r.Cluster, r.Clock.Now().Sub(seen))
 	}
 	if r.Memory.EndedAt.IsZero() && jobstatus.Verdict(remote) != nil {
 		r.remember(func(m *decision.Memory) { m.EndedAt = cmp.Or(r.wokenAt, r.Time) })

@@ -105,7 +105,7 @@ func timeToLive(job *v1alpha1.PooledJob, now time.Time) (left time.Duration, ok 
 // expire deletes a PooledJob that has finished when its time to live is over, unless
 // somebody has changed it meanwhile.
 func (r *Reconciler) expire(ctx context.Context, job *v1alpha1.PooledJob) (ctrl.Result, error) {
-	left, ok := timeToLive(job, r.Now())
+	left, ok := timeToLive(job, r.Clock.Now())
 	if !ok || left > 0 {
 		return asResult(max(left, 0), r.followEdit(ctx, job))
 	}
@@ -122,7 +122,7 @@ func (r *Reconciler) followEdit(ctx context.Context, job *v1alpha1.PooledJob) er
 	if job.Status.ObservedGeneration == job.Generation {
 		return nil
 	}
-	s := &decision.Snapshot{Time: r.Now(), Job: job, Memory: r.memories.get(job)}
+	s := &decision.Snapshot{Time: r.Clock.Now(), Job: job, Memory: r.memories.get(job)}
 	ended := &run{Reconciler: r, Snapshot: s, before: job.Status.DeepCopy(), writer: jobstatus.NewWriter(job, s.Time)}
 	_, err := ended.writeStatus(ctx)
 	return err

@@ -87,7 +87,7 @@ func (r *run) takeOver(ctx context.Context) error {
 
 // create asks the target for the remote Job. The name makes it safe to ask again.
 func (r *run) create(ctx context.Context) (time.Duration, error) {
-	if r.Now().Sub(r.Time) > decisionLife {
+	if r.Clock.Now().Sub(r.Time) > decisionLife {
 		return recheck, nil
 	}
 	r.accept()
@@ -104,7 +104,7 @@ func (r *run) create(ctx context.Context) (time.Duration, error) {
 			return after, err
 		}
 	}
-	if r.Now().Sub(r.Time) > decisionLife { // reading the template, or asking the target, took long
+	if r.Clock.Now().Sub(r.Time) > decisionLife { // reading the template, or asking the target, took long
 		if current, err := r.isCurrent(ctx); !current {
 			return recheck, err
 		}
@@ -204,7 +204,7 @@ func (r *run) refused(ctx context.Context, answer decision.Refusal) (time.Durati
 		m.Refusal, m.RetryAt = &answer, r.Time.Add(decision.Backoff(m.Refusals))
 		m.Refusals++
 		if answer.Unknown {
-			m.UnknownSince = r.Now()
+			m.UnknownSince = r.Clock.Now()
 		}
 	})
 	r.writer.Waiting(answer.Reason, answer.Message)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -63,8 +64,7 @@ type Reconciler struct {
 	HubID string
 	// Recorder emits Events on failed runs.
 	Recorder events.EventRecorder
-	// Now is the clock.
-	Now func() time.Time
+	Clock clock.PassiveClock
 	// Workers is how many PooledJobs are reconciled at once.
 	Workers int
 	// Metrics are the figures.
@@ -178,7 +178,7 @@ func (r *Reconciler) noteArrivals() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool {
 			if !e.IsInInitialList {
-				r.arrivals.Note(e.Object.GetUID(), r.Now())
+				r.arrivals.Note(e.Object.GetUID(), r.Clock.Now())
 			}
 			return true
 		},

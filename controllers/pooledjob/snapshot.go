@@ -27,7 +27,7 @@ import (
 
 // gather reads everything that the decision needs, from caches only.
 func (r *Reconciler) gather(ctx context.Context, job *v1alpha1.PooledJob) (*decision.Snapshot, *connpool.Lease, error) {
-	s := &decision.Snapshot{Time: r.Now(), Job: job}
+	s := &decision.Snapshot{Time: r.Clock.Now(), Job: job}
 	s.Memory = r.rememberCreator(job, s.Time)
 	intent, bound, intact := jobspec.RunOf(r.HubID, job).Bound(s.Memory.Intent)
 	s.Intent, s.Bound, s.Stripped = intent, bound, bound && !intact

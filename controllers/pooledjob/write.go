@@ -139,7 +139,7 @@ func (r *run) countEnd() {
 	r.arrivals.Take(r.Job.UID) // it may never have had a Job
 	r.Metrics.RunFinished(r.Cluster, r.Job.Status.Phase)
 	if ended := r.Memory.EndedAt; !ended.IsZero() {
-		r.Metrics.EndWritten(r.Cluster, r.Now().Sub(ended))
+		r.Metrics.EndWritten(r.Cluster, r.Clock.Now().Sub(ended))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -20,9 +21,9 @@ import (
 // News that comes before a reconciler has started is dropped: it reconciles every
 // object when it starts.
 type Wakeups struct {
-	hub  client.Reader // answers from a cache with hubcache.AddIndexes
-	uids *hubcache.UIDs
-	now  func() time.Time
+	hub   client.Reader // answers from a cache with hubcache.AddIndexes
+	uids  *hubcache.UIDs
+	clock clock.PassiveClock
 	// Connections and Jobs are the queues of ClusterConnections and PooledJobs.
 	Connections, Jobs Queue
 	// woken is since when there is news of each PooledJob that no reconcile has seen.
@@ -31,8 +32,8 @@ type Wakeups struct {
 
 // New returns Wakeups for the reconcilers of a hub, which answers from a cache with hubcache.AddIndexes
 // and uids.
-func New(hub client.Reader, uids *hubcache.UIDs, now func() time.Time) *Wakeups {
-	return &Wakeups{hub: hub, uids: uids, now: now}
+func New(hub client.Reader, uids *hubcache.UIDs, clock clock.PassiveClock) *Wakeups {
+	return &Wakeups{hub: hub, uids: uids, clock: clock}
 }
 
 // ConnectionChanged wakes a ClusterConnection and exactly its PooledJobs that need it;
@@ -59,7 +60,7 @@ func (w *Wakeups) RemoteChanged(uid string) {
 }
 
 func (w *Wakeups) wakeJob(name types.NamespacedName) {
-	w.woken.Note(name, w.now()) // first: the reconcile that follows takes it
+	w.woken.Note(name, w.clock.Now()) // first: the reconcile that follows takes it
 	w.Jobs.Add(name)
 }
 

@@ -93,7 +93,8 @@ func (l *link) apply(ctx context.Context, c *cluster.Client, wanted client.Objec
 	return err
 }
 
-// copyWanted gives an existing object what is wanted of it, and leaves the rest.
+// copyWanted gives an existing object what is wanted of it, and leaves the rest. (Server-side apply
+// would leave in a spec what a person has put there and what is not wanted any more.)
 func copyWanted(existing, wanted client.Object) {
 	labels := maps.Clone(existing.GetLabels())
 	maps.Copy(labels, wanted.GetLabels())
