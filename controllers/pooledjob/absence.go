@@ -93,7 +93,7 @@ func (r *run) notAbsent(ctx context.Context, verdict absence) (time.Duration, er
 
 // confirmLoss finds out what became of a Job that was observed and is not in view.
 func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
-	if gone := r.Memory.Gone; gone != nil {
+	if gone := r.Memory.Gone.Job; gone != nil {
 		r.writer.Found(gone) // for the next process
 	}
 	verdict, err := r.proveAbsence(ctx)

@@ -73,7 +73,7 @@ func (r *run) act(ctx context.Context, a decision.Action) (after time.Duration, 
 	case decision.Observe:
 		after, err = a.After, r.observe(ctx, r.Remote)
 	case decision.ObserveGone:
-		err = r.observe(ctx, r.Memory.Gone)
+		err = r.observe(ctx, r.Memory.Gone.Job)
 	case decision.KeepJob:
 		if err = r.observe(ctx, r.Remote); err == nil {
 			after, err = r.keepFinished(ctx, r.Remote)
@@ -248,7 +248,7 @@ func addFinalizer(m *metav1.ObjectMeta) {
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.clock(remote)
 	r.noteDeletion(remote)
-	pods := slices.Concat(r.Pods, r.EndedPods, r.Memory.GonePods)
+	pods := slices.Concat(r.Pods, r.EndedPods, r.Memory.Gone.Pods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
 		listed, err := r.lease.ListPods(ctx, r.Intent.Namespace)
 		tooMany := errors.Is(err, connpool.ErrTooManyPods) // then the result is what the view knows

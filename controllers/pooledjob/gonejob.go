@@ -23,14 +23,14 @@ import (
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.Intent.Namespace, r.Intent.JobName)
 	if r.MovesAfterLoss() && r.NeverStarted() {
-		if left := r.PodsTimeLeft(r.Memory.GoneAt); left > 0 {
+		if left := r.PodsTimeLeft(r.Memory.Gone.At); left > 0 {
 			return left, nil
 		}
 		found, err := r.lookForPods(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if !found.tooMany && (found.complete || r.Memory.GoneSettled) && len(found.listed)+len(found.ended) == 0 {
+		if !found.tooMany && (found.complete || r.Memory.Gone.Settled) && len(found.listed)+len(found.ended) == 0 {
 			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
 				"and %s was seen to be deleted before it had started.", r.Cluster, name))
 			return 0, nil
@@ -59,7 +59,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 // itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
 // too, may complete, and may be deleted then.) after is when it can be told, if it cannot now.
 func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
-	uid, gone, since := r.ObservedUID(), r.Memory.Gone, r.Time.Sub(r.Memory.GoneAt)
+	uid, gone, since := r.ObservedUID(), r.Memory.Gone.Job, r.Time.Sub(r.Memory.Gone.At)
 	switch {
 	case uid != "" && r.Memory.DeletionSeen == uid:
 		return true, 0, nil
@@ -67,10 +67,10 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return false, 0, nil // it was about to end, and may have
 	case !gone.DeletionTimestamp.IsZero():
 		return true, 0, nil
-	case !r.Memory.GoneWatched || r.Memory.GonePodsMissing || r.Memory.GoneForgotten || since >= decision.InformerGrace:
+	case !r.Memory.Gone.Watched || r.Memory.Gone.PodsMissing || r.Memory.Gone.Forgotten || since >= decision.InformerGrace:
 		return false, 0, nil
-	case r.PodsTimeLeft(r.Memory.GoneAt) > 0:
-		return false, r.PodsTimeLeft(r.Memory.GoneAt), nil
+	case r.PodsTimeLeft(r.Memory.Gone.At) > 0:
+		return false, r.PodsTimeLeft(r.Memory.Gone.At), nil
 	}
 	found, err := r.lookForPods(ctx)
 	switch {
@@ -79,7 +79,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	case !found.complete:
 		return false, 0, nil // how it ended is not known
 	case !found.tooMany && !r.showsPodThatIsGone(gone, found.listed):
-		pods := slices.Concat(found.listed, r.Pods, found.ended, r.EndedPods, r.Memory.GonePods)
+		pods := slices.Concat(found.listed, r.Pods, found.ended, r.EndedPods, r.Memory.Gone.Pods)
 		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
 	case since < decision.PodsPause+decision.PodsGoneGrace:
 		return false, time.Second, nil

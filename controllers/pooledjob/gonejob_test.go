@@ -26,8 +26,8 @@ func TestDeletionIsNotJudgedWhileTheViewIsBehind(t *testing.T) {
 			s := boundRun()
 			s.Job.Status.JobRef.UID = "job"
 			s.ViewIsBehind = test.isBehind
-			s.Memory.Gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
-			s.Memory.GoneWatched, s.Memory.GoneAt = true, s.Time.Add(-test.since)
+			s.Memory.Gone.Job = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
+			s.Memory.Gone.Watched, s.Memory.Gone.At = true, s.Time.Add(-test.since)
 			deleted, after, err := (&run{Snapshot: s}).wasDeleted(t.Context())
 			if deleted || after != test.after || err != nil {
 				t.Errorf("wasDeleted = %v, %v, %v; want false, %v, no error", deleted, after, err, test.after)

@@ -49,15 +49,15 @@ func (m *memories) update(job *v1alpha1.PooledJob, change func(*decision.Memory)
 	}
 	key := client.ObjectKeyFromObject(job)
 	if before := m.byKey[key]; before != nil {
-		m.gone -= before.GoneSize()
+		m.gone -= before.Gone.Size()
 	}
-	if size := next.GoneSize(); size > maxGoneOfRun || m.gone+size > maxGone {
-		next.GonePods, next.GonePodsMissing = nil, next.GonePodsMissing || len(next.GonePods) > 0
+	if size := next.Gone.Size(); size > maxGoneOfRun || m.gone+size > maxGone {
+		next.Gone.Pods, next.Gone.PodsMissing = nil, next.Gone.PodsMissing || len(next.Gone.Pods) > 0
 	}
-	if m.gone+next.GoneSize() > maxGone {
-		next.Gone = nil
+	if m.gone+next.Gone.Size() > maxGone {
+		next.Gone.Job = nil
 	}
-	m.gone += next.GoneSize()
+	m.gone += next.Gone.Size()
 	m.byKey[key] = &next
 	return next
 }
@@ -92,7 +92,7 @@ func (m *memories) forget(name types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known := m.byKey[name]; known != nil {
-		m.gone -= known.GoneSize()
+		m.gone -= known.Gone.Size()
 	}
 	delete(m.byKey, name)
 }

@@ -84,18 +84,18 @@ func TestWhatIsGoneTakesNoMoreThanItMay(t *testing.T) {
 	}
 	gone := func(name string, pods []*corev1.Pod) decision.Memory {
 		job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)}}
-		return m.update(job, func(m *decision.Memory) { m.Gone, m.GonePods, m.GonePodsMissing = &batchv1.Job{}, pods, false })
+		return m.update(job, func(m *decision.Memory) { m.Gone.Job, m.Gone.Pods, m.Gone.PodsMissing = &batchv1.Job{}, pods, false })
 	}
 	small := gone("small", fat(100, 100))
-	g.Expect(small.GonePods).To(HaveLen(100))
-	g.Expect(small.GonePodsMissing).To(BeFalse())
+	g.Expect(small.Gone.Pods).To(HaveLen(100))
+	g.Expect(small.Gone.PodsMissing).To(BeFalse())
 	large := gone("large", fat(1000, 4<<10))
-	g.Expect(large.Gone).NotTo(BeNil())
-	g.Expect(large.GonePods).To(BeEmpty(), "they are more than one run may have")
-	g.Expect(large.GonePodsMissing).To(BeTrue())
+	g.Expect(large.Gone.Job).NotTo(BeNil())
+	g.Expect(large.Gone.Pods).To(BeEmpty(), "they are more than one run may have")
+	g.Expect(large.Gone.PodsMissing).To(BeTrue())
 	full := false
 	for n := 0; n < 100 && !full; n++ {
-		full = gone(fmt.Sprint(n), fat(100, 4<<10)).GonePodsMissing
+		full = gone(fmt.Sprint(n), fat(100, 4<<10)).Gone.PodsMissing
 	}
 	g.Expect(full).To(BeTrue())
 	g.Expect(m.gone).To(BeNumerically("<=", maxGone))

@@ -129,16 +129,18 @@ func (r *Reconciler) gatherRemote(s *decision.Snapshot, lease *connpool.Lease) e
 func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 	gone := lease.GoneJob(s.Intent.Namespace, s.Intent.JobName)
 	switch {
-	case s.Remote != nil && s.Memory.Gone != nil && s.Remote.UID == s.Memory.Gone.UID:
-		s.Memory = r.memories.update(s.Job, (*decision.Memory).ForgetGone)
+	case s.Remote != nil && s.Memory.Gone.Job != nil && s.Remote.UID == s.Memory.Gone.Job.UID:
+		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.Gone = decision.Gone{} })
 	case s.Remote == nil && s.Bound && gone != nil && binding.Owns(r.HubID, s.Job, gone.Labels) && decision.IsKnown(s, gone.Job):
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) {
-			m.Gone, m.GoneWatched, m.GoneAt, m.GoneForgotten = gone.Job, gone.Watched, s.Time.Add(-time.Since(gone.At)), false
-			m.GonePods, m.GonePodsMissing = slices.Concat(s.Pods, s.EndedPods), gone.PodsMissing
-			m.GoneSettled = time.Since(gone.At) >= decision.PodsPause && !s.ViewIsBehind
+			since := time.Since(gone.At)
+			m.Gone = decision.Gone{
+				Job: gone.Job, Pods: slices.Concat(s.Pods, s.EndedPods), At: s.Time.Add(-since),
+				Watched: gone.Watched, PodsMissing: gone.PodsMissing, Settled: since >= decision.PodsPause && !s.ViewIsBehind,
+			}
 		})
-	case s.Remote == nil && gone == nil && s.Memory.Gone != nil && !s.Memory.GoneForgotten:
-		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.GoneForgotten = true })
+	case s.Remote == nil && gone == nil && s.Memory.Gone.Job != nil && !s.Memory.Gone.Forgotten:
+		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.Gone.Forgotten = true })
 	}
 }
 

@@ -129,7 +129,7 @@ func (r *run) forgetGone() {
 		r.lease.ForgetJob(r.Intent.Namespace)
 	}
 	r.remember(func(m *decision.Memory) {
-		m.ForgetGone()
+		m.Gone = decision.Gone{}
 		m.Warnings, m.Standstill = nil, decision.Standstill{}
 	})
 }

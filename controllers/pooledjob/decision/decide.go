@@ -116,8 +116,8 @@ func (s *Snapshot) ObservedUID() types.UID {
 	if uid := s.Job.Status.JobRef.UID; uid != "" {
 		return types.UID(uid)
 	}
-	if s.Memory.JobUID == "" && s.Memory.Gone != nil {
-		return s.Memory.Gone.UID
+	if s.Memory.JobUID == "" && s.Memory.Gone.Job != nil {
+		return s.Memory.Gone.Job.UID
 	}
 	return s.Memory.JobUID
 }
@@ -130,7 +130,7 @@ func (s *Snapshot) provesJob(pod *corev1.Pod) bool { return provesJob(s.Intent.J
 
 // endedBeforeItWent reports whether the Job is gone and its own verdict was seen before.
 func (s *Snapshot) endedBeforeItWent() bool {
-	gone := s.Memory.Gone
+	gone := s.Memory.Gone.Job
 	return gone != nil && IsKnown(s, gone) && jobstatus.Verdict(gone) != nil
 }
 

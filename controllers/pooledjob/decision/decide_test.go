@@ -68,11 +68,11 @@ func podOfJob(s *Snapshot) *corev1.Pod {
 }
 func wentUnended(s *Snapshot) {
 	bound(s)
-	s.Memory.Gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
+	s.Memory.Gone.Job = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
 }
 func wentEnded(s *Snapshot) {
 	wentUnended(s)
-	s.Memory.Gone.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	s.Memory.Gone.Job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 }
 func expires(s *Snapshot) { inView(s); s.Remote.Spec.TTLSecondsAfterFinished = new(int32) }
 func notReady(s *Snapshot) {

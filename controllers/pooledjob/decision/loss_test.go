@@ -19,21 +19,21 @@ func TestAJobNeverStartedOnlyIfNothingOfItIsForgotten(t *testing.T) {
 		want   bool
 	}{
 		"all is known":             {func(*Snapshot) {}, true},
-		"its end was not watched":  {func(s *Snapshot) { s.Memory.GoneWatched = false }, false},
-		"Pods are missing":         {func(s *Snapshot) { s.Memory.GonePodsMissing = true }, false},
-		"the view has forgotten":   {func(s *Snapshot) { s.Memory.GoneForgotten = true }, false},
-		"all was known by then":    {func(s *Snapshot) { s.Memory.GoneForgotten, s.Memory.GoneSettled = true, true }, true},
-		"nothing is remembered":    {func(s *Snapshot) { s.Memory.Gone = nil }, false},
-		"it had an active Pod":     {func(s *Snapshot) { s.Memory.Gone.Status.Active = 1 }, false},
-		"a Pod of it has ended":    {func(s *Snapshot) { s.Memory.GonePods = []*corev1.Pod{{}} }, false},
+		"its end was not watched":  {func(s *Snapshot) { s.Memory.Gone.Watched = false }, false},
+		"Pods are missing":         {func(s *Snapshot) { s.Memory.Gone.PodsMissing = true }, false},
+		"the view has forgotten":   {func(s *Snapshot) { s.Memory.Gone.Forgotten = true }, false},
+		"all was known by then":    {func(s *Snapshot) { s.Memory.Gone.Forgotten, s.Memory.Gone.Settled = true, true }, true},
+		"nothing is remembered":    {func(s *Snapshot) { s.Memory.Gone.Job = nil }, false},
+		"it had an active Pod":     {func(s *Snapshot) { s.Memory.Gone.Job.Status.Active = 1 }, false},
+		"a Pod of it has ended":    {func(s *Snapshot) { s.Memory.Gone.Pods = []*corev1.Pod{{}} }, false},
 		"a Pod of it is there yet": {func(s *Snapshot) { s.Pods = []*corev1.Pod{{}} }, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := given(bound)
 			s.Job.Status.JobRef.UID = "job"
-			s.Memory.GoneWatched = true
-			s.Memory.Gone = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
+			s.Memory.Gone.Watched = true
+			s.Memory.Gone.Job = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job", DeletionTimestamp: &metav1.Time{Time: time.Now()}}}
 			test.change(s)
 			if got := s.NeverStarted(); got != test.want {
 				t.Errorf("neverStarted = %t, want %t", got, test.want)

@@ -60,21 +60,8 @@ type Memory struct {
 	// DeletedUID is the Job whose deletion the target accepted, and DeletedAt when.
 	DeletedUID types.UID
 	DeletedAt  time.Time
-	// Gone is the Job as it was when it left the view, nil if it is there or was not seen to go.
-	// GonePods are the Pods that were known then. GoneAt is when that was, and GoneWatched says that
-	// nothing can have happened to the Job in between.
-	Gone        *batchv1.Job
-	GonePods    []*corev1.Pod
-	GoneAt      time.Time
-	GoneWatched bool
-	// GonePodsMissing says that GonePods are not all: there was no room for them.
-	GonePodsMissing bool
-	// GoneSettled says that the view still remembered the Job PodsPause after it had left, and
-	// was not behind, so that GonePods has all Pods that ended before it left.
-	GoneSettled bool
-	// GoneForgotten says that the view does not remember the Job any more: Pods that have ended since
-	// it left are not known.
-	GoneForgotten bool
+	// Gone is the Job that left the view.
+	Gone Gone
 	// DeletionSeen is the Job that was seen to be deleted before it had ended.
 	DeletionSeen types.UID
 	// TTLAskedAt is when the target was last asked to keep the finished Job, TTLKept is true if
@@ -93,19 +80,32 @@ type Memory struct {
 	WrittenAt, WaitsSince time.Time
 }
 
-// ForgetGone drops what is remembered of the Job that went.
-func (m *Memory) ForgetGone() {
-	m.Gone, m.GonePods = nil, nil
-	m.GonePodsMissing, m.GoneSettled, m.GoneForgotten = false, false, false
+// Gone is what a process remembers of a Job that left the view.
+type Gone struct {
+	// Job is the Job as it was then; nil if it is there or was not seen to go. Pods are those that were
+	// known then, and At is when that was.
+	Job  *batchv1.Job
+	Pods []*corev1.Pod
+	At   time.Time
+	// Watched says that nothing can have happened to the Job between that state and its going.
+	Watched bool
+	// PodsMissing says that Pods are not all: there was no room for them.
+	PodsMissing bool
+	// Settled says that the view still remembered the Job PodsPause after it had left, and was not
+	// behind, so that Pods has all that ended before it left.
+	Settled bool
+	// Forgotten says that the view does not remember the Job any more: Pods that have ended since
+	// it left are not known.
+	Forgotten bool
 }
 
-// GoneSize is about how many bytes what is remembered of a Job that is gone takes.
-func (m *Memory) GoneSize() (size int) {
+// Size is about how many bytes it takes.
+func (g *Gone) Size() (size int) {
 	const object = 2 << 10 // beside what its encoding takes
-	if m.Gone != nil {
-		size += m.Gone.Size() + object
+	if g.Job != nil {
+		size += g.Job.Size() + object
 	}
-	for _, pod := range m.GonePods {
+	for _, pod := range g.Pods {
 		size += 3*pod.Size() + object
 	}
 	return size

@@ -131,8 +131,8 @@ func (s *Snapshot) LeftPods() string {
 // began: after that the Job controller makes no Pods. (It makes them before it writes that it
 // did; so they are asked for, too. It takes the start time back when a Job is suspended.)
 func (s *Snapshot) NeverStarted() bool {
-	gone := s.Memory.Gone
-	if gone == nil || !s.Memory.GoneWatched || s.Memory.GonePodsMissing || (s.Memory.GoneForgotten && !s.Memory.GoneSettled) {
+	gone := s.Memory.Gone.Job
+	if gone == nil || !s.Memory.Gone.Watched || s.Memory.Gone.PodsMissing || (s.Memory.Gone.Forgotten && !s.Memory.Gone.Settled) {
 		return false
 	}
 	if gone.UID != s.ObservedUID() || gone.DeletionTimestamp.IsZero() || jobstatus.Decided(gone) {
@@ -140,7 +140,7 @@ func (s *Snapshot) NeverStarted() bool {
 	}
 	status := &gone.Status
 	return status.StartTime == nil && status.Active == 0 && status.Succeeded == 0 && status.Failed == 0 &&
-		s.Job.Status.StartTime == nil && !jobstatus.Started(&s.Job.Status) && len(s.Memory.GonePods) == 0 && len(s.Pods) == 0 && len(s.EndedPods) == 0
+		s.Job.Status.StartTime == nil && !jobstatus.Started(&s.Job.Status) && len(s.Memory.Gone.Pods) == 0 && len(s.Pods) == 0 && len(s.EndedPods) == 0
 }
 
 // IsKnown reports whether a Job is the one that was observed, if one was.
