@@ -104,6 +104,7 @@ type Sweeper struct {
 	// Recorder emits the Events that name them, and Metrics has how many there are.
 	Recorder events.EventRecorder
 	Metrics  *metrics.Recorder
+	// Clock tells the time.
 	Clock clock.PassiveClock
 
 	sweeps  sweeps

@@ -64,6 +64,7 @@ type Reconciler struct {
 	HubID string
 	// Recorder emits Events on failed runs.
 	Recorder events.EventRecorder
+	// Clock tells the time.
 	Clock clock.PassiveClock
 	// Workers is how many PooledJobs are reconciled at once.
 	Workers int

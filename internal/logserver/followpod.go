@@ -125,23 +125,9 @@ func (f *podFollower) among(pods []*corev1.Pod) *corev1.Pod {
 
 // readOn reads on, and then waits until there is reason to read again.
 func (f *podFollower) readOn(ctx context.Context, status corev1.ContainerStatus, over bool) error {
-	if _, known := f.cursor.Since(); f.progress != unread && !known && !over {
-		// No line would tell that this is another container's log.
-		now, err := f.statusNow(ctx)
-		if err != nil || now.RestartCount != status.RestartCount {
-			return err
-		}
+	if ok, err := f.prepare(ctx, status, over); !ok {
+		return err
 	}
-	began := f.progress != unread || !f.late
-	if f.progress != brokeOff {
-		f.progress = partly
-	}
-	if began && status.RestartCount > f.restarts {
-		if ok, err := f.readPrevious(ctx); !ok {
-			return err
-		}
-	}
-	f.restarts, f.instance = status.RestartCount, status.RestartCount
 	hasEnded := over || status.State.Terminated != nil
 	result, more, err := f.read(ctx, f.options(status.State.Terminated == nil, false))
 	f.cursor.AllowGap = false
@@ -174,6 +160,29 @@ func (f *podFollower) readOn(ctx context.Context, status corev1.ContainerStatus,
 	f.view.doubted()
 	pause(ctx, f.timing.pause)
 	return ctx.Err()
+}
+
+// prepare does what comes before the log is read: of a container that was started again the log before. If ok
+// is false, the Pod is to be looked at again.
+func (f *podFollower) prepare(ctx context.Context, status corev1.ContainerStatus, over bool) (ok bool, err error) {
+	if _, known := f.cursor.Since(); f.progress != unread && !known && !over {
+		// No line would tell that this is another container's log.
+		now, err := f.statusNow(ctx)
+		if err != nil || now.RestartCount != status.RestartCount {
+			return false, err
+		}
+	}
+	began := f.progress != unread || !f.late
+	if f.progress != brokeOff {
+		f.progress = partly
+	}
+	if began && status.RestartCount > f.restarts {
+		if ok, err := f.readPrevious(ctx); !ok {
+			return false, err
+		}
+	}
+	f.restarts, f.instance = status.RestartCount, status.RestartCount
+	return true, nil
 }
 
 // statusNow reads the status of the container from the target itself.
