@@ -105,7 +105,12 @@ func up(ctx context.Context) error {
 		return err
 	}
 	if process != nil {
-		return errors.New("it is up already; `make down` stops it")
+		if _, err := os.Stat(s.path("ready")); err != nil {
+			return errors.New("it is being started already; `make down` stops it")
+		}
+		fmt.Println("It is up already.")
+		s.printUsage()
+		return nil
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("removing what an earlier run left: %w", err)
@@ -127,20 +132,25 @@ func up(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("not ready: %w; see %s", err, s.path("serve.log"))
 	}
-	fmt.Printf(`
-Ready. In your shell:
+	fmt.Println("\nReady.")
+	s.printUsage()
+	return nil
+}
+
+// printUsage says how to use what is up.
+func (s state) printUsage() {
+	fmt.Printf(`In your shell:
 
   export KUBECONFIG=%s PATH=%s:$PATH
   kubectl get clusterconnections
   kubectl apply -f config/samples/pooledjob-succeeds.yaml
   kubectl get pooledjobs -A --watch
-  kubectl pooledjob run hello -n team-a --cluster target-1 --image busybox:1.37 -- echo hello
+  kubectl pooledjob run first -n team-a --cluster target-1 --image busybox:1.37 -- echo hello
 
 The targets' kubeconfigs are %s and
 target-2.kubeconfig beside it, the manager's log is manager.log.
 "make down" stops it all.
 `, s.path("hub.kubeconfig"), programPaths(filepath.Dir(s.dir)), s.path("target-1.kubeconfig"))
-	return nil
 }
 
 // programPaths are the folders of the plugin and of kubectl, as PATH has them.
@@ -217,7 +227,7 @@ func serve(ctx context.Context) error {
 	if err := os.WriteFile(s.path("ready"), nil, 0o600); err != nil {
 		return errors.Join(err, env.Stop())
 	}
-	<-ctx.Done()
+	supervise(ctx, env)
 	return env.Stop()
 }
 
