@@ -7,7 +7,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= pooledjob/manager:$(VERSION)
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $$(go env CC)),-race)
-BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# What people wait for is built with the same settings, so that libraries are compiled once.
+GO := CGO_ENABLED=0 go
+# Suites whose specs mostly wait run in several processes, each with clusters of its own. The program is of the
+# same version as the library.
+PROCS ?= 4
+GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo --no-color --timeout=30m
+BUILD := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 .DEFAULT_GOAL := help
 
@@ -19,22 +25,22 @@ help: ## Show this help.
 
 .PHONY: demo
 demo: localkube build ## Run every sample on one hub and two targets, check the outcomes, clean up (NODES=real: with containerd, as root).
-	@go run ./hack/demo run
+	@$(GO) run -trimpath ./hack/demo run
 
 .PHONY: up
 up: localkube build ## Leave a hub, two targets and the manager running to play with (NODES=real: with containerd, as root).
-	@go run ./hack/demo up
+	@$(GO) run -trimpath ./hack/demo up
 
 .PHONY: down
 down: ## Stop what `make up` started.
-	@go run ./hack/demo down
+	@$(GO) run -trimpath ./hack/demo down
 
 ## Test
 
 .PHONY: test
-test: localkube build build-installer test-pool ## Run every test.
-	@go run ./hack/demo nodes
-	go test -p 1 $$(go list ./... | grep -v /internal/connpool) -timeout 30m
+test: localkube build build-installer test-pool test-controllers ## Run every test.
+	@$(GO) run -trimpath ./hack/demo nodes
+	go test -p 1 $$(go list ./... | grep -vE '/internal/connpool|/controllers$$') -timeout 30m
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no clusters.
@@ -43,6 +49,10 @@ test-unit: ## Run the tests that need no clusters.
 .PHONY: test-pool
 test-pool: localkube ## Run the pool's tests, with the race detector where there is a C compiler.
 	go test $(RACE) ./internal/connpool/... -timeout 15m
+
+.PHONY: test-controllers
+test-controllers: localkube ## Run the suite of the reconcilers, in PROCS (4) processes side by side.
+	$(GINKGO) --procs=$(PROCS) ./controllers
 
 .PHONY: test-soak
 test-soak: localkube ## Look for leaks of the pool in SOAK_CYCLES cycles, or for SOAK_DURATION (such as 24h).
@@ -77,13 +87,14 @@ test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_
 
 .PHONY: test-realpods
 test-realpods: localkube build ## Run the tests of real Pods only, as root.
-	@go run ./hack/demo nodes
+	@$(GO) run -trimpath ./hack/demo nodes
 	go test ./test/localcluster -timeout 10m -v -run 'RealNode|Container|Kubelet'
 	go test ./test/e2e -timeout 10m -v -ginkgo.v -ginkgo.label-filter realpods
 
 .PHONY: lint
 lint: ## Check style, import directions and API conventions.
 	$(TOOL) golangci-lint-kube-api-linter run ./...
+	go tool -modfile=hack/tools/actionlint/go.mod actionlint
 
 .PHONY: check-generated
 check-generated: generate ## Fail when generated files are not up to date.

@@ -6,6 +6,7 @@
 #
 # Does nothing when the binary fits its sources and the Go version.
 set -euo pipefail
+export CGO_ENABLED=0 # as `make build` has it: libraries of both are compiled once
 export LC_ALL=C # the same order of files, and so the same fingerprint, for everybody
 
 programs=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok)
