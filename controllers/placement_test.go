@@ -351,22 +351,3 @@ var _ = Describe("Placement", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 })
-
-// unsent is the PooledJob that submit would create.
-func (w world) unsent(changes ...func(*v1alpha1.PooledJob)) *v1alpha1.PooledJob {
-	none := int32(0)
-	job := &v1alpha1.PooledJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.name, Name: uniqueName("job")},
-		Spec: v1alpha1.PooledJobSpec{Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-			BackoffLimit: &none,
-			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-				RestartPolicy: corev1.RestartPolicyNever,
-				Containers:    []corev1.Container{{Name: "main", Image: "busybox"}},
-			}},
-		}}},
-	}
-	for _, change := range changes {
-		change(job)
-	}
-	return job
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/binding"
 	"github.com/pooledjob/pooledjob/internal/jobspec"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 // world is what one spec works with: a namespace of the same name on hub and
@@ -92,24 +93,14 @@ func (w world) submit(ctx context.Context, changes ...func(*v1alpha1.PooledJob))
 
 // trySubmit creates a PooledJob, after the changes, if the hub takes it.
 func (w world) trySubmit(ctx context.Context, changes ...func(*v1alpha1.PooledJob)) (*v1alpha1.PooledJob, error) {
-	none := int32(0)
-	job := &v1alpha1.PooledJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.name, Name: uniqueName("job")},
-		Spec: v1alpha1.PooledJobSpec{
-			ClusterName: w.name,
-			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-				BackoffLimit: &none,
-				Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-					RestartPolicy: corev1.RestartPolicyNever,
-					Containers:    []corev1.Container{{Name: "main", Image: "busybox"}},
-				}},
-			}},
-		},
-	}
-	for _, change := range changes {
-		change(job)
-	}
+	named := func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = w.name }
+	job := w.unsent(append([]func(*v1alpha1.PooledJob){named}, changes...)...)
 	return job, hub.Create(ctx, job)
+}
+
+// unsent returns a PooledJob that names no cluster, after the changes.
+func (w world) unsent(changes ...func(*v1alpha1.PooledJob)) *v1alpha1.PooledJob {
+	return fixtures.PooledJob(w.name, uniqueName("job"), changes...)
 }
 
 // latest reads a PooledJob from the hub.

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -230,22 +231,9 @@ var kinds = []*kind{
 
 // plan makes a run of a kind. It is not created yet.
 func plan(k *kind, t *target, name string, random *rand.Rand) *planned {
-	job := &v1alpha1.PooledJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: name, Labels: map[string]string{"chaos": k.name}},
-		Spec: v1alpha1.PooledJobSpec{
-			ClusterName: t.Name(), TargetNamespace: []string{team, batch}[random.IntN(2)],
-			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-				BackoffLimit: number(0),
-				Template: corev1.PodTemplateSpec{
-					ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{localcluster.DurationAnnotation: "200ms"}},
-					Spec: corev1.PodSpec{
-						RestartPolicy: corev1.RestartPolicyNever,
-						Containers:    []corev1.Container{{Name: "main", Image: "busybox:1.37"}},
-					},
-				},
-			}},
-		},
-	}
+	job := fixtures.PooledJob(team, name, fixtures.On(t.Name(), []string{team, batch}[random.IntN(2)]),
+		fixtures.PodAnnotations(map[string]string{localcluster.DurationAnnotation: "200ms"}))
+	job.Labels = map[string]string{"chaos": k.name}
 	k.shape(&job.Spec, random)
 	return &planned{kind: k, job: job, target: t}
 }

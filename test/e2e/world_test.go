@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -28,34 +29,17 @@ type behaviour struct {
 // newJob makes a PooledJob for both kinds of nodes: real ones run the command, and
 // simulated ones follow the annotations.
 func newJob(target int, name string, b behaviour) *v1alpha1.PooledJob {
-	none := int32(0)
 	namespace := "team-a"
 	if target == 2 {
 		namespace = "batch"
 	}
-	return &v1alpha1.PooledJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name},
-		Spec: v1alpha1.PooledJobSpec{
-			ClusterName:     fmt.Sprintf("target-%d", target),
-			TargetNamespace: namespace,
-			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-				BackoffLimit: &none,
-				Template: corev1.PodTemplateSpec{
-					ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
-						localcluster.DurationAnnotation: fmt.Sprintf("%ds", b.seconds),
-						localcluster.ExitCodeAnnotation: fmt.Sprint(b.exitCode),
-					}},
-					Spec: corev1.PodSpec{
-						RestartPolicy: corev1.RestartPolicyNever,
-						Containers: []corev1.Container{{
-							Name: "main", Image: "busybox:1.37",
-							Command: []string{"sh", "-c", fmt.Sprintf("sleep %d; exit %d", b.seconds, b.exitCode)},
-						}},
-					},
-				},
-			}},
-		},
-	}
+	job := fixtures.PooledJob("team-a", name, fixtures.On(fmt.Sprintf("target-%d", target), namespace), fixtures.PodAnnotations(map[string]string{
+		localcluster.DurationAnnotation: fmt.Sprintf("%ds", b.seconds),
+		localcluster.ExitCodeAnnotation: fmt.Sprint(b.exitCode),
+	}))
+	main := &job.Spec.Template.Spec.Template.Spec.Containers[0]
+	main.Command = []string{"sh", "-c", fmt.Sprintf("sleep %d; exit %d", b.seconds, b.exitCode)}
+	return job
 }
 
 // remoteJobs are the Jobs of a target that were made for a PooledJob.

@@ -9,12 +9,12 @@ import (
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -44,22 +44,7 @@ const patienceAfterRefusal = time.Minute
 
 // submit is a run whose Pod has those annotations.
 func submit(name, cluster, namespace string, annotations map[string]string) *v1alpha1.PooledJob {
-	none := int32(0)
-	return &v1alpha1.PooledJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name},
-		Spec: v1alpha1.PooledJobSpec{
-			ClusterName: cluster, TargetNamespace: namespace,
-			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-				BackoffLimit: &none,
-				Template: corev1.PodTemplateSpec{
-					ObjectMeta: metav1.ObjectMeta{Annotations: annotations},
-					Spec: corev1.PodSpec{
-						RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "busybox"}},
-					},
-				},
-			}},
-		},
-	}
+	return fixtures.PooledJob("team-a", name, fixtures.On(cluster, namespace), fixtures.PodAnnotations(annotations))
 }
 
 // start creates a run for the rest of the spec.

@@ -10,13 +10,13 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
@@ -174,14 +174,8 @@ func work(ctx context.Context, number int) {
 	GinkgoHelper()
 	var jobs []*v1alpha1.PooledJob
 	for range number {
-		job := &v1alpha1.PooledJob{
-			ObjectMeta: metav1.ObjectMeta{Namespace: team, GenerateName: "work-"},
-			Spec: v1alpha1.PooledJobSpec{ClusterName: quiet, TargetNamespace: team, Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-				Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-					RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "main"}},
-				}},
-			}}},
-		}
+		job := fixtures.PooledJob(team, "", fixtures.On(quiet, team))
+		job.GenerateName = "work-"
 		Expect(hub.Create(ctx, job)).To(Succeed())
 		jobs = append(jobs, job)
 	}

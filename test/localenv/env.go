@@ -15,13 +15,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
@@ -236,11 +235,7 @@ func (e *Env) startCluster(ctx context.Context, options localcluster.Options) (*
 
 // NewClient is a client of a cluster's administrator that knows our types.
 func NewClient(cluster *localcluster.Cluster) (client.Client, error) {
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, fmt.Errorf("scheme: %w", err)
-	}
-	c, err := client.New(cluster.Config(), client.Options{Scheme: scheme})
+	c, err := client.New(cluster.Config(), client.Options{Scheme: fixtures.Scheme()})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	gtypes "github.com/onsi/gomega/types"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,6 +17,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/jobstatus"
 	"github.com/pooledjob/pooledjob/test/fakekubelet"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	"github.com/pooledjob/pooledjob/test/localcluster"
 	"github.com/pooledjob/pooledjob/test/localenv"
 )
@@ -39,28 +39,13 @@ func uniqueName(prefix string) string {
 // submit creates a PooledJob for a target, after the changes. Its Pods run until the spec
 // ends them.
 func submit(ctx context.Context, target int, changes ...func(*v1alpha1.PooledJob)) *run {
-	none := int32(0)
 	namespace := "team-a"
 	if target == 2 {
 		namespace = "batch"
 	}
-	job := &v1alpha1.PooledJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: uniqueName("run")},
-		Spec: v1alpha1.PooledJobSpec{
-			ClusterName: fmt.Sprintf("target-%d", target), TargetNamespace: namespace,
-			Template: &batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-				BackoffLimit: &none,
-				Template: corev1.PodTemplateSpec{
-					ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{localcluster.DurationAnnotation: "24h"}},
-					Spec: corev1.PodSpec{
-						RestartPolicy:                 corev1.RestartPolicyNever,
-						TerminationGracePeriodSeconds: new(int64),
-						Containers:                    []corev1.Container{{Name: "main", Image: "busybox"}},
-					},
-				},
-			}},
-		},
-	}
+	job := fixtures.PooledJob("team-a", uniqueName("run"), fixtures.On(fmt.Sprintf("target-%d", target), namespace),
+		fixtures.PodAnnotations(map[string]string{localcluster.DurationAnnotation: "24h"}))
+	job.Spec.Template.Spec.Template.Spec.TerminationGracePeriodSeconds = new(int64)
 	for _, change := range changes {
 		change(job)
 	}
