@@ -12,6 +12,7 @@ GO := CGO_ENABLED=0 go
 # Suites whose specs mostly wait run in several processes, each with clusters of its own. The program is of the
 # same version as the library.
 PROCS ?= 4
+E2E_PROCS ?= 3
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo --no-color --timeout=30m
 BUILD := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
@@ -38,9 +39,8 @@ down: ## Stop what `make up` started.
 ## Test
 
 .PHONY: test
-test: localkube build build-installer test-pool test-controllers ## Run every test.
-	@$(GO) run -trimpath ./hack/demo nodes
-	go test -p 1 $$(go list ./... | grep -vE '/internal/connpool|/controllers$$') -timeout 30m
+test: localkube build build-installer test-pool test-controllers test-e2e ## Run every test.
+	go test -p 1 $$(go list ./... | grep -vE '/internal/connpool|/controllers$$|/test/e2e$$') -timeout 30m
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no clusters.
@@ -83,7 +83,8 @@ bench-quick: localkube build ## Check the requests, connections and duplicates t
 
 .PHONY: test-e2e
 test-e2e: localkube build build-installer ## Run the end-to-end suite only (HUB_KUBECONFIG and TARGET_KUBECONFIGS name other clusters).
-	go test ./test/e2e/... -timeout 30m -v
+	@$(GO) run -trimpath ./hack/demo nodes
+	$(GINKGO) --procs=$(if $(HUB_KUBECONFIG),1,$(E2E_PROCS)) ./test/e2e
 
 .PHONY: test-realpods
 test-realpods: localkube build ## Run the tests of real Pods only, as root.
