@@ -8,11 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/connpool"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
@@ -32,12 +32,14 @@ const offloadAfter = 500 * time.Millisecond
 type offload struct {
 	queue *wakeup.Queue
 	after time.Duration
+	// retries is of those that failed without their worker. The queue's own cannot be asked: for it a
+	// worker that was let go has succeeded.
+	retries workqueue.TypedRateLimiter[reconcile.Request]
 
-	mu       sync.Mutex
-	running  map[reconcile.Request]*reconcileTask
-	failures map[reconcile.Request]int // in a row, of those without their worker
-	stopped  bool
-	all      sync.WaitGroup
+	mu      sync.Mutex
+	running map[reconcile.Request]*reconcileTask
+	stopped bool
+	all     sync.WaitGroup
 }
 
 // reconcileTask is a reconcile that is under way.
@@ -55,8 +57,8 @@ type reconcileTask struct {
 
 func newOffload(queue *wakeup.Queue) *offload {
 	return &offload{
-		queue: queue, after: offloadAfter,
-		running: map[reconcile.Request]*reconcileTask{}, failures: map[reconcile.Request]int{},
+		queue: queue, after: offloadAfter, retries: newRetries(),
+		running: map[reconcile.Request]*reconcileTask{},
 	}
 }
 
@@ -129,13 +131,12 @@ func (o *offload) finish(ctx context.Context, task *reconcileTask) {
 	o.mu.Lock()
 	delete(o.running, task.request)
 	detached, again := task.detached, task.again
-	if detached && task.err != nil {
-		after = retryAfter(o.failures[task.request])
-		o.failures[task.request]++
-	} else {
-		delete(o.failures, task.request)
-	}
 	o.mu.Unlock()
+	if detached && task.err != nil {
+		after = o.retries.When(task.request)
+	} else {
+		o.retries.Forget(task.request)
+	}
 	close(task.done)
 	if !detached {
 		return // nobody else could start meanwhile: the worker holds the object
@@ -147,15 +148,6 @@ func (o *offload) finish(ctx context.Context, task *reconcileTask) {
 	if again {
 		o.queue.Add(task.request.NamespacedName)
 	}
-}
-
-// retryAfter is the wait after so many failures in a row, as the queue's rate limiter
-// has it. That one cannot be asked: for it a worker that was let go has succeeded.
-func retryAfter(failures int) time.Duration {
-	if failures > 16 {
-		return decision.MaxRetry
-	}
-	return min(minBackoff<<failures, decision.MaxRetry)
 }
 
 // Start cancels the reconciles that are under way when the manager stops, and waits for them. It

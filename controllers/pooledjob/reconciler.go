@@ -42,6 +42,10 @@ import (
 // minBackoff is the wait after a first error; it doubles up to decision.MaxRetry.
 const minBackoff = 100 * time.Millisecond
 
+func newRetries() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, decision.MaxRetry)
+}
+
 // Connections is what the reconciler needs of the pool.
 type Connections interface {
 	// Lease lends the named connection to the run of that key, or says at once why
@@ -107,7 +111,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		WatchesRawSource(&r.Wakeups.Jobs).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, decision.MaxRetry),
+			RateLimiter:             newRetries(),
 		}).
 		Complete(r)
 }
