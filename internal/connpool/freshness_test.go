@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,6 +129,24 @@ var _ = Describe("A watch that the server ends", func() {
 			f.end()
 		}),
 	)
+})
+
+var _ = Describe("A target that sends more than is read", func() {
+	It("makes the lease report that the view is behind, until everything is read", func(ctx context.Context) {
+		s := newAPIServer()
+		_, pods := s.feeds()
+		r := newRig()
+		lease := r.connect(ctx, target, s.config("token"))
+		Eventually(ctx, pods.open).Should(Equal(1))
+		Expect(lease.IsBehind()).To(BeFalse())
+		large := bookmarkOf(&corev1.Pod{}, 2, map[string]string{"large": strings.Repeat("x", 1<<20)})
+		for range 80 { // the first 64 MiB are read at once
+			pods.say(large)
+		}
+		Eventually(ctx, lease.IsBehind).WithPolling(10 * time.Millisecond).Should(BeTrue())
+		Eventually(ctx, lease.IsBehind).Should(BeFalse())
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
 })
 
 // feed answers lists and watches of a kind that has no objects. Its watches say what
