@@ -13,6 +13,8 @@ GO := CGO_ENABLED=0 go
 # same version as the library.
 PROCS ?= 4
 E2E_PROCS ?= 3
+# These suites load the machine, or look at all of it.
+ALONE := /test/(chaos|hostile|localcluster)$$
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo --no-color --timeout=30m
 BUILD := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
@@ -40,7 +42,8 @@ down: ## Stop what `make up` started.
 
 .PHONY: test
 test: localkube build build-installer test-pool test-controllers test-e2e ## Run every test.
-	go test -p 1 $$(go list ./... | grep -vE '/internal/connpool|/controllers$$|/test/e2e$$') -timeout 30m
+	go test -p 2 $$(go list ./... | grep -vE '/internal/connpool|/controllers$$|/test/e2e$$|$(ALONE)') -timeout 30m
+	go test -p 1 $$(go list ./... | grep -E '$(ALONE)') -timeout 30m
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no clusters.
