@@ -15,8 +15,8 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-var _ = Describe("Someone with rights in one namespace of the hub only", func() {
-	It("can start, wait for, list, cancel and rerun", func(ctx context.Context) {
+var _ = Describe("A user with rights in one namespace of the hub only", func() {
+	It("can start, wait for, list, cancel and rerun runs", func(ctx context.Context) {
 		name := uniqueName("whole")
 		session := dev(append(runArgs(name, behaviour(1, 3)), "--detach")...)
 		Expect(session).To(gexec.Exit(0))
@@ -46,7 +46,7 @@ var _ = Describe("Someone with rights in one namespace of the hub only", func() 
 		Eventually(jobNamed(ctx, name+"-3")).Should(havePhase(v1alpha1.PooledJobFailed))
 	})
 
-	It("is told which right is missing", func() {
+	It("gets an error that listing clusters and all namespaces is forbidden", func() {
 		session := dev("clusters")
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(And(HavePrefix("error: "), ContainSubstring("is forbidden"), ContainSubstring("ask who runs the cluster")))
@@ -80,7 +80,7 @@ var _ = Describe("cancel", func() {
 })
 
 var _ = Describe("list", func() {
-	It("selects, and prints what it is asked for", func() {
+	It("prints the selected runs in the requested format", func() {
 		name := uniqueName("listed")
 		Expect(dev("run", name, "--image", "b", "--cluster", "no-such", "--labels", "app=list", "--detach")).To(gexec.Exit(0))
 		Eventually(func() string {
@@ -104,7 +104,7 @@ var _ = Describe("list", func() {
 		Expect(stderr(session)).To(Equal("No PooledJobs found in namespace " + team + ".\n"))
 	})
 
-	It("sorts", func() {
+	It("sorts by the field of --sort-by, and refuses a field that no run has", func() {
 		for _, name := range []string{"sorted-a", "sorted-b", "sorted-c"} {
 			cluster := map[string]string{"sorted-a": "nowhere-2", "sorted-b": "nowhere-3", "sorted-c": "nowhere-1"}[name]
 			Expect(dev("run", name, "--image", "b", "--cluster", cluster, "--labels", "app=sorted", "--detach")).To(gexec.Exit(0))
@@ -120,7 +120,7 @@ var _ = Describe("list", func() {
 		Expect(dev("cancel", "sorted-a", "sorted-b", "sorted-c")).To(gexec.Exit(0))
 	})
 
-	It("goes on with each change until it is interrupted", func() {
+	It("prints each change with --watch until it is interrupted", func() {
 		session := plug(developer, inTeam("list", "-l", "app=watched", "-w", "--unfinished")...)
 		Consistently(session, 500*time.Millisecond).ShouldNot(gexec.Exit())
 		name := uniqueName("watched")
@@ -131,20 +131,20 @@ var _ = Describe("list", func() {
 		Eventually(session).Should(gexec.Exit())
 	})
 
-	DescribeTable("and the others say what is wrong", func(words string, args ...string) {
+	DescribeTable("reports in one line what is wrong, as other commands do:", func(words string, args ...string) {
 		session := dev(args...)
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(And(HavePrefix("error: "), ContainSubstring(words)))
 		Expect(strings.Count(stderr(session), "\n")).To(Equal(1), "one line")
 	},
-		Entry("no such run", `there is no PooledJob "gone" in this namespace`, "list", "gone"),
-		Entry("wait for nothing", `there is no PooledJob "gone" in this namespace`, "wait", "gone"),
-		Entry("cancel nothing", `there is no PooledJob "gone" in this namespace`, "cancel", "gone"),
-		Entry("rerun nothing", `there is no PooledJob "gone" in this namespace`, "rerun", "gone"),
-		Entry("no such label", "no PooledJob in namespace "+team+" has the labels app=nobody", "wait", "-l", "app=nobody"),
+		Entry("list of a run that does not exist", `there is no PooledJob "gone" in this namespace`, "list", "gone"),
+		Entry("wait for a run that does not exist", `there is no PooledJob "gone" in this namespace`, "wait", "gone"),
+		Entry("cancel of a run that does not exist", `there is no PooledJob "gone" in this namespace`, "cancel", "gone"),
+		Entry("rerun of a run that does not exist", `there is no PooledJob "gone" in this namespace`, "rerun", "gone"),
+		Entry("wait for a label that no run has", "no PooledJob in namespace "+team+" has the labels app=nobody", "wait", "-l", "app=nobody"),
 		Entry("a name and a label", "give names, or labels with -l, not both", "wait", "a", "-l", "b=c"),
-		Entry("an order that is none", "--sort-by: ", "list", "--sort-by", "{.a[}"),
-		Entry("a watch of objects", "--watch prints a table", "list", "-w", "-o", "yaml"),
+		Entry("an invalid --sort-by", "--sort-by: ", "list", "--sort-by", "{.a[}"),
+		Entry("--watch with -o yaml", "--watch prints a table", "list", "-w", "-o", "yaml"),
 		Entry("no name", "give the name of a PooledJob", "wait"),
 		Entry("two names", "give the name of a PooledJob, not 2", "logs", "a", "b"),
 		Entry("an unknown format", `unable to match a printer suitable for the output format "xml"`, "list", "-o", "xml"),
@@ -154,7 +154,7 @@ var _ = Describe("list", func() {
 })
 
 var _ = Describe("clusters", func() {
-	It("shows the state of the connections, and what is wrong", func() {
+	It("shows the state of each connection in a table, and refuses an unknown name", func() {
 		session := admin("clusters")
 		Expect(session).To(gexec.Exit(0))
 		Expect(stdout(session)).To(MatchRegexp(`(?m)^NAME +STATE +ACTIVE +WAITING +SOCKETS +EXPIRES +AGE +PROBLEM`))
@@ -168,7 +168,7 @@ var _ = Describe("clusters", func() {
 })
 
 var _ = Describe("completion", func() {
-	It("knows the names of runs, clusters and namespaces", func() {
+	It("completes the names of runs, clusters and namespaces", func() {
 		name := uniqueName("completed")
 		Expect(dev(append(runArgs(name, behaviour(0.1, 0)), "--detach")...)).To(gexec.Exit(0))
 		for _, command := range []string{"logs", "wait", "cancel", "rerun", "list"} {
@@ -180,7 +180,7 @@ var _ = Describe("completion", func() {
 		Expect(stdout(dev("__complete", "run", "a", "--cluster", ""))).To(HavePrefix(":"), "nothing to offer without the right to look")
 	})
 
-	It("works by the name that kubectl looks for", func() {
+	It("works under the program name kubectl_complete-pooledjob, which kubectl looks for", func() {
 		link := filepath.Join(GinkgoT().TempDir(), "kubectl_complete-pooledjob")
 		Expect(os.Symlink(program, link)).To(Succeed())
 		output, err := exec.CommandContext(context.Background(), link, "comp").Output()

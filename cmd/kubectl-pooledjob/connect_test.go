@@ -88,7 +88,7 @@ func tidy(name string) {
 }
 
 var _ = Describe("connect", func() {
-	It("connects a cluster, from nothing to a run on it, and disconnect leaves nothing", func(ctx context.Context) {
+	It("connects a cluster so that a run ends there, and disconnect removes everything it made", func(ctx context.Context) {
 		name := uniqueName("whole")
 		tidy(name)
 		session := connectAs("connect", name, "--allow", team, "--labels", "tier=gold", "--token-lifetime", "1h")
@@ -138,7 +138,7 @@ var _ = Describe("connect", func() {
 		Expect(connectAs("disconnect", name)).To(gexec.Exit(0), "there is nothing to do any more")
 	}, NodeTimeout(3*time.Minute))
 
-	It("gives rights in the named namespaces only, and takes them back", func(ctx context.Context) {
+	It("grants rights only in the given --namespaces, and withdraws them when these change", func(ctx context.Context) {
 		name := uniqueName("narrow")
 		tidy(name)
 		Expect(connectAs("connect", name, "--namespaces", "batch", "--allow", team, "--to", "batch")).To(gexec.Exit(0))
@@ -172,7 +172,7 @@ var _ = Describe("connect", func() {
 		Expect(connectionOf(ctx, name).Spec.Namespaces).To(BeEmpty())
 	}, NodeTimeout(2*time.Minute))
 
-	It("refuses what it did not make, and changes nothing then", func(ctx context.Context) {
+	It("refuses to change objects that it did not make, as disconnect does", func(ctx context.Context) {
 		session := connectAs("connect", ordinal, "--allow", "team-b")
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(MatchRegexp(`error: on the hub Secret pooledjob-system/%s exists and was not made by`, ordinal))
@@ -206,7 +206,7 @@ var _ = Describe("connect", func() {
 		mark(ours)
 	}, NodeTimeout(2*time.Minute))
 
-	It("prints what it would make on both clusters, and makes nothing", func(ctx context.Context) {
+	It("prints the objects for both clusters with --dry-run=client, and creates nothing", func(ctx context.Context) {
 		name := uniqueName("planned")
 		session := connectAs("connect", name, "--allow", team, "--namespaces", "batch", "--to", "batch", "--dry-run=client", "-o", "yaml")
 		Expect(session).To(gexec.Exit(0))
@@ -226,7 +226,7 @@ var _ = Describe("connect", func() {
 			`(?m)^clusterconnection.pooledjob.io/%s created on the hub \(client dry run\)$`, name))
 	})
 
-	It("says what is wrong when the connection does not become Ready", func(ctx context.Context) {
+	It("reports why the connection does not become Ready, and keeps its flags for the next call", func(ctx context.Context) {
 		name := uniqueName("unreachable")
 		tidy(name)
 		session := connectAs("connect", name, "--server", "https://127.0.0.1:1", "--timeout", "5s",
@@ -248,7 +248,7 @@ var _ = Describe("connect", func() {
 		Expect(connectAs("connect", name, "--server", "", "--service-account-namespace", "elsewhere", "--timeout", "30s")).To(gexec.Exit(0))
 	})
 
-	It("does not take one cluster for another", func(ctx context.Context) {
+	It("refuses the kubeconfig of another cluster for an existing connection, as disconnect does", func(ctx context.Context) {
 		name := uniqueName("moved")
 		tidy(name)
 		Expect(connectAs("connect", name)).To(gexec.Exit(0))
@@ -260,23 +260,23 @@ var _ = Describe("connect", func() {
 		Expect(connectionOf(ctx, name).DeletionTimestamp).To(BeNil())
 	})
 
-	DescribeTable("says what to mend", func(words string, args ...string) {
+	DescribeTable("reports in one line how to correct the command:", func(words string, args ...string) {
 		session := admin(args...)
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(And(HavePrefix("error: "), ContainSubstring(words)))
 		Expect(strings.Count(stderr(session), "\n")).To(Equal(1), "one line")
 	},
-		Entry("no target", "give --context CONTEXT", "connect", "a"),
-		Entry("no target", "--hub-only leaves that cluster", "disconnect", "a"),
+		Entry("connect without a target", "give --context CONTEXT", "connect", "a"),
+		Entry("disconnect without a target", "--hub-only leaves that cluster", "disconnect", "a"),
 		Entry("an unknown context", `context "nowhere" does not exist`, "connect", "a", "--context", "nowhere"),
 		Entry("a long name", "at most 63 characters", "connect", strings.Repeat("a", 64), "--context", "hub"),
 		Entry("a name with capitals", "lower case letters", "connect", "Prod", "--context", "hub"),
 		Entry("no manager", "start the manager there first", "connect", "a", "--context", "hub", "--manager-namespace", "default"),
 		Entry("--to alone", "--to needs --allow", "connect", "a", "--context", "hub", "--to", "b"),
-		Entry("a short life", "--token-lifetime is 1m0s", "connect", "a", "--context", "hub", "--token-lifetime", "1m"),
+		Entry("a token lifetime that is too short", "--token-lifetime is 1m0s", "connect", "a", "--context", "hub", "--token-lifetime", "1m"),
 		Entry("a namespace that is not there", "the target has no namespace gone", "connect", "a", "--context", "hub", "--namespaces", "gone"),
 		Entry("an address that a hub would refuse", "give another by --server", "connect", "a", "--context", "hub", "--server", "http://x"),
-		Entry("a flag about one cluster", "--as cannot be used here", "connect", "a", "--context", "hub", "--as", "x"),
+		Entry("a flag that concerns only one cluster", "--as cannot be used here", "connect", "a", "--context", "hub", "--as", "x"),
 		Entry("the server's dry run", "use --dry-run=client", "connect", "a", "--context", "hub", "--dry-run=server"),
 	)
 })

@@ -38,7 +38,7 @@ func logOf(ctx context.Context, name string) *fakekubelet.Log {
 }
 
 var _ = Describe("The output of a run", func() {
-	It("is the whole standard output, from before the Pod runs to the end", func(ctx context.Context) {
+	It("contains all that the container prints, while it runs and up to its end", func(ctx context.Context) {
 		name := uniqueName("output")
 		session := plug(developer, inTeam(runArgs(name, behaviour(3, 5))...)...)
 		log := logOf(ctx, name)
@@ -52,7 +52,7 @@ var _ = Describe("The output of a run", func() {
 		Expect(stderr(session)).NotTo(ContainSubstring("log"))
 	})
 
-	It("is neither lost nor doubled when the manager is killed meanwhile", func(ctx context.Context) {
+	It("contains each line once although the manager is killed and restarted meanwhile", func(ctx context.Context) {
 		name := uniqueName("broken")
 		running := plug(developer, inTeam(runArgs(name, behaviour(3600, 0))...)...)
 		log := logOf(ctx, name)
@@ -85,7 +85,7 @@ var _ = Describe("The output of a run", func() {
 		}
 	}, NodeTimeout(2*time.Minute))
 
-	It("is not needed to follow a run to its end", func(ctx context.Context) {
+	It("does not affect the exit code of the command when the log cannot be read", func(ctx context.Context) {
 		name := uniqueName("nolog")
 		session := plug(developer, inTeam(runArgs(name, behaviour(1, 6))...)...)
 		logOf(ctx, name).Refuse(500, "the disk is gone")
@@ -96,7 +96,7 @@ var _ = Describe("The output of a run", func() {
 })
 
 var _ = Describe("logs", func() {
-	It("prints what it is asked for", func(ctx context.Context) {
+	It("prints the lines that its flags ask for, with and without --follow", func(ctx context.Context) {
 		name := uniqueName("printed")
 		Expect(dev(append(runArgs(name, behaviour(0.1, 0)), "--detach")...)).To(gexec.Exit(0))
 		Expect(dev("wait", name)).To(gexec.Exit(0))
@@ -129,7 +129,7 @@ var _ = Describe("logs", func() {
 		Expect(stderr(session)).To(And(HavePrefix("error: "), ContainSubstring("other")))
 	})
 
-	It("says what to do when there is no log", func(ctx context.Context) {
+	It("reports why there is no log to print", func(ctx context.Context) {
 		session := dev("logs", "gone")
 		Expect(session).To(gexec.Exit(1))
 		Expect(stderr(session)).To(ContainSubstring(`PooledJob`))

@@ -19,7 +19,7 @@ import (
 )
 
 var _ = Describe("run", func() {
-	It("ends with the exit code of the run, and says on standard error how it went", func() {
+	It("exits with the exit code of the run, and reports its progress on standard error", func() {
 		name := uniqueName("fails")
 		session := dev(runArgs(name, behaviour(0.5, 7), "-e", "DAY=2026-11-21", "--requests", "cpu=100m,memory=1Mi", "--", "false")...)
 		Expect(session).To(gexec.Exit(7))
@@ -29,11 +29,11 @@ var _ = Describe("run", func() {
 		Expect(stderr(session)).NotTo(ContainSubstring("\r"), "a spinner is for terminals")
 	})
 
-	It("ends with 0 when the run succeeds", func() {
+	It("exits with 0 when the run succeeds", func() {
 		Expect(dev(runArgs(uniqueName("succeeds"), behaviour(0.1, 0))...)).To(gexec.Exit(0))
 	})
 
-	It("ends with 1 when the run fails without an exit code", func() {
+	It("exits with 1 when the run fails without an exit code", func() {
 		name := uniqueName("refused")
 		session := dev("run", name, "--image", "busybox", "--cluster", ordinal, "--target-namespace", "kube-system")
 		Expect(session).To(gexec.Exit(1))
@@ -42,7 +42,7 @@ var _ = Describe("run", func() {
 		Expect(stdout(session)).To(BeEmpty())
 	})
 
-	It("asks for a chosen cluster, and passes on what the flags say", func(ctx context.Context) {
+	It("translates its flags into a PooledJob, and creates nothing with --dry-run=server", func(ctx context.Context) {
 		name := uniqueName("chosen")
 		session := dev("run", name, "--image", "busybox:1.37", "--cluster-selector", "env in (test,prod)", "-e", "A=b,c=d", "--limits", "memory=1Gi",
 			"--labels", "app=etl", "--backoff-limit", "2", "--deadline", "1h", "--ttl", "0s", "--dispatch-deadline", "10m",
@@ -59,7 +59,7 @@ var _ = Describe("run", func() {
 		Expect(hub.Get(ctx, client.ObjectKey{Namespace: team, Name: name}, &v1alpha1.PooledJob{})).NotTo(Succeed())
 	})
 
-	It("sends nothing with --dry-run=client", func(ctx context.Context) {
+	It("creates nothing with --dry-run=client, and prints the name", func(ctx context.Context) {
 		name := uniqueName("dry")
 		session := plug(developer, "run", name, "--image", "busybox", "--cluster", ordinal, "--dry-run=client", "-o", "name", "-n", team).Wait()
 		Expect(session).To(gexec.Exit(0))
@@ -82,7 +82,7 @@ var _ = Describe("run", func() {
 		}
 	})
 
-	It("stops the run also when the second signal follows without a pause", func(ctx context.Context) {
+	It("cancels the run even if a second signal follows the first at once", func(ctx context.Context) {
 		name := uniqueName("hurried")
 		session := plug(developer, inTeam(runArgs(name, behaviour(3600, 0))...)...)
 		Eventually(session.Err.Contents).Should(ContainSubstring("runs on"))
@@ -93,7 +93,7 @@ var _ = Describe("run", func() {
 		Expect(jobNamed(ctx, name)(Default).Spec.Cancel).To(HaveValue(BeTrue()))
 	})
 
-	It("leaves at the second signal, and finds the run again", func(ctx context.Context) {
+	It("finds an existing run again, and exits at the second signal without waiting for its end", func(ctx context.Context) {
 		By("having a run that cannot end: its cluster is not there")
 		name := uniqueName("left")
 		args := []string{"run", name, "--image", "busybox", "--cluster", "nowhere", "-n", team}
@@ -116,7 +116,7 @@ var _ = Describe("run", func() {
 		Eventually(jobNamed(ctx, name)).Should(havePhase(v1alpha1.PooledJobFailed))
 	}, NodeTimeout(2*time.Minute))
 
-	It("refuses a name that is taken, with the way out", func() {
+	It("refuses the name of an ended run, unless --take-result may take its result", func() {
 		name := uniqueName("taken")
 		Expect(dev(runArgs(name, behaviour(0.1, 0))...)).To(gexec.Exit(0))
 
@@ -140,7 +140,7 @@ var _ = Describe("run", func() {
 		Expect(stderr(session)).To(MatchRegexp(`^error: the run %s has ended \(failed`, failed))
 	})
 
-	It("shows the output of all Pods that run side by side, and takes numbers for quantities", func(ctx context.Context) {
+	It("prints the output of all parallel Pods, and accepts numbers as quantities in a manifest", func(ctx context.Context) {
 		manifest := `apiVersion: pooledjob.io/v1alpha1
 kind: PooledJob
 metadata: {name: several}
@@ -172,7 +172,7 @@ spec:
 		Expect(strings.Split(strings.TrimSpace(stdout(session)), "\n")).To(ConsistOf(lines))
 	})
 
-	It("finds a run again whose manifest the hub has filled in", func() {
+	It("finds a run again although the hub has added defaults to its manifest", func() {
 		manifest := `apiVersion: pooledjob.io/v1alpha1
 kind: PooledJob
 metadata: {name: filled-in}
@@ -192,7 +192,7 @@ spec:
 		Expect(dev("cancel", "filled-in")).To(gexec.Exit(0))
 	})
 
-	It("creates what a file says, under another name if it is told one", func(ctx context.Context) {
+	It("creates the PooledJob of a manifest, and NAME overrides its name", func(ctx context.Context) {
 		manifest := "apiVersion: pooledjob.io/v1alpha1\nkind: PooledJob\nmetadata: {name: in-file}\nspec:\n  clusterName: " + ordinal + `
   template: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: busybox}]}}}}
 `
@@ -221,7 +221,7 @@ spec:
 		Expect(stderr(session)).To(ContainSubstring(`unknown field "spec.clusterNam"`))
 	})
 
-	DescribeTable("says what is missing", func(words string, args ...string) {
+	DescribeTable("reports in an error what is missing:", func(words string, args ...string) {
 		session := dev(args...)
 		Expect(session).To(gexec.Exit(1))
 		Expect(stdout(session)).To(BeEmpty())
@@ -233,14 +233,14 @@ spec:
 		Entry("a name", "give a NAME for the run", "run", "--image", "busybox", "--cluster", ordinal),
 		Entry("an image", "give --image IMAGE", "run", "a", "--cluster", ordinal),
 		Entry("a cluster", "give --cluster NAME", "run", "a", "--image", "busybox"),
-		Entry("the dashes before a command", "give one NAME, and the command after `--`", "run", "a", "echo", "--image", "b", "--cluster", ordinal),
+		Entry("`--` before a command", "give one NAME, and the command after `--`", "run", "a", "echo", "--image", "b", "--cluster", ordinal),
 		Entry("a variable's value", `--env is "A"; it must be NAME=VALUE`, "run", "a", "--image", "b", "--cluster", ordinal, "-e", "A"),
-		Entry("a quantity", `--requests is "cpu"; it must be RESOURCE=QUANTITY`, "run", "a", "--image", "b", "--cluster", ordinal, "--requests", "cpu"),
-		Entry("a whole second", "--deadline is 500ms; it must be whole seconds", "run", "a", "--image", "b", "--cluster", ordinal, "--deadline", "500ms"),
-		Entry("a time to come", "--ttl is -1s; it must be whole seconds", "run", "a", "--image", "b", "--cluster", ordinal, "--ttl", "-1s"),
-		Entry("a time that fits", "--dispatch-deadline is 876000h0m0s; it must be", "run", "a", "--image", "b", "--cluster", ordinal, "--dispatch-deadline", "876000h"),
-		Entry("--detach", "-o needs --detach or --dry-run", "run", "a", "--image", "b", "--cluster", ordinal, "-o", "yaml"),
-		Entry("what the file should say", "--image cannot be used with -f", "run", "-f", "x.yaml", "--image", "b"),
+		Entry("the quantity of a resource", `--requests is "cpu"; it must be RESOURCE=QUANTITY`, "run", "a", "--image", "b", "--cluster", ordinal, "--requests", "cpu"),
+		Entry("a deadline in whole seconds", "--deadline is 500ms; it must be whole seconds", "run", "a", "--image", "b", "--cluster", ordinal, "--deadline", "500ms"),
+		Entry("a TTL that is not negative", "--ttl is -1s; it must be whole seconds", "run", "a", "--image", "b", "--cluster", ordinal, "--ttl", "-1s"),
+		Entry("a dispatch deadline that is not too long", "--dispatch-deadline is 876000h0m0s; it must be", "run", "a", "--image", "b", "--cluster", ordinal, "--dispatch-deadline", "876000h"),
+		Entry("--detach or --dry-run for -o", "-o needs --detach or --dry-run", "run", "a", "--image", "b", "--cluster", ordinal, "-o", "yaml"),
+		Entry("an image in the file instead of a flag", "--image cannot be used with -f", "run", "-f", "x.yaml", "--image", "b"),
 		Entry("a known flag", "see `kubectl pooledjob run --help`", "run", "a", "--imag", "b"),
 		Entry("a valid name", "metadata.name: Invalid value", "run", "A_b", "--image", "b", "--cluster", ordinal),
 	)

@@ -14,8 +14,8 @@ import (
 // default options.
 const longestSilence = 20 * time.Second
 
-var _ = Describe("A black hole, with the default options", func() {
-	It("is Unreachable within 20 s, and holds up nobody else meanwhile", Label("takes 20 s"), func(ctx context.Context) {
+var _ = Describe("A target that never answers, with the default options", func() {
+	It("makes its connection Unreachable within 20 seconds, and delays no other connection", Label("takes 20 s"), func(ctx context.Context) {
 		hole := newProxy(cluster.Config().Host)
 		r := newRig(defaultOptions)
 		r.connect(ctx, target, adminConfig(hole))
@@ -47,7 +47,7 @@ var _ = Describe("A black hole, with the default options", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready, Ready, Unreachable}), "the other one was disturbed")
 	})
 
-	It("keeps nobody else from connecting, when it is one from the start", func(ctx context.Context) {
+	It("delays no new connection when it is silent from the start", func(ctx context.Context) {
 		hole := newProxy(cluster.Config().Host)
 		hole.hold()
 		r := newRig(defaultOptions)

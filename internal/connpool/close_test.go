@@ -23,7 +23,7 @@ import (
 )
 
 var _ = Describe("A connection that is closed", func() {
-	It("leaves no socket and no answer", func(ctx context.Context) {
+	It("leaves no socket, gives no lease, and reports no more changes", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		r.pool.Disconnect(target)
@@ -40,7 +40,7 @@ var _ = Describe("A connection that is closed", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("by another identity under its name leaves no socket either", func(ctx context.Context) {
+	It("leaves no socket when another identity replaces it under its name", func(ctx context.Context) {
 		first, second, r := newProxy(cluster.Config().Host), newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(first))
 		r.pool.Connect(target, adminConfig(second))
@@ -51,7 +51,7 @@ var _ = Describe("A connection that is closed", func() {
 		Expect(r.lease(target).ReadClusterUID(ctx)).To(Equal(clusterUID))
 	})
 
-	It("lets a call end that is under way, and starts no other", func(ctx context.Context) {
+	It("lets a call that is under way end, and refuses new calls", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		p.hold()
@@ -69,7 +69,7 @@ var _ = Describe("A connection that is closed", func() {
 		Eventually(ctx, p.open).Should(BeZero())
 	})
 
-	It("does not let a call take for ever", func(ctx context.Context) {
+	It("ends a call that hangs after RequestTimeout", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig(func(o *Options) { o.RequestTimeout = time.Second })
 		lease := r.connect(ctx, target, adminConfig(p))
 		p.hold()
@@ -83,7 +83,7 @@ var _ = Describe("A connection that is closed", func() {
 		Eventually(ctx, p.open).Should(BeZero())
 	})
 
-	It("is not dialled for a call that was about to start", func(ctx context.Context) {
+	It("dials no more for a call that was about to start, which fails with ErrNotSent", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		late := lease.session.transport // as a call has it that found the session alive
@@ -93,7 +93,7 @@ var _ = Describe("A connection that is closed", func() {
 		Expect(p.dialled()).To(Equal(1))
 	})
 
-	It("leaves no goroutine, also after many", func(ctx context.Context) {
+	It("leaves no goroutine after 20 connections were made and closed", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		before := runtime.NumGoroutine()
 		for i := range 20 {
@@ -105,7 +105,7 @@ var _ = Describe("A connection that is closed", func() {
 		Eventually(ctx, runtime.NumGoroutine).Should(BeNumerically("<=", before), goroutines)
 	})
 
-	It("leaves no goroutine of a watch whose first objects it has no room for", func(ctx context.Context) {
+	It("leaves no goroutine of watches whose first objects exceeded the memory limit", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.MaxMemory, o.LimitPause = minMemory, 300*time.Millisecond })
 		job := func(i int) *batchv1.Job {
@@ -140,7 +140,7 @@ var _ = Describe("A connection that is closed", func() {
 		Eventually(ctx, runtime.NumGoroutine).Should(BeNumerically("<=", before), goroutines)
 	})
 
-	It("when the pool's context ends, has ended when Wait returns", func(ctx context.Context) {
+	It("ends with the pool's context, after which Wait returns and Connect does nothing", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		r.pool.Connect("gone", Config{Identity: Identity{Server: "https://" + closedAddress()}})

@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-var _ = Describe("When the target denies", func() {
-	It("the credentials from the start, the connection is Rejected", func(ctx context.Context) {
+var _ = Describe("A target that denies access", func() {
+	It("makes the connection Rejected when it refuses the credentials from the start", func(ctx context.Context) {
 		r := newRig()
 		config := adminConfig(nil)
 		config.CertData, config.KeyData, config.Token = nil, nil, "nobody-knows-it"
@@ -28,7 +28,7 @@ var _ = Describe("When the target denies", func() {
 		Expect(errors.As(err, &notReady)).To(BeTrue(), "%v", err)
 	})
 
-	It("the credentials in the end, one probe is enough", func(ctx context.Context) {
+	It("makes a Ready connection Rejected after one probe that is answered 401", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		lease := r.connect(ctx, target, s.config("token"))
@@ -45,7 +45,7 @@ var _ = Describe("When the target denies", func() {
 		expectClosed(ctx, lease)
 	})
 
-	It("the credentials to a probe only, it is Rejected and never Ready", func(ctx context.Context) {
+	It("makes the connection Rejected, and never Ready, when it answers only probes with 401", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(readyPath, answerError(apierrors.NewUnauthorized("no")))
 		r := newRig()
@@ -54,7 +54,7 @@ var _ = Describe("When the target denies", func() {
 		Consistently(ctx, r.transitions).Should(Equal([]State{Rejected}))
 	})
 
-	It("the credentials to a watch, the connection is Rejected", func(ctx context.Context) {
+	It("makes the connection Rejected when it answers only a watch with 401", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(podsPath, answerError(apierrors.NewUnauthorized("not for Pods")))
 		r := newRig()
@@ -63,7 +63,7 @@ var _ = Describe("When the target denies", func() {
 		Expect(r.status().Err).To(MatchError(ContainSubstring("not for Pods")))
 	})
 
-	It("a right, the connection is Forbidden in the target's words, and Ready once it is granted", func(ctx context.Context) {
+	It("makes the connection Forbidden with the target's message, and Ready once the rights are granted", func(ctx context.Context) {
 		user := uniqueName("user")
 		r := newRig()
 		r.pool.Connect(target, userConfig(user))
@@ -82,7 +82,7 @@ var _ = Describe("When the target denies", func() {
 		Expect(r.status().Err).NotTo(HaveOccurred())
 	})
 
-	It("the right to probe, that counts as life", func(ctx context.Context) {
+	It("leaves the connection Ready when it answers probes with 403", func(ctx context.Context) {
 		s := newAPIServer()
 		denied := answerError(apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("cannot get path /readyz")))
 		s.answer(readyPath, denied)
@@ -93,8 +93,8 @@ var _ = Describe("When the target denies", func() {
 	})
 })
 
-var _ = Describe("When another cluster answers", func() {
-	It("than the one that was recorded, it is IdentityChanged and not lent", func(ctx context.Context) {
+var _ = Describe("A connection that reaches another cluster", func() {
+	It("becomes IdentityChanged and gives no lease when another cluster UID was recorded", func(ctx context.Context) {
 		r := newRig()
 		config := adminConfig(nil)
 		config.ClusterUID = "another"
@@ -106,7 +106,7 @@ var _ = Describe("When another cluster answers", func() {
 		Consistently(ctx, r.transitions).Should(Equal([]State{IdentityChanged}))
 	})
 
-	It("than at the first contact, it is IdentityChanged and not lent", func(ctx context.Context) {
+	It("becomes IdentityChanged and closes its lease when the cluster UID differs from the first contact", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.ProbeInterval = 50 * time.Millisecond })
 		lease := r.connect(ctx, target, s.config("token"))
@@ -123,8 +123,8 @@ var _ = Describe("When another cluster answers", func() {
 	})
 })
 
-var _ = Describe("Nobody but the named server gets the credential", func() {
-	It("not by a redirect", func(ctx context.Context) {
+var _ = Describe("The credential of a connection", func() {
+	It("reaches only the named server, even if that answers with a redirect", func(ctx context.Context) {
 		elsewhere, s := newAPIServer(), newAPIServer()
 		redirect := func(code int) http.HandlerFunc {
 			return func(w http.ResponseWriter, q *http.Request) {
@@ -150,7 +150,7 @@ var _ = Describe("Nobody but the named server gets the credential", func() {
 		Expect(s.asked(jobPath)[0].header.Get("Authorization")).To(Equal("Bearer token"))
 	})
 
-	It("not at a link-local address", func(ctx context.Context) {
+	It("never goes to a link-local address, which is not dialled", func(ctx context.Context) {
 		r := newRig()
 		r.pool.Connect(target, Config{Identity: Identity{Server: "https://169.254.169.254", Token: "token"}})
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Unreachable))

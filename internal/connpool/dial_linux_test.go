@@ -13,7 +13,7 @@ import (
 
 // Other systems than Linux treat a full queue in other ways.
 var _ = Describe("A connection that is closed while it dials", func() {
-	It("ends a dial that is under way", func(ctx context.Context) {
+	It("ends its pending dial when the pool stops", func(ctx context.Context) {
 		address := deafAddress()
 		r := newRig()
 		r.pool.Connect(target, Config{Identity: Identity{Server: "https://" + address, Token: "token"}})

@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-var _ = Describe("When the network fails", func() {
-	It("cut connections change nothing: watches resume, leases live on", func(ctx context.Context) {
+var _ = Describe("A connection whose network or target fails", func() {
+	It("resumes its watches and keeps its lease when TCP connections are cut", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		before := r.createJob(ctx)
@@ -32,7 +32,7 @@ var _ = Describe("When the network fails", func() {
 		Eventually(ctx, p.open).Should(Equal(1))
 	})
 
-	It("a target that is gone is Unreachable, and Ready with a fresh view when it is back", func(ctx context.Context) {
+	It("becomes Unreachable when the target is gone, and Ready with a fresh view when it is back", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		old := r.connect(ctx, target, adminConfig(p))
 		kept, deleted := r.createJob(ctx), r.createJob(ctx)
@@ -66,7 +66,7 @@ var _ = Describe("When the network fails", func() {
 		Eventually(ctx, p.open).Should(Equal(1))
 	})
 
-	It("a black hole is Unreachable, and slows no other connection", func(ctx context.Context) {
+	It("becomes Unreachable when nothing is answered any more, and slows down no other connection", func(ctx context.Context) {
 		hole, sound := newProxy(cluster.Config().Host), newProxy(cluster.Config().Host)
 		r := newRig(func(o *Options) { o.ProbeInterval, o.ProbeTimeout = 200*time.Millisecond, 500*time.Millisecond })
 		swallowed := r.connect(ctx, target, adminConfig(hole))
@@ -101,7 +101,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(r.inView(target, job)()).To(BeTrue())
 	})
 
-	It("a slow target stays Ready, and slows no other connection", func(ctx context.Context) {
+	It("stays Ready when the target is slow, and slows down no other connection", func(ctx context.Context) {
 		slow, sound := newProxy(cluster.Config().Host), newProxy(cluster.Config().Host)
 		r := newRig(func(o *Options) { o.ProbeInterval = 200 * time.Millisecond })
 		late := r.connect(ctx, target, adminConfig(slow))
@@ -127,7 +127,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(slow.dialled()).To(Equal(1))
 	})
 
-	It("a target that never answers does not keep Connect, Lease or Disconnect waiting", func(ctx context.Context) {
+	It("does not keep Connect, Lease or Disconnect waiting when the target never answers", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		p.hold()
 		began := time.Now()
@@ -140,7 +140,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(time.Since(began)).To(BeNumerically("<", 5*time.Second))
 	})
 
-	It("something else than an API server behind the address is Unreachable", func(ctx context.Context) {
+	It("becomes Unreachable when something other than an API server answers", func(ctx context.Context) {
 		for _, code := range []int{http.StatusOK, http.StatusNotFound, http.StatusBadGateway} {
 			s := newAPIServer()
 			r := newRig()
@@ -150,7 +150,7 @@ var _ = Describe("When the network fails", func() {
 		}
 	})
 
-	It("a target that is not well does not become Ready", func(ctx context.Context) {
+	It("becomes Ready only once the target's readiness probe succeeds", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(readyPath, answerPage(http.StatusInternalServerError))
 		r := newRig()
@@ -161,7 +161,7 @@ var _ = Describe("When the network fails", func() {
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
 	})
 
-	It("watches that are refused for a while change nothing", func(ctx context.Context) {
+	It("stays Ready while the target refuses its watches", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		r.connect(ctx, target, s.config("token"))
@@ -173,7 +173,7 @@ var _ = Describe("When the network fails", func() {
 		Consistently(ctx, r.transitions).Should(Equal([]State{Ready}))
 	})
 
-	DescribeTable("watches are asked for again, and nothing else changes, when they are answered",
+	DescribeTable("stays Ready and asks again for its watches when they are answered",
 		func(ctx context.Context, busy *apierrors.StatusError) {
 			s, r := newAPIServer(), newRig()
 			asked := func() int { return len(s.asked(jobsPath)) }
@@ -190,7 +190,7 @@ var _ = Describe("When the network fails", func() {
 		Entry("503", apierrors.NewServiceUnavailable("not yet")),
 	)
 
-	It("a target that comes and goes is left alone longer and longer", func(ctx context.Context) {
+	It("waits longer between attempts when the target keeps failing after each success", func(ctx context.Context) {
 		s := newAPIServer()
 		sessions := func() int { return len(s.asked(versionPath)) }
 		last := 0
@@ -211,7 +211,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(sessions()).To(BeNumerically(">", 2))
 	})
 
-	It("fewer failures of probes than three in a row change nothing", func(ctx context.Context) {
+	It("stays Ready when fewer than three probes in a row fail", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.ProbeInterval = 100 * time.Millisecond })
 		r.connect(ctx, target, s.config("token"))
@@ -227,7 +227,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("a server whose certificate has another name is Unreachable", func(ctx context.Context) {
+	It("becomes Unreachable when the server's certificate has another name", func(ctx context.Context) {
 		r := newRig()
 		config := adminConfig(nil)
 		config.TLSServerName = "localhost" // which the certificate has too
@@ -238,7 +238,7 @@ var _ = Describe("When the network fails", func() {
 		Expect(r.status().Err).To(MatchError(ContainSubstring("not another.example")))
 	})
 
-	It("a proxy that answers for the target is no sign of the target's life", func(ctx context.Context) {
+	It("becomes Unreachable when a proxy answers the probes instead of the target", func(ctx context.Context) {
 		for _, code := range []int{http.StatusForbidden, http.StatusBadGateway} {
 			s := newAPIServer()
 			r := newRig(func(o *Options) { o.ProbeInterval = 100 * time.Millisecond })

@@ -24,8 +24,8 @@ import (
 // sooner for a failure.
 const renewal = 1200 * time.Millisecond
 
-var _ = Describe("A watch that tells nothing", func() {
-	It("is renewed by itself with a new list, and nothing else changes", func(ctx context.Context) {
+var _ = Describe("A watch that sends no events", func() {
+	It("gets replaced by a new list and watch after WatchRenewal, in the same session", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		r := newRig(func(o *Options) { o.WatchRenewal, o.WatchStaleness = renewal, time.Hour })
@@ -42,7 +42,7 @@ var _ = Describe("A watch that tells nothing", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("but bookmarks is left alone", func(ctx context.Context) {
+	It("stays open as long as it sends bookmarks", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		r := newRig(func(o *Options) { o.WatchRenewal, o.WatchStaleness = 2*time.Second, 3*time.Second })
@@ -58,7 +58,7 @@ var _ = Describe("A watch that tells nothing", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("and cannot be renewed makes the connection Stale, although probes are answered, until it can", func(ctx context.Context) {
+	It("makes the connection Stale while it cannot be renewed, although probes are answered", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		r := newRig(func(o *Options) {
@@ -83,7 +83,7 @@ var _ = Describe("A watch that tells nothing", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready, Stale, Ready}))
 	})
 
-	It("and whose renewal is lost on the way is renewed once more", func(ctx context.Context) {
+	It("gets renewed once more after the connection became Stale because a renewal was never answered", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, _ := s.feeds()
 		r := newRig(func(o *Options) {
@@ -96,7 +96,7 @@ var _ = Describe("A watch that tells nothing", func() {
 })
 
 var _ = Describe("A watch that the server ends", func() {
-	DescribeTable("is resumed, and nothing else changes",
+	DescribeTable("resumes in the same session, without a change of state, when it ends",
 		func(ctx context.Context, end func(*feed)) {
 			s := newAPIServer()
 			jobs, pods := s.feeds()
@@ -114,17 +114,17 @@ var _ = Describe("A watch that the server ends", func() {
 			Expect(r.lease(target).session).To(BeIdenticalTo(lease.session))
 			Expect(pods.watches()).To(HaveLen(1), "the other watch was disturbed")
 		},
-		Entry("as it does every few minutes", func(f *feed) { f.end() }),
-		Entry("after its last word", func(f *feed) {
+		Entry("without a word, as servers do every few minutes", func(f *feed) { f.end() }),
+		Entry("after a bookmark", func(f *feed) {
 			f.bookmark()
 			f.end()
 		}),
-		Entry("with 410 Gone, because it forgot where we were", func(f *feed) {
+		Entry("with 410 Gone", func(f *feed) {
 			expired := apierrors.NewResourceExpired("too old").Status()
 			f.say(eventOf(watch.Error, &expired))
 			f.end()
 		}),
-		Entry("and answers the next one with 410 Gone", func(f *feed) {
+		Entry("and the next watch is answered 410 Gone", func(f *feed) {
 			f.expire()
 			f.end()
 		}),

@@ -129,7 +129,7 @@ func (t *told) all() []string {
 	return append([]string{}, t.keys...)
 }
 
-var _ = Describe("Who finds a connection busy", func() {
+var _ = Describe("A run that finds a connection busy", func() {
 	// oneByOne has the server answer for the Job when it is told to, once each time.
 	oneByOne := func(s *apiserver) chan<- struct{} {
 		next := make(chan struct{})
@@ -149,7 +149,7 @@ var _ = Describe("Who finds a connection busy", func() {
 		}
 	}
 
-	It("is told when there is room, in order and once", func(ctx context.Context) {
+	It("gets one OnChange call when there is room, in the order of refusal", func(ctx context.Context) {
 		s, t := newAPIServer(), &told{}
 		next := oneByOne(s)
 		r := newRig(t.follow, func(o *Options) { o.MaxInFlight = 2 })
@@ -172,7 +172,7 @@ var _ = Describe("Who finds a connection busy", func() {
 		Expect(s.asked(jobPath)).To(HaveLen(2), "something was sent for a call that was turned away")
 	})
 
-	It("is told also when the call before failed", func(ctx context.Context) {
+	It("gets an OnChange call when the call before it failed", func(ctx context.Context) {
 		s, t := newAPIServer(), &told{}
 		oneByOne(s)
 		r := newRig(t.follow, func(o *Options) { o.MaxInFlight = 1 })
@@ -186,7 +186,7 @@ var _ = Describe("Who finds a connection busy", func() {
 		Eventually(ctx, t.all).Should(Equal([]string{"a"}))
 	})
 
-	It("is told also when a bound per second came meanwhile", func(ctx context.Context) {
+	It("gets an OnChange call when a QPS limit was set meanwhile", func(ctx context.Context) {
 		s, t := newAPIServer(), &told{}
 		next := oneByOne(s)
 		r := newRig(t.follow, func(o *Options) { o.MaxInFlight = 1 })
@@ -201,7 +201,7 @@ var _ = Describe("Who finds a connection busy", func() {
 		Eventually(ctx, t.all).Should(Equal([]string{"a", "b"}))
 	})
 
-	It("is told also when the bound is raised", func(ctx context.Context) {
+	It("gets an OnChange call when MaxInFlight was raised meanwhile", func(ctx context.Context) {
 		s, t := newAPIServer(), &told{}
 		next := oneByOne(s)
 		r := newRig(t.follow)
@@ -218,8 +218,8 @@ var _ = Describe("Who finds a connection busy", func() {
 	})
 })
 
-var _ = Describe("A bound per second", func() {
-	It("holds, and all who were turned away get their turn", func(ctx context.Context) {
+var _ = Describe("A QPS limit", func() {
+	It("limits the rate of requests, and every run that was refused gets its turn", func(ctx context.Context) {
 		const qps, runs = 10, 40
 		s := newAPIServer()
 		var mu sync.Mutex
@@ -271,7 +271,7 @@ var _ = Describe("A bound per second", func() {
 })
 
 var _ = Describe("A connection with many namespaces", func() {
-	It("leaves calls as much room as its watches leave in one TCP connection", func(ctx context.Context) {
+	It("limits its calls so that they fit into one TCP connection beside its watches", func(ctx context.Context) {
 		const namespaces, room = 30, 36
 		s, ca := newAPIServer(), newAuthority()
 		namespaced := regexp.MustCompile(`/namespaces/ns-\d+/`)

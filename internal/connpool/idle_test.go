@@ -21,7 +21,7 @@ import (
 const wakeTime = 2 * time.Second
 
 var _ = Describe("A connection that sleeps", func() {
-	It("has no socket, no watch and no goroutine, and does not wake by itself", func(ctx context.Context) {
+	It("keeps no socket and at most one goroutine, and does not wake by itself", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		before := runtime.NumGoroutine()
 		lease := r.connect(ctx, target, adminConfig(p))
@@ -46,7 +46,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Eventually(ctx, runtime.NumGoroutine).Should(BeNumerically("<=", before), goroutines)
 	})
 
-	It("has no watch at the server", func(ctx context.Context) {
+	It("ends its watches at the server, and sends no more requests", func(ctx context.Context) {
 		ca := newAuthority()
 		g, r := newGateway(ca, realServer(), "user"), newRig()
 		r.connect(ctx, target, withToken(g.config(ca), "user"))
@@ -58,7 +58,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Consistently(ctx, func() int { return len(g.seen(func(visit) bool { return true })) }).Should(Equal(asked))
 	})
 
-	It("is woken by a lease, and then shows what has changed", func(ctx context.Context) {
+	It("wakes when a lease is asked for, and then shows what has changed", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		r.connect(ctx, target, adminConfig(p))
 		kept, deleted := r.createJob(ctx), r.createJob(ctx)
@@ -79,7 +79,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Expect(p.open()).To(Equal(1))
 	})
 
-	It("can sleep and wake many times", func(ctx context.Context) {
+	It("sleeps and wakes many times without leaking sockets or goroutines", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		before := runtime.NumGoroutine()
 		r.connect(ctx, target, adminConfig(p))
@@ -94,7 +94,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Eventually(ctx, runtime.NumGoroutine).Should(BeNumerically("<=", before), goroutines)
 	})
 
-	It("and is leased in the same moment is Ready in the end", func(ctx context.Context) {
+	It("becomes Ready again when a lease is asked for at the same moment", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		r.connect(ctx, target, adminConfig(p))
 		for range 10 {
@@ -114,7 +114,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Eventually(ctx, p.open).Should(Equal(1))
 	})
 
-	It("lets a call end that is under way", func(ctx context.Context) {
+	It("becomes Idle only after a call that is under way has ended", func(ctx context.Context) {
 		s, r := newAPIServer(), newHistory()
 		lease := r.connect(ctx, target, s.config("token"))
 		hook, release := holdUp()
@@ -132,7 +132,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Expect(r.of(target)).To(Equal([]State{Ready, Idle}))
 	})
 
-	It("is woken also while a call is under way", func(ctx context.Context) {
+	It("wakes when a lease is asked for while an earlier call is still under way", func(ctx context.Context) {
 		s, r := newAPIServer(), newHistory()
 		lease := r.connect(ctx, target, s.config("token"))
 		hook, release := holdUp()
@@ -146,7 +146,7 @@ var _ = Describe("A connection that sleeps", func() {
 		release()
 	})
 
-	It("does not close what others use, until all sleep", func(ctx context.Context) {
+	It("keeps a shared TCP connection open until all connections that use it sleep", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		r.connect(ctx, target, adminConfig(p))
 		lease := r.connect(ctx, other, adminConfig(p))
@@ -172,7 +172,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Idle))
 	})
 
-	It("does so only while it is Ready", func(ctx context.Context) {
+	It("ignores Sleep while it is not Ready", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		r.pool.Sleep(target) // there is none
 		p.down()
@@ -186,7 +186,7 @@ var _ = Describe("A connection that sleeps", func() {
 		Consistently(ctx, r.of).WithArguments(target).Should(Equal([]State{Unreachable, Ready}))
 	})
 
-	It("wakes to what has become of the target", func(ctx context.Context) {
+	It("becomes Unreachable when it wakes while its target is down, and Ready when that is back", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		r.connect(ctx, target, adminConfig(p))
 		r.pool.Sleep(target)

@@ -22,7 +22,7 @@ import (
 )
 
 var _ = Describe("A lease", func() {
-	It("creates Jobs once, and reads of them what a run needs", func(ctx context.Context) {
+	It("creates a Job only once, and reads back only the fields that a run needs", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.newJob()
@@ -41,7 +41,7 @@ var _ = Describe("A lease", func() {
 		Eventually(ctx, r.inView(target, created)).Should(BeTrue())
 	})
 
-	It("has the target refuse fields that it does not know", func(ctx context.Context) {
+	It("creates Jobs in JSON with fieldValidation=Strict, so that the target refuses unknown fields", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		s.answer("/apis/batch/v1/namespaces/default/jobs", answerError(apierrors.NewBadRequest(`strict decoding error: unknown field "spec.new"`)))
@@ -61,7 +61,7 @@ var _ = Describe("A lease", func() {
 		Expect(sent.Name).To(Equal(job.Name))
 	})
 
-	It("takes no answer for a Job that is none", func(ctx context.Context) {
+	It("fails with ErrNotKube when the answer is not the requested Job", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		lease := r.connect(ctx, target, s.config("token"))
@@ -80,7 +80,7 @@ var _ = Describe("A lease", func() {
 		Expect(err).To(MatchError(transport.ErrNotKube))
 	})
 
-	It("asks for a Job once, also when it is told to come again", func(ctx context.Context) {
+	It("sends the request to create a Job once, even if the answer is 429 with Retry-After", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		jobs := "/apis/batch/v1/namespaces/default/jobs"
@@ -94,7 +94,7 @@ var _ = Describe("A lease", func() {
 		Expect(s.asked(jobs)).To(HaveLen(1))
 	})
 
-	It("deletes in the foreground, and only the Job that is meant", func(ctx context.Context) {
+	It("deletes a Job in the foreground, and only if its UID matches", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)
@@ -111,7 +111,7 @@ var _ = Describe("A lease", func() {
 		Expect(found.Finalizers).To(ConsistOf(metav1.FinalizerDeleteDependents))
 	})
 
-	It("patches only the Job that is meant", func(ctx context.Context) {
+	It("patches a Job only if its UID matches, and keeps its other labels", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx, func(j *batchv1.Job) { j.Labels = map[string]string{"kept": "yes"} })
@@ -127,7 +127,7 @@ var _ = Describe("A lease", func() {
 		Expect(client.BatchV1().Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})).To(HaveField("Labels", HaveKeyWithValue("kept", "yes")))
 	})
 
-	It("deletes only the Pod that is meant", func(ctx context.Context) {
+	It("deletes a Pod only if its UID matches", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		pod := r.createPod(ctx, "some-run")
@@ -138,7 +138,7 @@ var _ = Describe("A lease", func() {
 		Expect(keyed(lease, "some-run").ListPods(ctx, pod.Namespace)).To(BeEmpty())
 	})
 
-	It("refuses more calls at once than the target may hold up", func(ctx context.Context) {
+	It("refuses calls beyond MaxInFlight with ErrBusy, and does not hold up probes", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.MaxInFlight, o.ProbeInterval = 3, 50*time.Millisecond })
 		lease := r.connect(ctx, target, s.config("token"))
@@ -172,7 +172,7 @@ var _ = Describe("A lease", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("lists the Pods of a run at the target, in view or not", func(ctx context.Context) {
+	It("lists a run's Pods at the target, whether the view shows them yet or not", func(ctx context.Context) {
 		r, other := newRig(), newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		pod := r.createPod(ctx, "some-run")
@@ -192,7 +192,7 @@ var _ = Describe("A lease", func() {
 		}).WithContext(ctx).Should(Succeed())
 	})
 
-	It("lets others use its TCP connection while lists of many Pods wait for their turn", func(ctx context.Context) {
+	It("answers other calls while long lists of Pods wait for their turn", func(ctx context.Context) {
 		const runs, pods = 8, 500
 		s := newAPIServer()
 		r := newRig()
@@ -248,7 +248,7 @@ var _ = Describe("A lease", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("goes on when there is no room for a list of many Pods now", func(ctx context.Context) {
+	It("stays usable when a list of Pods fails with ErrNoRoom", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.MaxMemory = minMemory })
 		lease := r.connect(ctx, target, s.config("token"))
@@ -271,7 +271,7 @@ var _ = Describe("A lease", func() {
 		Expect(err).To(Satisfy(apierrors.IsNotFound))
 	})
 
-	It("bounds a call that is never answered", func(ctx context.Context) {
+	It("ends a call that is never answered after RequestTimeout", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.RequestTimeout = 300 * time.Millisecond })
 		lease := r.connect(ctx, target, s.config("token"))
@@ -285,7 +285,7 @@ var _ = Describe("A lease", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("of a connection that nobody made is refused", func() {
+	It("fails with ErrClosed for a connection that does not exist", func() {
 		r := newRig()
 		_, err := r.pool.Lease("unknown", "")
 		Expect(err).To(MatchError(ErrClosed))

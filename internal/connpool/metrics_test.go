@@ -12,7 +12,7 @@ import (
 )
 
 var _ = Describe("The metrics of a connection", func() {
-	It("tell what is true while it is Ready", func(ctx context.Context) {
+	It("show its state, sockets, watches, objects and credential expiry while it is Ready", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		figures := r.registry()
 		Expect(figures()).To(BeEmpty(), "there is no connection yet")
@@ -42,7 +42,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Expect(figures()).To(HaveKeyWithValue(`informer_objects{target,pods}`, 1.0))
 	})
 
-	It("vanish with it, and leave those of others", func(ctx context.Context) {
+	It("disappear when it is disconnected, while those of other connections stay", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		figures := r.registry()
@@ -59,7 +59,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Expect(figures()).To(BeEmpty())
 	})
 
-	It("say by what sessions ended, and that it is down", func(ctx context.Context) {
+	It("count ended sessions by reason in reconnects_total, and show up=0 while it is down", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.MinBackoff, o.MaxBackoff = time.Second, time.Second })
 		figures := r.registry()
@@ -78,7 +78,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Expect(figures()).To(HaveKeyWithValue(`reconnects_total{target,Rejected}`, 1.0))
 	})
 
-	It("go on counting when the identity changes", func(ctx context.Context) {
+	It("keep the counts of reconnects_total when the identity changes", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.MinBackoff, o.MaxBackoff = 100*time.Millisecond, 100*time.Millisecond })
 		figures := r.registry()
@@ -96,7 +96,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Expect(figures()).NotTo(HaveKey(HavePrefix("reconnects_total{sharer")), "it came later")
 	})
 
-	It("say that it is down when its credential has expired", func(ctx context.Context) {
+	It("show up=0 when its credential has expired", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		figures := r.registry()
@@ -109,7 +109,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Expect(figures()).To(And(HaveKeyWithValue(`up{target}`, 0.0), HaveKeyWithValue(`credential_expiry_timestamp_seconds{target}`, float64(config.ExpiresAt.Unix()))))
 	})
 
-	It("count it as up while it is Idle", func(ctx context.Context) {
+	It("show up=1, no socket and no watch while it is Idle", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		figures := r.registry()
@@ -122,7 +122,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Expect(figures()).To(HaveKeyWithValue(`reconnects_total{target,Idle}`, 1.0))
 	})
 
-	It("count the requests that are under way, and the runs that wait", func(ctx context.Context) {
+	It("count the requests in flight, and the runs that wait as requests_queued", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.MaxInFlight = 2 })
 		figures := r.registry()
@@ -146,7 +146,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Eventually(ctx, figures).Should(And(HaveKeyWithValue(`requests_in_flight{target}`, 0.0), HaveKeyWithValue(`requests_queued{target}`, 0.0)))
 	})
 
-	It("tell how long the last probe took", func(ctx context.Context) {
+	It("show how long the last probe took", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.ProbeInterval = 50 * time.Millisecond })
 		figures := r.registry()
@@ -161,7 +161,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Eventually(ctx, figures).Should(HaveKeyWithValue(`probe_duration_seconds{target}`, And(BeNumerically(">", 0), BeNumerically("<", slow.Seconds()))))
 	})
 
-	It("tell how long its most silent watch has told nothing", func(ctx context.Context) {
+	It("show how long its most silent watch has sent nothing", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		r := newRig()
@@ -178,7 +178,7 @@ var _ = Describe("The metrics of a connection", func() {
 		Eventually(ctx, silence).Should(BeNumerically("<", 1))
 	})
 
-	It("are the same for two connections with one identity", func(ctx context.Context) {
+	It("show the shared sockets and watches for each of two connections with one identity", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		figures := r.registry()

@@ -41,7 +41,7 @@ var _ = Describe("A connection of which one namespace is denied", func() {
 		}
 	}
 
-	It("serves the other, and wakes its runs when that changes", func(ctx context.Context) {
+	It("serves the allowed namespace, and calls OnState when a namespace becomes allowed", func(ctx context.Context) {
 		r.pool.Connect(target, config)
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Forbidden))
 		before := wakeups.Load()
@@ -58,7 +58,7 @@ var _ = Describe("A connection of which one namespace is denied", func() {
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Ready))
 	})
 
-	It("rotates to another identity that sees as much", func(ctx context.Context) {
+	It("rotates to another identity only once that can see the same namespace", func(ctx context.Context) {
 		grantRun(ctx, user, good)
 		r.pool.Connect(target, config)
 		Eventually(ctx, sees(good)).Should(Succeed())
@@ -74,7 +74,7 @@ var _ = Describe("A connection of which one namespace is denied", func() {
 		Expect(sees(good)()).To(Succeed())
 	})
 
-	It("takes another list of namespaces also while a new identity does not work", func(ctx context.Context) {
+	It("applies another list of namespaces while its new identity does not work", func(ctx context.Context) {
 		grantRun(ctx, user, good)
 		only := inNamespaces(config, good)
 		r.connect(ctx, target, only)
@@ -91,7 +91,7 @@ var _ = Describe("A connection of which one namespace is denied", func() {
 })
 
 var _ = Describe("Connections that share an identity and expect different clusters", func() {
-	It("are each told what they do not find, once", func(ctx context.Context) {
+	It("become IdentityChanged with their own message, which is reported once", func(ctx context.Context) {
 		r := newHistory()
 		config := adminConfig(nil)
 		for name, uid := range map[string]string{target: "one", "other": "two"} {

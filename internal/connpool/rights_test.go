@@ -18,8 +18,8 @@ import (
 
 const reviewsPath = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
-var _ = Describe("When rights are missing", func() {
-	It("the connection names every one of them, and is Ready by itself once they are granted", func(ctx context.Context) {
+var _ = Describe("A connection whose identity lacks rights", func() {
+	It("names every missing right, and becomes Ready by itself once they are granted", func(ctx context.Context) {
 		user, r := uniqueName("user"), newRig()
 		grant(ctx, user, "", "namespaces", "get")
 		grant(ctx, user, "batch", "jobs", "get", "list")
@@ -40,7 +40,7 @@ var _ = Describe("When rights are missing", func() {
 		Eventually(ctx, r.inView(target, job)).Should(BeTrue())
 	})
 
-	It("in one of its namespaces, the connection names that namespace only", func(ctx context.Context) {
+	It("names only the namespace in which rights are missing", func(ctx context.Context) {
 		user, r := uniqueName("user"), newRig()
 		open, closed := newNamespace(ctx), newNamespace(ctx)
 		grant(ctx, user, "", "namespaces", "get")
@@ -58,7 +58,7 @@ var _ = Describe("When rights are missing", func() {
 		Eventually(ctx, r.transitions).Should(HaveExactElements(Forbidden, Ready))
 	})
 
-	It("that only calls need, the connection is Ready all the same", func(ctx context.Context) {
+	It("becomes Ready although it lacks rights that only calls need", func(ctx context.Context) {
 		user, r := uniqueName("user"), newRig()
 		grant(ctx, user, "", "namespaces", "get")
 		grant(ctx, user, "batch", "jobs", "list", "watch")
@@ -69,7 +69,7 @@ var _ = Describe("When rights are missing", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("since a moment ago, and the target does not say which, the connection is Forbidden soon", func(ctx context.Context) {
+	It("becomes Forbidden when a watch is denied later, even if access reviews are not answered", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(func(o *Options) { o.WatchRenewal = 1200 * time.Millisecond })
 		r.connect(ctx, target, s.config("token"))
@@ -80,7 +80,7 @@ var _ = Describe("When rights are missing", func() {
 		Expect(err).To(MatchError(ContainSubstring("pods is forbidden")))
 	})
 
-	It("since a moment ago, the connection is Forbidden, and Ready again when they are given back", func(ctx context.Context) {
+	It("becomes Forbidden when a right is withdrawn, and Ready when it is given back", func(ctx context.Context) {
 		user := uniqueName("user")
 		// The API server goes on serving a watch whose right was taken away; the
 		// next one is denied.
@@ -122,7 +122,7 @@ var _ = Describe("An identity that may see two namespaces only", func() {
 		return config
 	}
 
-	It("works when it is told so", func(ctx context.Context) {
+	It("makes the connection Ready when the connection is restricted to these namespaces", func(ctx context.Context) {
 		before := r.createJob(ctx, inNamespace(first))
 		lease := r.connect(ctx, target, of(first, second))
 		Expect(lease.Job(first, before.Name)).To(HaveField("UID", before.UID), "it was there from the start")
@@ -143,7 +143,7 @@ var _ = Describe("An identity that may see two namespaces only", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("says what it lacks when it is told nothing", func(ctx context.Context) {
+	It("makes the connection Forbidden with the missing rights when no namespaces are configured", func(ctx context.Context) {
 		r.pool.Connect(target, of())
 		Eventually(ctx, r.stateOf(target)).Should(Equal(Forbidden))
 		Expect(r.status().Err).To(MatchError(HavePrefix("missing rights: list jobs.batch, watch jobs.batch, get jobs.batch, create jobs.batch, " +
@@ -154,8 +154,8 @@ var _ = Describe("An identity that may see two namespaces only", func() {
 	})
 })
 
-var _ = Describe("When the namespaces of a connection change", func() {
-	It("the views of the others go on undisturbed, over the same TCP connection", func(ctx context.Context) {
+var _ = Describe("A connection whose namespaces change", func() {
+	It("keeps the views of the other namespaces, and the same TCP connection", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		kept, other := newNamespace(ctx), newNamespace(ctx)
 		watching := func(namespaces ...string) Config {
@@ -195,7 +195,7 @@ var _ = Describe("When the namespaces of a connection change", func() {
 		Expect(r.transitions()).NotTo(ContainElement(BeElementOf(Unreachable, Stale, Forbidden)))
 	})
 
-	It("to one that may not be seen, the others still see", func(ctx context.Context) {
+	It("becomes Forbidden for a namespace without rights, while the views of others continue", func(ctx context.Context) {
 		user, r := uniqueName("user"), newRig()
 		open, closed := newNamespace(ctx), newNamespace(ctx)
 		grant(ctx, user, "", "namespaces", "get")
@@ -217,9 +217,9 @@ var _ = Describe("When the namespaces of a connection change", func() {
 	})
 })
 
-var _ = Describe("When the target does not tell which rights are missing", func() {
+var _ = Describe("A connection whose target does not say which rights are missing", func() {
 	denial := apierrors.NewForbidden(batchJobs, "", errors.New("says the target"))
-	DescribeTable("its own words for the denial are kept",
+	DescribeTable("becomes Forbidden with the target's own message for the denial",
 		func(ctx context.Context, answer http.HandlerFunc) {
 			s := newAPIServer()
 			s.answer(jobsPath, answerError(denial))
@@ -244,10 +244,10 @@ var _ = Describe("When the target does not tell which rights are missing", func(
 	)
 })
 
-var _ = Describe("When an ordinary call is answered 401", func() {
+var _ = Describe("An ordinary call that is answered 401", func() {
 	never := func(o *Options) { o.ProbeInterval, o.MinBackoff, o.MaxBackoff = time.Hour, time.Hour, time.Hour }
 
-	It("and the probe that is made at once is too, the connection is Rejected", func(ctx context.Context) {
+	It("makes the connection Rejected when the immediate probe is answered 401 too", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(never)
 		lease := r.connect(ctx, target, s.config("token"))
@@ -261,7 +261,7 @@ var _ = Describe("When an ordinary call is answered 401", func() {
 		expectClosed(ctx, lease)
 	})
 
-	It("and the probe that is made at once is not, nothing changes", func(ctx context.Context) {
+	It("leaves the connection Ready when the immediate probe succeeds", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig(never)
 		lease := r.connect(ctx, target, s.config("token"))

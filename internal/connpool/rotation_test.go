@@ -60,7 +60,7 @@ func (t *rotation) expectSwap(ctx context.Context, before *Lease, to Config) {
 }
 
 var _ = Describe("An identity that is replaced", func() {
-	DescribeTable("is used until the new one has proven itself:",
+	DescribeTable("stays in use until the new one works, and its calls are not cut, when the new one has another:",
 		func(ctx context.Context, change func(*rotation, *Config), user string) {
 			t := newRotation(ctx)
 			job := t.createJob(ctx)
@@ -103,28 +103,28 @@ var _ = Describe("An identity that is replaced", func() {
 			Expect(t.of(target)).To(HaveEach(Ready))
 			Expect(t.status().Next).To(BeNil())
 		},
-		Entry("a token", func(_ *rotation, c *Config) {
+		Entry("token", func(_ *rotation, c *Config) {
 			c.CertData, c.KeyData, c.Token = nil, nil, "new"
 		}, "new"),
-		Entry("a client certificate", func(t *rotation, c *Config) {
+		Entry("client certificate", func(t *rotation, c *Config) {
 			*c = t.ca.withCertificate(*c, "new")
 		}, "new"),
-		Entry("a client certificate of the same user", func(t *rotation, c *Config) {
+		Entry("client certificate of the same user", func(t *rotation, c *Config) {
 			*c = t.ca.withCertificate(*c, "old")
 		}, "old"),
-		Entry("a CA", func(t *rotation, c *Config) {
+		Entry("CA", func(t *rotation, c *Config) {
 			c.CAData = bytes.Join([][]byte{t.ca.pem(), t.next.pem()}, nil)
 		}, "old"),
-		Entry("a CA, as the server's certificate is", func(t *rotation, c *Config) {
+		Entry("CA, as has the server's certificate", func(t *rotation, c *Config) {
 			t.g.mu.Lock()
 			defer t.g.mu.Unlock()
 			t.g.certificate = t.next.issue("gateway")
 			c.CAData = t.next.pem()
 		}, "old"),
-		Entry("a TLS server name", func(_ *rotation, c *Config) {
+		Entry("TLS server name", func(_ *rotation, c *Config) {
 			c.TLSServerName = "gateway.example"
 		}, "old"),
-		Entry("an address", func(t *rotation, c *Config) {
+		Entry("address", func(t *rotation, c *Config) {
 			c.Server = t.second.URL
 		}, "old"),
 		Entry("everything", func(t *rotation, c *Config) {
@@ -136,7 +136,7 @@ var _ = Describe("An identity that is replaced", func() {
 		}, "new"),
 	)
 
-	It("is replaced by the last that came, when several come", func(ctx context.Context) {
+	It("gives way to the latest identity when several are given in a row", func(ctx context.Context) {
 		t := newRotation(ctx)
 		hook, release := holdUp()
 		t.g.user("slow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hook(w, r); realServer().ServeHTTP(w, r) }))
@@ -154,7 +154,7 @@ var _ = Describe("An identity that is replaced", func() {
 
 var _ = Describe("A new identity that does not work", func() {
 	forbidden := answerForbidden("new may do nothing")
-	DescribeTable("leaves the old one in use, and is reported:",
+	DescribeTable("leaves the old identity in use, and is reported as Next in the status:",
 		func(ctx context.Context, broken func(*rotation) Config, state State, words string) {
 			t := newRotation(ctx)
 			t.pool.Connect(target, broken(t))
@@ -212,7 +212,7 @@ var _ = Describe("A new identity that does not work", func() {
 		}, IdentityChanged, "another"),
 	)
 
-	It("takes over by itself once it works", func(ctx context.Context) {
+	It("replaces the old identity by itself once it works", func(ctx context.Context) {
 		t := newRotation(ctx)
 		later := t.ca.withCertificate(t.old, "later")
 		t.pool.Connect(target, later)
@@ -222,7 +222,7 @@ var _ = Describe("A new identity that does not work", func() {
 		Expect(t.of(target)).To(HaveEach(Ready))
 	})
 
-	It("is what the status shows when the old one has died, and is used if it works first", func(ctx context.Context) {
+	It("appears as the status once the old identity is Rejected too, and is used once it works", func(ctx context.Context) {
 		t := newRotation(ctx)
 		later := t.ca.withCertificate(t.old, "later")
 		t.pool.Connect(target, later)
@@ -247,7 +247,7 @@ var _ = Describe("A new identity that does not work", func() {
 		Eventually(ctx, t.g.open).Should(HaveLen(1))
 	})
 
-	It("waits on when the old one has died and works again first", func(ctx context.Context) {
+	It("stays Next in the status when the old identity fails too, but works again first", func(ctx context.Context) {
 		t := newRotation(ctx)
 		later := t.ca.withCertificate(t.old, "later")
 		t.pool.Connect(target, later)
@@ -264,7 +264,7 @@ var _ = Describe("A new identity that does not work", func() {
 })
 
 var _ = Describe("A new identity of a connection that is Idle", func() {
-	It("is proven at once, and then sleeps", func(ctx context.Context) {
+	It("connects at once to prove that it works, and then becomes Idle", func(ctx context.Context) {
 		t := newRotation(ctx)
 		t.pool.Sleep(target)
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Idle))
@@ -283,7 +283,7 @@ var _ = Describe("A new identity of a connection that is Idle", func() {
 		Expect(t.g.connsOf("old")).To(HaveLen(1), "the old one was woken too")
 	})
 
-	It("that does not work is reported, and the old one wakes", func(ctx context.Context) {
+	It("stays Next as Rejected when it fails, and a lease wakes the old identity", func(ctx context.Context) {
 		t := newRotation(ctx)
 		t.pool.Sleep(target)
 		Eventually(ctx, t.stateOf(target)).Should(Equal(Idle))

@@ -15,7 +15,7 @@ import (
 
 const secretToken = "s3cret-t0ken-that-must-not-show"
 
-var _ = Describe("A credential never shows", func() {
+var _ = Describe("The token and key of a connection", func() {
 	// tokenOnly presents the token and nothing else.
 	tokenOnly := func() Config {
 		config := adminConfig(nil)
@@ -26,7 +26,7 @@ var _ = Describe("A credential never shows", func() {
 		user.Token = secretToken
 		return user
 	}
-	DescribeTable("when connecting fails by",
+	DescribeTable("do not appear in errors or the log when connecting fails by",
 		func(ctx context.Context, makeConfig func() Config, state State) {
 			r := newRig()
 			config := makeConfig()
@@ -65,19 +65,19 @@ var _ = Describe("A credential never shows", func() {
 			config.Server = "https://" + closedAddress()
 			return config
 		}, Unreachable),
-		Entry("a key that is none", func() Config {
+		Entry("an invalid key", func() Config {
 			config := both(adminConfig(nil))
 			config.KeyData = []byte(strings.Replace(string(config.KeyData), "KEY-----\n", "KEY-----\n!", 1))
 			return config
 		}, Unreachable),
-		Entry("an address that is none", func() Config {
+		Entry("an invalid address", func() Config {
 			config := both(adminConfig(nil))
 			config.Server = "https://127.0.0.1:port"
 			return config
 		}, Unreachable),
 	)
 
-	It("as the UID of the cluster", func(ctx context.Context) {
+	It("do not appear as ClusterUID when the server sends the token as its UID", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(identityPath, answerJSON(&corev1.Namespace{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
@@ -89,7 +89,7 @@ var _ = Describe("A credential never shows", func() {
 		Expect(r.status().ClusterUID).To(BeEmpty())
 	})
 
-	It("as the version of the cluster", func(ctx context.Context) {
+	It("appear redacted in KubernetesVersion when the server sends the token in its version", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(versionPath, answerJSON(map[string]string{"gitVersion": "v1." + secretToken}))
 		r := newRig()
@@ -98,7 +98,7 @@ var _ = Describe("A credential never shows", func() {
 		Expect(r.log()).NotTo(ContainSubstring(secretToken))
 	})
 
-	It("in the errors of a lease", func(ctx context.Context) {
+	It("do not appear in the errors of a lease", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		config := s.config(secretToken)

@@ -29,7 +29,7 @@ var _ = Describe("Two connections with one identity", func() {
 		Expect(r.of(other)).To(Equal([]State{Ready}))
 	})
 
-	It("share one TCP connection also when both come at once", func(ctx context.Context) {
+	It("share one TCP connection when both connect at the same time", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		r.pool.Connect(target, adminConfig(p))
 		r.pool.Connect(other, adminConfig(p))
@@ -38,7 +38,7 @@ var _ = Describe("Two connections with one identity", func() {
 		Expect(p.dialled()).To(Equal(1))
 	})
 
-	It("are told of each change once, and both are lent", func(ctx context.Context) {
+	It("report each change once, and both can create Jobs", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		r.connect(ctx, target, adminConfig(p))
 		r.connect(ctx, other, adminConfig(p))
@@ -52,7 +52,7 @@ var _ = Describe("Two connections with one identity", func() {
 		Expect(r.createThrough(ctx, other)).To(Succeed())
 	})
 
-	It("do not need each other: one goes and the other is undisturbed, the last closes the socket", func(ctx context.Context) {
+	It("keep the shared socket open, without disturbance, until the last one disconnects", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		gone := r.connect(ctx, target, adminConfig(p))
 		lease := r.connect(ctx, other, adminConfig(p))
@@ -72,7 +72,7 @@ var _ = Describe("Two connections with one identity", func() {
 		expectClosed(ctx, gone)
 	})
 
-	It("part when one gets another identity, and the other does not notice", func(ctx context.Context) {
+	It("use separate TCP connections once one gets another identity, without disturbing the other", func(ctx context.Context) {
 		ca := newAuthority()
 		g, r := newGateway(ca, realServer(), "old", "new"), newHistory()
 		r.connect(ctx, target, withToken(g.config(ca), "old"))
@@ -95,7 +95,7 @@ var _ = Describe("Two connections with one identity", func() {
 		Expect(g.seen(visit.listing)).To(HaveLen(4), "something was listed again")
 	})
 
-	It("meet when one gets the identity of the other", func(ctx context.Context) {
+	It("share one TCP connection once one is given the identity of the other", func(ctx context.Context) {
 		ca := newAuthority()
 		g, r := newGateway(ca, realServer(), "one", "two"), newHistory()
 		r.connect(ctx, target, withToken(g.config(ca), "one"))
@@ -109,7 +109,7 @@ var _ = Describe("Two connections with one identity", func() {
 		Expect(append(r.of(target), r.of(other)...)).To(HaveEach(Ready))
 	})
 
-	It("have the smallest of their limits", func(ctx context.Context) {
+	It("apply the smaller MaxInFlight of the two to the calls of both", func(ctx context.Context) {
 		s, r := newAPIServer(), newRig()
 		few, many := s.config("token"), s.config("token")
 		few.MaxInFlight, many.MaxInFlight = 2, 3
@@ -135,7 +135,7 @@ var _ = Describe("Two connections with one identity", func() {
 		Eventually(ctx, func() error { _, err := lease.ReadClusterUID(ctx); return err }).Should(Succeed())
 	})
 
-	It("have the smallest of their limits per second", func(ctx context.Context) {
+	It("apply the smaller QPS of the two to the calls of both", func(ctx context.Context) {
 		s, r := newAPIServer(), newRig()
 		few, many := s.config("token"), s.config("token")
 		few.QPS, many.QPS = 2, 1000
@@ -153,7 +153,7 @@ var _ = Describe("Two connections with one identity", func() {
 })
 
 var _ = Describe("Two connections with one identity and different namespaces", func() {
-	It("share the TCP connection and have views of their own", func(ctx context.Context) {
+	It("share one TCP connection, and each shows only its own namespace", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		one, two := newNamespace(ctx), newNamespace(ctx)
 		lease := r.connect(ctx, target, inNamespaces(adminConfig(p), one))
@@ -172,7 +172,7 @@ var _ = Describe("Two connections with one identity and different namespaces", f
 		Consistently(ctx, r.changesOf(ours.Name)).Should(Equal(1))
 	})
 
-	It("do not suffer from what is denied to one of them", func(ctx context.Context) {
+	It("keep one Ready and undisturbed while the other is Forbidden in its namespace", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newHistory()
 		user, open, shut := uniqueName("user"), newNamespace(ctx), newNamespace(ctx)
 		grant(ctx, user, "", "namespaces", "get")
@@ -195,7 +195,7 @@ var _ = Describe("Two connections with one identity and different namespaces", f
 		Expect(p.dialled()).To(Equal(1))
 	})
 
-	It("end the watches of a namespace with the last that wants it", func(ctx context.Context) {
+	It("end the watches of a namespace when no connection needs it any more", func(ctx context.Context) {
 		ca := newAuthority()
 		g, r := newGateway(ca, realServer(), "user"), newHistory()
 		config := withToken(g.config(ca), "user")
@@ -210,7 +210,7 @@ var _ = Describe("Two connections with one identity and different namespaces", f
 		Expect(r.of(target)).To(Equal(told))
 	})
 
-	It("do not wait for a list that nobody wants any more", func(ctx context.Context) {
+	It("become Ready without waiting for a list that no connection needs any more", func(ctx context.Context) {
 		s, r := newAPIServer(), newRig()
 		hook, _ := holdUp()
 		slow := "/api/v1/namespaces/slow/pods"
@@ -227,7 +227,7 @@ var _ = Describe("Two connections with one identity and different namespaces", f
 })
 
 var _ = Describe("Two connections with different identities", func() {
-	It("on one server share no TCP connection", func(ctx context.Context) {
+	It("share no TCP connection to the same server", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		users := map[string]string{target: uniqueName("user"), other: uniqueName("user")}
 		for name, user := range users {
@@ -249,7 +249,7 @@ var _ = Describe("Two connections with different identities", func() {
 		Expect(p.dialled()).To(Equal(2))
 	})
 
-	It("by token or by path share no TCP connection at one gateway", func(ctx context.Context) {
+	It("share no TCP connection at one gateway when their token or URL path differs", func(ctx context.Context) {
 		ca, r := newAuthority(), newRig()
 		paths := http.NewServeMux()
 		for _, path := range []string{"/a", "/b"} {

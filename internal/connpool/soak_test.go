@@ -23,8 +23,8 @@ const (
 	warmUpCycles  = 20
 )
 
-var _ = Describe("Soak", func() {
-	It("leaves nothing behind after connecting, rotating, idling, cuts and removals", Label("soak"), func(ctx context.Context) {
+var _ = Describe("A pool in a soak test", func() {
+	It("leaks nothing over many cycles of connecting, rotating, idling, cuts and removals", Label("soak"), func(ctx context.Context) {
 		seed := uint64(soakNumber("SOAK_SEED", int(time.Now().UnixNano()%1e6)))
 		dice := rand.New(rand.NewPCG(seed, seed))
 		s := newSoak(ctx)

@@ -39,7 +39,7 @@ var _ = Describe("A token of a ServiceAccount", func() {
 		}
 	}
 
-	It("is one of that account, for as long and for whom it was asked", func(ctx context.Context) {
+	It("belongs to that account and has the requested audience", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		name := uniqueName("account")
@@ -57,7 +57,7 @@ var _ = Describe("A token of a ServiceAccount", func() {
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%v", err)
 	})
 
-	It("is asked for over the connection of the lease, whose identity is known", func(ctx context.Context) {
+	It("gets requested with the identity that the lease uses", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(path, answerToken(other))
 		r := newRig()
@@ -73,7 +73,7 @@ var _ = Describe("A token of a ServiceAccount", func() {
 		Expect(asked[0].header.Get("Authorization")).To(Equal("Bearer token-of-old"))
 	})
 
-	DescribeTable("is not taken from an answer that has none, and shows in no error",
+	DescribeTable("stays empty, and shows in no error, when the answer is",
 		func(ctx context.Context, answer http.HandlerFunc, kind func(error) bool) {
 			s := newAPIServer()
 			s.answer(path, answer)
@@ -86,18 +86,18 @@ var _ = Describe("A token of a ServiceAccount", func() {
 			Expect(err.Error()).NotTo(ContainSubstring("eyJ"))
 			Expect(s.asked(path)).To(HaveLen(1), "it is asked for once")
 		},
-		Entry("nothing", answerJSON(struct{}{}), isNotKube),
-		Entry("an empty one", answerToken(""), isNotKube),
-		Entry("two", answerToken(other+" "+other), isNotKube),
-		Entry("one that is too long", answerToken(strings.Repeat("a", maxToken+1)), isNotKube),
-		Entry("another kind", answerJSON(&corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}), anyError),
+		Entry("an empty object", answerJSON(struct{}{}), isNotKube),
+		Entry("an empty token", answerToken(""), isNotKube),
+		Entry("two tokens", answerToken(other+" "+other), isNotKube),
+		Entry("a token that is too long", answerToken(strings.Repeat("a", maxToken+1)), isNotKube),
+		Entry("an object of another kind", answerJSON(&corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}), anyError),
 		Entry("a page", answerPage(http.StatusOK), anyError),
 		Entry("a token and nothing else", answerWords(http.StatusOK, other), anyError),
 		Entry("a failure with the token", answerWords(http.StatusBadGateway, `{"status":{"token":"`+other+`"}}`), anyError),
 		Entry("a refusal", answerError(apierrors.NewForbidden(schema.GroupResource{Resource: "serviceaccounts/token"}, "me", fmt.Errorf("not for %s", other))), apierrors.IsForbidden),
 	)
 
-	It("is waited for no longer than the caller does", func(ctx context.Context) {
+	It("fails with DeadlineExceeded when the caller's context ends first", func(ctx context.Context) {
 		s := newAPIServer()
 		s.answer(path, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		r := newRig()

@@ -14,7 +14,7 @@ import (
 )
 
 var _ = Describe("A connection that is Ready", func() {
-	It("tells which cluster answers, and lends it", func(ctx context.Context) {
+	It("reports the version and UID of its cluster, and gives a lease", func(ctx context.Context) {
 		r := newRig()
 		_, ok := r.pool.Status(target)
 		Expect(ok).To(BeFalse())
@@ -32,7 +32,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 
-	It("uses one TCP connection, however much is asked at once", func(ctx context.Context) {
+	It("uses one TCP connection for 50 concurrent calls", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		Expect(p.open()).To(Equal(1))
@@ -52,7 +52,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(p.dialled()).To(Equal(1))
 	})
 
-	It("goes on undisturbed when it is asked for again", func(ctx context.Context) {
+	It("continues undisturbed when Connect is called again with the same identity", func(ctx context.Context) {
 		p, r := newProxy(cluster.Config().Host), newRig()
 		lease := r.connect(ctx, target, adminConfig(p))
 		again := adminConfig(p)
@@ -63,7 +63,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(lease.ReadClusterUID(ctx)).To(Equal(clusterUID))
 	})
 
-	It("shows only what the selector picks, and only what a run needs of it", func(ctx context.Context) {
+	It("shows only Jobs and Pods that the selector matches, with only the fields that a run needs", func(ctx context.Context) {
 		other, r := newRig(), newRig()
 		foreignJob, foreignPod := other.createJob(ctx), other.createPod(ctx, "foreign")
 		unlabelled := r.createJob(ctx, func(j *batchv1.Job) { j.Labels = map[string]string{keyLabel: j.Name} })
@@ -99,7 +99,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(pods[0].Status.ContainerStatuses[0].State.Terminated.ExitCode).To(BeEquivalentTo(3))
 	})
 
-	It("asks the target for nothing but what the selector picks", func(ctx context.Context) {
+	It("lists and watches only with the label selector, and asks for no compressed watches", func(ctx context.Context) {
 		s := newAPIServer()
 		r := newRig()
 		r.connect(ctx, target, s.config("token"))
@@ -114,7 +114,7 @@ var _ = Describe("A connection that is Ready", func() {
 		}
 	})
 
-	It("reports each change of a Job that matters with its key", func(ctx context.Context) {
+	It("reports the key of a Job for each change that matters to a run", func(ctx context.Context) {
 		r := newRig()
 		r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)
@@ -128,7 +128,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(r.lease(target).Job(job.Namespace, job.Name)).To(BeNil())
 	})
 
-	It("reports each change of a Pod with its key", func(ctx context.Context) {
+	It("reports the key of a Pod for each of its changes", func(ctx context.Context) {
 		r := newRig()
 		r.connect(ctx, target, adminConfig(nil))
 		pod := r.createPod(ctx, "some-run")
@@ -140,7 +140,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Expect(keyed(r.lease(target), "some-run").Pods(metav1.NamespaceDefault)).To(BeEmpty())
 	})
 
-	It("reports a change of the key to both runs", func(ctx context.Context) {
+	It("reports the old and the new key when the key of a Job changes", func(ctx context.Context) {
 		r := newRig()
 		r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)
@@ -150,7 +150,7 @@ var _ = Describe("A connection that is Ready", func() {
 		Eventually(ctx, r.changesOf(job.Name)).Should(Equal(2))
 	})
 
-	It("remembers a Job and its ended Pods that were deleted, until they are forgotten", func(ctx context.Context) {
+	It("remembers a deleted Job and its deleted ended Pods until ForgetJob is called", func(ctx context.Context) {
 		r := newRig()
 		lease := r.connect(ctx, target, adminConfig(nil))
 		job := r.createJob(ctx)

@@ -31,7 +31,7 @@ func (s *apiserver) listed() []request {
 	return listed
 }
 
-var _ = Describe("When another cluster answers over a new TCP connection", func() {
+var _ = Describe("Another cluster that answers over a new TCP connection", func() {
 	// premature are the requests that came to the other cluster before the
 	// connection was IdentityChanged, but for those which tell clusters apart.
 	var (
@@ -88,7 +88,7 @@ var _ = Describe("When another cluster answers over a new TCP connection", func(
 		}).WithPolling(time.Millisecond).Should(Equal(IdentityChanged))
 	}
 
-	It("no Job is created there, and no call of any other kind gets there", func(ctx context.Context) {
+	It("receives no request to create a Job, and no other call of a run", func(ctx context.Context) {
 		switchOver(ctx)
 		expectClosed(ctx, lease)
 		Expect(r.status().Err).To(MatchError(ContainSubstring("another")))
@@ -97,7 +97,7 @@ var _ = Describe("When another cluster answers over a new TCP connection", func(
 		Expect(r.of(target)).NotTo(ContainElement(Unreachable))
 	})
 
-	It("it is asked for nothing but its name before the state says so", func(ctx context.Context) {
+	It("receives only identity requests before the connection becomes IdentityChanged", func(ctx context.Context) {
 		switchOver(ctx)
 		Expect(premature()).To(BeEmpty())
 		for _, v := range theirs.seen(func(visit) bool { return true })[:1] {
@@ -105,7 +105,7 @@ var _ = Describe("When another cluster answers over a new TCP connection", func(
 		}
 	})
 
-	It("it is asked for nothing but its name by the first connection of a pool either", func(ctx context.Context) {
+	It("receives only identity requests from a new connection that has recorded another UID", func(ctx context.Context) {
 		r.pool.Disconnect(target)
 		p.redirect(theirs.URL)
 		config.ClusterUID = clusterUID
@@ -114,7 +114,7 @@ var _ = Describe("When another cluster answers over a new TCP connection", func(
 		Expect(premature()).To(BeEmpty())
 	})
 
-	It("the connection is Ready again when its own cluster is back", func(ctx context.Context) {
+	It("does not keep the connection from becoming Ready when its own cluster is back", func(ctx context.Context) {
 		ours := p.upstream
 		switchOver(ctx)
 		p.redirect(ours)
@@ -124,8 +124,8 @@ var _ = Describe("When another cluster answers over a new TCP connection", func(
 	})
 })
 
-var _ = Describe("When the same cluster answers over a new TCP connection", func() {
-	It("the session goes on and nothing is listed again", func(ctx context.Context) {
+var _ = Describe("The same cluster that answers over a new TCP connection", func() {
+	It("continues the session, and nothing is listed again", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		p, r := newProxy(s.URL), newHistory()
@@ -163,7 +163,7 @@ var _ = Describe("When the same cluster answers over a new TCP connection", func
 })
 
 var _ = Describe("A new TCP connection whose far end does not say which cluster it is", func() {
-	DescribeTable("carries nothing else:",
+	DescribeTable("carries only identity requests while those are answered by",
 		func(ctx context.Context, answer http.HandlerFunc, state State) {
 			s, ca := newAPIServer(), newAuthority()
 			s.feeds()
@@ -197,7 +197,7 @@ var _ = Describe("A new TCP connection whose far end does not say which cluster 
 })
 
 var _ = Describe("A server that wants a TCP connection to end", func() {
-	It("gets no further request over it, and its watches and calls may end", func(ctx context.Context) {
+	It("gets no new requests over it, while watches and calls under way may finish", func(ctx context.Context) {
 		s := newAPIServer()
 		jobs, pods := s.feeds()
 		ca := newAuthority()
@@ -243,7 +243,7 @@ var _ = Describe("A server that wants a TCP connection to end", func() {
 })
 
 var _ = Describe("More requests than a TCP connection may carry", func() {
-	It("open a second one, which is proven and closed again", func(ctx context.Context) {
+	It("open more TCP connections, which are verified first and closed afterwards", func(ctx context.Context) {
 		const streams, calls = 10, 20
 		s, ca := newAPIServer(), newAuthority()
 		g := newQuietGateway(ca, s.Config.Handler, "user")
@@ -279,7 +279,7 @@ var _ = Describe("More requests than a TCP connection may carry", func() {
 })
 
 var _ = Describe("A server that speaks HTTP/1.1 only", func() {
-	It("can be used, over as many TCP connections as it has requests under way", func(ctx context.Context) {
+	It("can be used with one TCP connection per watch and one for other requests", func(ctx context.Context) {
 		ca := newAuthority()
 		g := newQuietGateway(ca, realServer(), "user")
 		g.start()
@@ -303,7 +303,7 @@ var _ = Describe("A server that speaks HTTP/1.1 only", func() {
 })
 
 var _ = Describe("A connection that breaks under a call", func() {
-	It("costs a read nothing, and a creation is not sent again", func(ctx context.Context) {
+	It("repeats a read, but does not send the creation of a Job again", func(ctx context.Context) {
 		s, r := newAPIServer(), newRig()
 		lease := r.connect(ctx, target, s.config("token"))
 		jobs := "/apis/batch/v1/namespaces/default/jobs"

@@ -148,7 +148,7 @@ func missedAnswer(ctx context.Context, t *target) *planned {
 }
 
 // Who cannot know whether a request came late waits for 75 seconds, so the specs share one wait.
-var _ = Describe("A finished Job that is collected", Ordered, ContinueOnFailure, func() {
+var _ = Describe("A finished Job on a target that collects finished Jobs", Ordered, ContinueOnFailure, func() {
 	var missed []*planned
 
 	BeforeAll(func(ctx context.Context) {
@@ -182,7 +182,7 @@ var _ = Describe("A finished Job that is collected", Ordered, ContinueOnFailure,
 		over()
 	}, NodeTimeout(5*time.Minute))
 
-	It("keeps its result while nothing fails, and is not collected", func(ctx context.Context) {
+	It("stays, with the manager's TTL, and its run has the correct end while nothing fails", func(ctx context.Context) {
 		run := plan(kindNamed("succeeds"), world.targets[0], "collected-never", rand.New(rand.NewPCG(settings.seed, 7)))
 		lasts(&run.job.Spec, 3000)
 		Expect(createOnHub(ctx, run.job)).To(Succeed())
@@ -201,7 +201,7 @@ var _ = Describe("A finished Job that is collected", Ordered, ContinueOnFailure,
 		remove(ctx, run)
 	})
 
-	It("costs no run of any kind its end while nothing fails", func(ctx context.Context) {
+	It("does not make the end of a run of any kind unknown while nothing fails", func(ctx context.Context) {
 		DeferCleanup(runScript(ctx, world.targets[0]))
 		crowd := newCrowd(ctx, "collected", rand.New(rand.NewPCG(settings.seed, 8)))
 		for range 2 {
@@ -218,7 +218,7 @@ var _ = Describe("A finished Job that is collected", Ordered, ContinueOnFailure,
 	}, NodeTimeout(5*time.Minute))
 
 	// What is told while the manager stands still it hears afterwards, so it may know the end.
-	It("is not run again when the manager stands still meanwhile", func(ctx context.Context) {
+	It("does not run again when it is collected while the manager is paused", func(ctx context.Context) {
 		t := world.targets[1]
 		DeferCleanup(t.proxy.SetHook, faultproxy.Hook(nil))
 		still := createMovable(ctx, "collected-slow-known", t, 2*time.Second)
@@ -257,11 +257,11 @@ var _ = Describe("A finished Job that is collected", Ordered, ContinueOnFailure,
 	}, NodeTimeout(5*time.Minute))
 
 	for i, title := range []string{
-		"while the manager is down is not run again, and its end not made up",
-		"while the manager is down, and was not known to the hub, is not run again",
-		"while the way is silent is not run again elsewhere, and its end not made up",
-		"while the way is silent, and was not known to the hub, is not run again",
-		"before the manager knows that it was created is not run again",
+		"ends as RemoteJobEndUnknown, and does not run again, if collected while the manager is down",
+		"ends as RemoteJobEndUnknown if collected while the manager is down and the hub does not know it",
+		"ends as RemoteJobEndUnknown, and does not run again, if collected while its target is silent",
+		"ends as RemoteJobEndUnknown if collected while its target is silent and the hub does not know it",
+		"ends as RemoteJobEndUnknown if collected before the manager gets the answer to its creation",
 	} {
 		It(title, func(ctx context.Context) {
 			run := missed[i]

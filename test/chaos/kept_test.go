@@ -164,7 +164,7 @@ func removeKept(ctx context.Context) {
 }
 
 var _ = Describe("A Job that stays when its PooledJob is deleted", func() {
-	It("stays once and as it is, also when the manager is killed as the label is taken off", func(ctx context.Context) {
+	It("stays unchanged and single when the manager is killed while it removes the hub's label", func(ctx context.Context) {
 		DeferCleanup(heal)
 		startManager(ctx)
 		for i, moment := range []faultproxy.Moment{faultproxy.Before, faultproxy.After} {

@@ -239,12 +239,12 @@ var _ = Describe("The manager, killed at each of its calls", Ordered, ContinueOn
 
 	// Whatever a kind, it must also bear that finished Jobs are collected on all targets.
 	for n := range 2 * len(kinds) {
-		i, collects, title := n/2, n%2 == 1, "one Job and its true end"
+		i, collects, title := n/2, n%2 == 1, "one Job and its correct end"
 		k := kinds[i]
 		if collects {
-			title = "at most one Job and no false end where finished Jobs are collected"
+			title = "at most one Job and no wrong end on targets that collect Jobs"
 		}
-		It("still gives a run that "+k.name+" "+title, func(ctx context.Context) {
+		It("gives a run of kind "+k.name+" "+title, func(ctx context.Context) {
 			if n > 0 && !long() {
 				Skip("the short form has one kind, and no target that collects: some points take 75 seconds there")
 			}

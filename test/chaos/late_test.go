@@ -29,9 +29,9 @@ func delayFirstCreation(t *target) {
 	})
 }
 
-var _ = Describe("A request that comes late", func() {
+var _ = Describe("A request to create a Job that arrives late", func() {
 	for _, restarted := range []bool{false, true} {
-		It(fmt.Sprintf("leaves no Job behind (the manager is restarted: %t)", restarted), func(ctx context.Context) {
+		It(fmt.Sprintf("leaves no Job behind when the PooledJob is deleted (manager restarted: %t)", restarted), func(ctx context.Context) {
 			if !long() {
 				Skip("the deletion may take 75 seconds")
 			}

@@ -47,7 +47,7 @@ func candidate(ctx context.Context) *localenv.Manager {
 }
 
 var _ = Describe("A change of the leader", func() {
-	It("neither loses nor doubles a run, also when the old leader comes back", func(ctx context.Context) {
+	It("neither loses nor duplicates a run, even if the old leader comes back", func(ctx context.Context) {
 		DeferCleanup(heal)
 		DeferCleanup(trouble())
 		random := rand.New(rand.NewPCG(settings.seed, 1))

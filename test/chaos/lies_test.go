@@ -65,7 +65,7 @@ var _ = Describe("A Job that seems to be gone and is not", Ordered, ContinueOnFa
 		startManager(ctx)
 	})
 
-	It("is no lost Job, whatever a gateway says", func(ctx context.Context) {
+	It("does not end its run as lost when a gateway wrongly answers 404 for it", func(ctx context.Context) {
 		t := world.targets[0]
 		run := startRun(ctx, "lie-0", t, 7*time.Second)
 		lieAboutJobs(t)
@@ -77,7 +77,7 @@ var _ = Describe("A Job that seems to be gone and is not", Ordered, ContinueOnFa
 		remove(ctx, run)
 	})
 
-	It("keeps its deleted PooledJob, whatever a gateway says", func(ctx context.Context) {
+	It("keeps its deleted PooledJob when a gateway wrongly answers 404 for it", func(ctx context.Context) {
 		t := world.targets[1]
 		run := startRun(ctx, "lie-1", t, time.Hour)
 		lieAboutJobs(t)
@@ -88,7 +88,7 @@ var _ = Describe("A Job that seems to be gone and is not", Ordered, ContinueOnFa
 		remove(ctx, run)
 	})
 
-	It("keeps its deleted PooledJob while Pods do not stop", func(ctx context.Context) {
+	It("keeps its deleted PooledJob while its Pods do not stop", func(ctx context.Context) {
 		t := world.targets[2]
 		run := startRun(ctx, "lie-2", t, time.Hour)
 		Expect(t.StopProgram(localcluster.Kwok)).To(Succeed())
@@ -104,7 +104,7 @@ var _ = Describe("A Job that seems to be gone and is not", Ordered, ContinueOnFa
 		remove(ctx, run)
 	})
 
-	It("is left alone when it only has the name", func(ctx context.Context) {
+	It("stays unchanged if it is foreign and only has the name; the run ends with NameConflict", func(ctx context.Context) {
 		t := world.targets[0]
 		DeferCleanup(removeLateNamespaces)
 		run := plan(kindNamed("waits-for-its-namespace"), t, "lie-3", rand.New(rand.NewPCG(settings.seed, 3)))

@@ -199,7 +199,7 @@ var _ = Describe("A Job on a cluster that is gone", Ordered, func() {
 	})
 
 	for i, point := range moves {
-		It("does not hold up its run when the cluster is fenced and the manager killed "+point.String(), func(ctx context.Context) {
+		It("lets its run move elsewhere when its cluster is fenced and the manager killed "+point.String(), func(ctx context.Context) {
 			if i > 0 && !long() {
 				Skip("the short form has one point")
 			}
@@ -223,7 +223,7 @@ var _ = Describe("A Job on a cluster that is gone", Ordered, func() {
 	}
 
 	for i, point := range releases {
-		It("does not hold its deleted PooledJob when that is abandoned and the manager killed "+point.String(), func(ctx context.Context) {
+		It("lets its deleted PooledJob go when that is abandoned and the manager killed "+point.String(), func(ctx context.Context) {
 			if i > 0 && !long() {
 				Skip("the short form has one point")
 			}
@@ -257,7 +257,7 @@ var _ = Describe("A Job on a cluster that is gone", Ordered, func() {
 		}, NodeTimeout(5*time.Minute))
 	}
 
-	It("is reported as an orphan when the cluster is back, and left alone", func(ctx context.Context) {
+	It("gets reported as an orphan when its cluster is back, and is not touched", func(ctx context.Context) {
 		awaitConnected(ctx)
 		byTarget := map[*target][]orphan{}
 		for _, o := range orphans {

@@ -121,7 +121,7 @@ func weather(ctx context.Context, number int) {
 }
 
 var _ = Describe("A storm of faults", func() {
-	It("costs no run its one Job or its true end", func(ctx context.Context) {
+	It("neither loses, duplicates nor misreports a run", func(ctx context.Context) {
 		DeferCleanup(heal)
 		startManager(ctx)
 		began := time.Now()

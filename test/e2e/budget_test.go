@@ -58,7 +58,7 @@ func eventOf(name string) func(localcluster.AuditEvent) bool {
 var _ = Describe("The requests of the manager", func() {
 	BeforeEach(onlyLocal)
 
-	It("are four writes on the hub and a POST, a DELETE and a GET on the target for a whole run", func(ctx context.Context) {
+	It("come to about four writes on the hub and one POST, GET and DELETE on the target per run", func(ctx context.Context) {
 		const number = 20
 		target := local.Targets[0]
 		kubeSystem := about(metav1.NamespaceSystem)
@@ -97,7 +97,7 @@ var _ = Describe("The requests of the manager", func() {
 		Expect(requests(target, about(""))["list pods"]).To(BeNumerically("<=", 4), "the lists of the watches, and no other")
 	})
 
-	It("are none at rest, and none for settled runs after a restart", func(ctx context.Context) {
+	It("stop when all runs are at rest, and do not return for those after a restart of the manager", func(ctx context.Context) {
 		settled, running := newJob(1, "settled", behaviour{}), newJob(1, "running", behaviour{seconds: 3600})
 		for _, job := range []*v1alpha1.PooledJob{settled, running} {
 			Expect(hub.Create(ctx, job)).To(Succeed())

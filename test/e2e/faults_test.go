@@ -14,10 +14,10 @@ import (
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
-var _ = Describe("Faults", Label("local"), func() {
+var _ = Describe("Runs during a fault", Label("local"), func() {
 	BeforeEach(onlyLocal)
 
-	It("kill -9 of the manager at any time changes no outcome", func(ctx context.Context) {
+	It("end as planned, with one Job each, although the manager is killed again and again", func(ctx context.Context) {
 		const number, kills = 40, 8
 		seed := uint64(GinkgoRandomSeed())
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -52,7 +52,7 @@ var _ = Describe("Faults", Label("local"), func() {
 		}
 	})
 
-	It("a leader that dies is replaced, and no run is lost or doubled", func(ctx context.Context) {
+	It("end as planned, with one Job each, when the leader is killed and another takes over", func(ctx context.Context) {
 		Expect(local.StopManager()).To(Succeed())
 		DeferCleanup(func(ctx context.Context) { Expect(local.StartManager(ctx)).To(Succeed()) })
 		leader, err := local.Launch(ctx, "--leader-elect")
@@ -80,7 +80,7 @@ var _ = Describe("Faults", Label("local"), func() {
 		}
 	})
 
-	It("a target that is away is no failure, and delays no other", func(ctx context.Context) {
+	It("wait without failing while their target is down, and delay no run on another target", func(ctx context.Context) {
 		away, other := newJob(2, "away", behaviour{seconds: 3600}), newJob(1, "other", behaviour{seconds: 1})
 		Expect(hub.Create(ctx, away)).To(Succeed())
 		Eventually(latest(away)).WithContext(ctx).Should(havePhase(v1alpha1.PooledJobRunning))

@@ -20,7 +20,7 @@ import (
 var _ = Describe("The installer", Label("local"), func() {
 	BeforeEach(onlyLocal)
 
-	It("is applied by kubectl to an empty hub, without a warning", func(ctx context.Context) {
+	It("can be applied twice by kubectl to an empty hub without a warning", func(ctx context.Context) {
 		installer := filepath.Join(root, "dist", "install.yaml")
 		Expect(installer).To(BeAnExistingFile(), "make build-installer renders it")
 		cluster, err := localcluster.Start(ctx, localcluster.Options{Name: "empty"})

@@ -60,7 +60,7 @@ func livePods(job *v1alpha1.PooledJob) func(Gomega, context.Context) []corev1.Po
 }
 
 var _ = Describe("A run that is changed", func() {
-	It("is cancelled: its Pods stop, and its Job stays to be looked at", func(ctx context.Context) {
+	It("stops its Pods and keeps its Job on the target when it is cancelled", func(ctx context.Context) {
 		job := submit(ctx, newJob(1, "cancelled", behaviour{seconds: 3600}))
 		Eventually(latest(job)).WithContext(ctx).Should(havePhase(v1alpha1.PooledJobRunning))
 		change(ctx, job, `{"cancel":true}`)
@@ -70,7 +70,7 @@ var _ = Describe("A run that is changed", func() {
 			HaveField("Reason", batchv1.JobReasonDeadlineExceeded)))))
 	})
 
-	It("is cancelled before it can start", func(ctx context.Context) {
+	It("has no Job on the target when it is cancelled from the start", func(ctx context.Context) {
 		job := newJob(1, "unwanted", behaviour{})
 		job.Spec.Cancel = new(bool)
 		*job.Spec.Cancel = true
@@ -79,7 +79,7 @@ var _ = Describe("A run that is changed", func() {
 		Expect(remoteJobs(ctx, job)).To(BeEmpty())
 	})
 
-	It("is suspended and resumed, and cancelled while it is suspended", func(ctx context.Context) {
+	It("can be suspended, resumed, and cancelled while it is suspended", func(ctx context.Context) {
 		job := newJob(1, "suspended", behaviour{seconds: 3600})
 		job.Spec.Suspend = new(bool)
 		*job.Spec.Suspend = true
@@ -96,7 +96,7 @@ var _ = Describe("A run that is changed", func() {
 		Expect(remoteJobs(ctx, job)).To(BeEmpty())
 	})
 
-	It("goes by itself with its Job when its time to live is over", func(ctx context.Context) {
+	It("disappears with its Job when ttlSecondsAfterFinished is over", func(ctx context.Context) {
 		job := submit(ctx, newJob(1, "shortlived", behaviour{}))
 		Eventually(latest(job)).WithContext(ctx).Should(endWith(0))
 		change(ctx, job, `{"ttlSecondsAfterFinished":0}`)
@@ -104,7 +104,7 @@ var _ = Describe("A run that is changed", func() {
 		Expect(remoteJobs(ctx, job)).To(BeEmpty())
 	})
 
-	It("leaves its Job behind when that is asked for", func(ctx context.Context) {
+	It("leaves its Job on the target with deletionPolicy Orphan", func(ctx context.Context) {
 		job := submit(ctx, newJob(1, "left", behaviour{}))
 		Eventually(latest(job)).WithContext(ctx).Should(endWith(0))
 		ref := job.Status.JobRef
@@ -119,8 +119,8 @@ var _ = Describe("A run that is changed", func() {
 	})
 })
 
-var _ = Describe("A run tells", func() {
-	It("that no node takes its Pod", func(ctx context.Context) {
+var _ = Describe("The status of a run", func() {
+	It("reports Unschedulable when no node takes its Pod", func(ctx context.Context) {
 		job := newJob(1, "homeless", behaviour{})
 		job.Spec.Template.Spec.Template.Spec.NodeSelector = map[string]string{"no": "such-node"}
 		submit(ctx, job)
@@ -129,7 +129,7 @@ var _ = Describe("A run tells", func() {
 			HaveField("Status.Result.PodName", Not(BeEmpty()))))
 	})
 
-	It("that an image cannot be pulled", func(ctx context.Context) {
+	It("reports ImagePullBackOff when an image cannot be pulled", func(ctx context.Context) {
 		onlyLocal() // a real cluster would need a registry that says no
 		job := newJob(1, "pictureless", behaviour{})
 		job.Spec.Template.Spec.Template.Annotations[localcluster.WaitingReasonAnnotation] = "ImagePullBackOff"
@@ -137,7 +137,7 @@ var _ = Describe("A run tells", func() {
 		Eventually(latest(job)).WithContext(ctx).Should(And(havePhase(v1alpha1.PooledJobPending), HaveField("Status.Result.Reason", "ImagePullBackOff")))
 	})
 
-	It("that its Job ran out of time", func(ctx context.Context) {
+	It("reports DeadlineExceeded when its Job ran out of time", func(ctx context.Context) {
 		job := newJob(1, "slow", behaviour{seconds: 3600})
 		job.Spec.Template.Spec.ActiveDeadlineSeconds = new(int64)
 		*job.Spec.Template.Spec.ActiveDeadlineSeconds = 2
@@ -145,7 +145,7 @@ var _ = Describe("A run tells", func() {
 		Eventually(latest(job)).WithContext(ctx).Should(failFor(batchv1.JobReasonDeadlineExceeded))
 	})
 
-	It("which indexes completed and which failed", func(ctx context.Context) {
+	It("reports which indexes completed and which failed", func(ctx context.Context) {
 		job := newJob(1, "indexed", behaviour{seconds: 1})
 		spec := &job.Spec.Template.Spec
 		indexed, three, none := batchv1.IndexedCompletion, int32(3), int32(0)
@@ -162,7 +162,7 @@ var _ = Describe("A run tells", func() {
 		Eventually(latest(failing)).WithContext(ctx).Should(And(endWith(7), HaveField("Status.FailedIndexes", "0-2"), failFor(batchv1.JobReasonFailedIndexes)))
 	})
 
-	It("that a policy of its Job decided", func(ctx context.Context) {
+	It("reports that a success policy or a Pod failure policy decided the end", func(ctx context.Context) {
 		lucky := newJob(1, "lucky", behaviour{seconds: 1})
 		indexed, three, one := batchv1.IndexedCompletion, int32(3), int32(1)
 		spec := &lucky.Spec.Template.Spec

@@ -21,7 +21,7 @@ import (
 var _ = Describe("The manager's metrics", Label("local"), func() {
 	BeforeEach(onlyLocal)
 
-	It("show every connection", func(ctx context.Context) {
+	It("show the state and figures of every connection", func(ctx context.Context) {
 		Eventually(func(g Gomega) {
 			page := managerMetrics(g, ctx)
 			for _, name := range []string{"target-1", "target-2"} {
@@ -40,7 +40,7 @@ var _ = Describe("The manager's metrics", Label("local"), func() {
 		}).WithContext(ctx).Should(Succeed())
 	})
 
-	It("forget a connection that is deleted, and never name a target's host", func(ctx context.Context) {
+	It("omit a connection that is deleted, and name no target's host in rest_client metrics", func(ctx context.Context) {
 		way := newForwarder(ctx, local.Targets[0].Config().Host)
 		connection := connect(ctx, "passing", way.url())
 		of := `connection="passing"`

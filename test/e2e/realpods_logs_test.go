@@ -21,7 +21,7 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 	var target int
 	BeforeAll(func(ctx context.Context) { target = useRealTarget(ctx) })
 
-	It("comes whole, followed from before the Pod to the end, and as fast as from the target", func(ctx context.Context) {
+	It("contains every byte, both when followed from before the Pod exists and when read at the end", func(ctx context.Context) {
 		const lines, size = 320_000, 64
 		job := submit(ctx, realJob(target, "talks", fmt.Sprintf("-lines=%d", lines), fmt.Sprintf("-line-bytes=%d", size), "-exit=0"))
 		followed := readLog(ctx, job, "follow", "true")
@@ -40,7 +40,7 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 		}
 	})
 
-	It("is there soon after the run was made", func(ctx context.Context) {
+	It("delivers the first line to a follower that starts as soon as the run was created", func(ctx context.Context) {
 		began := time.Now()
 		job := submit(ctx, realJob(target, "soon", "-print=here", "-sleep=2s", "-exit=0"))
 		stream := openLog(ctx, job, "follow", "true")
@@ -53,7 +53,7 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 		Expect(latest(job)(Default, ctx)).To(endWith(0))
 	})
 
-	It("goes on over a restart of the container, and what was before can be had", func(ctx context.Context) {
+	It("continues over a restart of the container, whose previous log can be read", func(ctx context.Context) {
 		job := realJob(target, "twice", "-lines=2000", "-fail-once=/state/failed", "-sleep=6s", "-exit=0")
 		pod := podOf(job)
 		pod.RestartPolicy = corev1.RestartPolicyOnFailure
@@ -75,7 +75,7 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 		Expect(differAt(followed, before+after)).To(Equal(same), "%d bytes were followed, the containers wrote %d and %d", len(followed), len(before), len(after))
 	})
 
-	It("goes on in the next Pod, when the first has failed", func(ctx context.Context) {
+	It("continues in the next Pod when the first has failed", func(ctx context.Context) {
 		job := realJob(target, "retried", "-print=tried", "-sleep=1s", "-exit=3")
 		*job.Spec.Template.Spec.BackoffLimit = 1
 		submit(ctx, job)
@@ -84,7 +84,7 @@ var _ = Describe("The log of a run whose containers are real", Ordered, Continue
 		Expect(strings.Count(readLog(ctx, job, "allPods", "true"), "] tried\n")).To(Equal(2))
 	})
 
-	It("is that of the container that is asked for", func(ctx context.Context) {
+	It("comes from the requested container, and by default from main", func(ctx context.Context) {
 		job := realJob(target, "several", "-print=main", "-exit=0")
 		podOf(job).InitContainers = []corev1.Container{testContainer("prepare", "-print=prepare", "-exit=0")}
 		podOf(job).Containers = append(podOf(job).Containers, testContainer("side", "-print=side", "-exit=0"))

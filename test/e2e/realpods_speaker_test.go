@@ -302,9 +302,9 @@ var _ = Describe("The result of a run whose containers are real", Ordered, Conti
 			Expect(job).To(e.end, "its status is %+v", job.Status)
 		}, entries)
 	}
-	table("is that of the container that decided it.", decidedEndings)
-	table("tells what stopped it.", stoppedEndings)
-	table("tells what it has waited for when it never started.", unstartedEndings)
+	table("comes from the container that decides the end.", decidedEndings)
+	table("reports what stopped the container.", stoppedEndings)
+	table("reports what the run waited for when no container started.", unstartedEndings)
 })
 
 // addContainer gives a Job's Pods one more container, which runs a script.

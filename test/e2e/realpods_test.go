@@ -31,14 +31,14 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		Entry("255", 255, "-exit=255"),
 	)
 
-	It("says that its memory was not enough", func(ctx context.Context) {
+	It("reports OOMKilled when its memory limit is exceeded", func(ctx context.Context) {
 		job := realJob(target, "greedy", "-allocate=500", "-sleep=1h")
 		podOf(job).Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("50Mi")}
 		submit(ctx, job)
 		Eventually(latest(job)).WithContext(ctx).Should(And(endWith(137), resultIn("Reason", Equal("OOMKilled"))))
 	})
 
-	It("shows the end of its log when it fails, unless it says something itself", func(ctx context.Context) {
+	It("shows the end of its log when it fails without a termination message", func(ctx context.Context) {
 		failing := submit(ctx, realJob(target, "failing", "-lines=500", "-line-bytes=20", "-stderr", "-exit=1"))
 		silent := submit(ctx, realJob(target, "silent", "-lines=500", "-exit=0"))
 		saying := submit(ctx, realJob(target, "saying", "-lines=500", "-exit=1", "-message=the disk is full"))
@@ -52,7 +52,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		Eventually(latest(saying)).WithContext(ctx).Should(And(endWith(1), resultIn("Message", Equal("the disk is full"))))
 	})
 
-	It("goes on after a restart of its container", func(ctx context.Context) {
+	It("succeeds after a restart of its container", func(ctx context.Context) {
 		job := realJob(target, "restarted", "-fail-once=/state/failed", "-exit=0")
 		pod := podOf(job)
 		pod.RestartPolicy = corev1.RestartPolicyOnFailure
@@ -64,7 +64,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		Expect(podsOf(ctx, job)).To(ConsistOf(HaveField("Status.ContainerStatuses", ConsistOf(HaveField("RestartCount", BeEquivalentTo(1))))))
 	})
 
-	It("is not called cancelled before its process has ended", func(ctx context.Context) {
+	It("becomes Cancelled only after its process has ended", func(ctx context.Context) {
 		for name, flag := range map[string]string{"obedient": "-on-term=0", "stubborn": "-on-term=ignore"} {
 			marker := mark()
 			job := realJob(target, name, marker, flag, "-sleep=1h")
@@ -78,7 +78,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		}
 	})
 
-	It("is gone after its process, when it is deleted", func(ctx context.Context) {
+	It("disappears only after its process has ended when it is deleted", func(ctx context.Context) {
 		marker := mark()
 		job := realJob(target, "deleted", marker, "-on-term=ignore", "-sleep=1h")
 		podOf(job).TerminationGracePeriodSeconds = new(int64(4))
@@ -93,7 +93,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		Expect(ours(ctx, targets[target-1])).To(BeZero())
 	})
 
-	It("whose process dies of a signal has an exit code that tells", func(ctx context.Context) {
+	It("ends with exit code 137 when its process dies of SIGKILL", func(ctx context.Context) {
 		marker := mark()
 		job := submit(ctx, realJob(target, "shot", marker, "-sleep=1h"))
 		Eventually(processesWith).WithArguments(marker).Should(HaveLen(1))
@@ -101,7 +101,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		Eventually(latest(job)).WithContext(ctx).Should(endWith(137))
 	})
 
-	It("says within seconds that its image cannot be had", func(ctx context.Context) {
+	It("reports within 10 seconds that its image cannot be pulled", func(ctx context.Context) {
 		nowhere := realJob(target, "nowhere")
 		podOf(nowhere).Containers[0].Image = "127.0.0.1:1/none:v1"
 		absent := realJob(target, "absent")
@@ -116,7 +116,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		Eventually(latest(absent)).WithContext(ctx).WithTimeout(10 * time.Second).Should(resultIn("Reason", Equal("ErrImageNeverPull")))
 	})
 
-	It("fails with its init container, and for the reason of that", func(ctx context.Context) {
+	It("fails with the exit code and message of its failed init container", func(ctx context.Context) {
 		job := realJob(target, "unprepared", "-exit=0")
 		podOf(job).InitContainers = []corev1.Container{
 			testContainer("first", "-exit=0"), testContainer("second", "-print=no table", "-exit=5"),
@@ -128,7 +128,7 @@ var _ = Describe("A run whose containers are real", Ordered, ContinueOnFailure, 
 		}
 	})
 
-	It("with two containers is what becomes of both", func(ctx context.Context) {
+	It("succeeds only if both of its two containers do, and reports the failed one", func(ctx context.Context) {
 		for name, second := range map[string][]string{"both-succeed": {"-exit=0"}, "one-fails": {"-print=told by the second", "-exit=7"}} {
 			job := realJob(target, name, "-print=told by the first", "-exit=0")
 			podOf(job).Containers = append(podOf(job).Containers, testContainer("second", second...))

@@ -62,7 +62,7 @@ func createdTwice(cluster *localenv.Cluster) []string {
 var _ = Describe("A target whose API server restarts", Label("local"), func() {
 	BeforeEach(onlyLocal)
 
-	It("is connected again by itself each time, and no run is lost or doubled", func(ctx context.Context) {
+	It("gets connected again by itself each time, and no run is lost or duplicated", func(ctx context.Context) {
 		const target, restarts, number = 2, 5, 100
 		random := rand.New(rand.NewPCG(uint64(GinkgoRandomSeed()), 0))
 		DeferCleanup(removeSane)
@@ -99,10 +99,10 @@ var _ = Describe("A target whose API server restarts", Label("local"), func() {
 	})
 })
 
-var _ = Describe("A target that answers nothing any more", Label("local"), func() {
+var _ = Describe("A target that stops answering", Label("local"), func() {
 	BeforeEach(onlyLocal)
 
-	It("is found out within 20 seconds, delays no other, and goes on where it was", func(ctx context.Context) {
+	It("loses Ready within 25 seconds, delays no other target, and completes its runs when it is back", func(ctx context.Context) {
 		const black, other = 2, 1
 		random := rand.New(rand.NewPCG(uint64(GinkgoRandomSeed()), 0))
 		DeferCleanup(removeSane)

@@ -65,7 +65,7 @@ var _ = Describe("The connection to a target with many runs", Ordered, Label("lo
 		watches = watchesOn(target)(Default, ctx)
 	})
 
-	It("is one TCP connection with two watches, however many there are", func(ctx context.Context) {
+	It("uses one TCP connection and two watches, no matter how many runs there are", func(ctx context.Context) {
 		alone := map[string]int{portOf(rotating.address): 1}
 		Eventually(connectionsTo(rotating.addresses...)).Should(Equal(alone))
 		create(ctx, many*2/3)
@@ -76,7 +76,7 @@ var _ = Describe("The connection to a target with many runs", Ordered, Label("lo
 		Eventually(watchesOn(target)).WithContext(ctx).Should(Equal(watches), "watches that the API server serves")
 	})
 
-	It("loses and doubles none of them while its credentials rotate", func(ctx context.Context) {
+	It("neither loses nor duplicates a run while its credentials rotate", func(ctx context.Context) {
 		times := int(number("E2E_ROTATIONS", 30))
 		for i, kind := range rotating.plan(times) {
 			create(ctx, many/3/times+1)
@@ -103,7 +103,7 @@ var _ = Describe("The connection to a target with many runs", Ordered, Label("lo
 		Expect(rotating.latest()(Default, ctx).Generation).To(Equal(generated), "the ClusterConnection was left alone")
 	})
 
-	It("is one TCP connection again after all that", func(ctx context.Context) {
+	It("uses one TCP connection again after all rotations", func(ctx context.Context) {
 		Eventually(connectionsTo(rotating.addresses...)).Should(Equal(map[string]int{portOf(rotating.address): 1}))
 		Expect(rotating.latest()(Default, ctx)).To(beReadyWith(v1alpha1.ReasonConnected))
 		Eventually(watchesOn(target)).WithContext(ctx).Should(Equal(watches), "watches that the API server serves")

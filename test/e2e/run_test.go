@@ -18,7 +18,7 @@ import (
 )
 
 var _ = Describe("The samples", func() {
-	It("do what they say", func(ctx context.Context) {
+	It("have their expected outcomes, and cause no API warnings", func(ctx context.Context) {
 		before := len(warnings.all())
 		for _, o := range samples.Outcomes {
 			Expect(localenv.Apply(ctx, hub, sample(o.File))).To(Succeed())
@@ -38,7 +38,7 @@ var _ = Describe("The samples", func() {
 		Expect(localenv.Apply(ctx, hub, sample(samples.Invalid))).To(MatchError(ContainSubstring(samples.InvalidWords)))
 	})
 
-	It("are all used", func() {
+	It("include no file that the tests do not use", func() {
 		files, err := filepath.Glob(sample("*.yaml"))
 		Expect(err).NotTo(HaveOccurred())
 		used := append([]string{samples.Invalid}, samples.Setup...)
@@ -65,7 +65,7 @@ var _ = Describe("A run", func() {
 		removed(ctx, job)
 	})
 
-	It("that is deleted while it runs leaves nothing behind", func(ctx context.Context) {
+	It("leaves nothing behind when it is deleted while it runs", func(ctx context.Context) {
 		job := newJob(1, "stopped", behaviour{seconds: 3600})
 		Expect(hub.Create(ctx, job)).To(Succeed())
 		Eventually(latest(job)).WithContext(ctx).Should(havePhase(v1alpha1.PooledJobRunning))
@@ -104,7 +104,7 @@ var _ = Describe("A run", func() {
 })
 
 var _ = Describe("Two hundred runs at once", func() {
-	It("all finish, with one Job each, and leave nothing", func(ctx context.Context) {
+	It("end as planned with one Job each, and leave nothing after their deletion", func(ctx context.Context) {
 		const number = 200
 		ledgers := []*ledger{openLedger(ctx, targets[0]), openLedger(ctx, targets[1])}
 		jobs := make([]*v1alpha1.PooledJob, number)

@@ -68,7 +68,7 @@ func unselected(name string) *corev1.ConfigMap {
 	return m
 }
 
-var _ = Describe("Who follows objects", Ordered, func() {
+var _ = Describe("A follower of objects", Ordered, func() {
 	var cluster *localcluster.Cluster
 	var c client.WithWatch
 	told := &diary{}
@@ -87,11 +87,11 @@ var _ = Describe("Who follows objects", Ordered, func() {
 		}, client.InNamespace("default"), followed)
 	})
 
-	It("is told at once of what is there", func() {
+	It("learns at once of the objects that exist", func() {
 		Expect(told.next()).To(Equal([]string{"first 1"}))
 	})
 
-	It("is told of each change, and of the end", func(ctx context.Context) {
+	It("learns of each change, and of objects that are deleted or no longer selected", func(ctx context.Context) {
 		Expect(c.Update(ctx, configMap("first", "2"))).To(Succeed())
 		Expect(c.Create(ctx, unselected("second"))).To(Succeed())
 		Expect(c.Update(ctx, configMap("second", "2"))).To(Succeed())
@@ -101,7 +101,7 @@ var _ = Describe("Who follows objects", Ordered, func() {
 		told.tells(ctx, "second 2", "-second", "first 2", "-first")
 	})
 
-	It("is told further when the API server was away", func(ctx context.Context) {
+	It("learns of changes after the API server was restarted", func(ctx context.Context) {
 		Expect(cluster.StopProgram(localcluster.APIServer)).To(Succeed())
 		Expect(cluster.StartProgram(ctx, localcluster.APIServer)).To(Succeed())
 		Expect(c.Create(ctx, configMap("third", "1"))).To(Succeed())

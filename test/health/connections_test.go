@@ -66,7 +66,7 @@ var _ = Describe("A ClusterConnection", func() {
 		return connection, secret
 	}
 
-	DescribeTable("that does not work", func(ctx context.Context, name string, kubeconfig func() []byte, seen health) {
+	DescribeTable("shows the expected reason and health of kstatus, Flux and Argo CD if it", func(ctx context.Context, name string, kubeconfig func() []byte, seen health) {
 		connection, _ := start(ctx, name, kubeconfig())
 		Eventually(look.of).WithContext(ctx).WithArguments(connection).Should(Equal(seen))
 	},
@@ -78,7 +78,7 @@ var _ = Describe("A ClusterConnection", func() {
 			health{Reason: v1alpha1.ReasonUnreachable, KStatus: "InProgress", Argo: "Progressing"}),
 	)
 
-	It("is healthy when it was mended, and calls for a person when it goes on with an earlier kubeconfig", func(ctx context.Context) {
+	It("becomes healthy when its kubeconfig is corrected, and Degraded when that breaks again", func(ctx context.Context) {
 		connection, secret := start(ctx, "mended", []byte("{"))
 		Eventually(look.of).WithContext(ctx).WithArguments(connection).Should(Equal(needsPerson(v1alpha1.ReasonInvalidKubeconfig)))
 		put := func(kubeconfig []byte) {
@@ -91,7 +91,7 @@ var _ = Describe("A ClusterConnection", func() {
 		Eventually(look.of).WithContext(ctx).WithArguments(connection).Should(Equal(needsPerson(v1alpha1.ReasonLastKubeconfig)))
 	})
 
-	It("shows on all connections of a cluster that it is fenced", func(ctx context.Context) {
+	It("shows ClusterFenced when any connection to the same cluster is annotated as fenced", func(ctx context.Context) {
 		first := connect("target-2")
 		Expect(hub.Create(ctx, first)).To(Succeed())
 		DeferCleanup(func(ctx context.Context) { Expect(hub.Delete(ctx, first)).To(Succeed()) })

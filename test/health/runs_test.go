@@ -74,7 +74,7 @@ func ended(code string, more map[string]string) map[string]string {
 }
 
 var _ = Describe("A PooledJob", func() {
-	DescribeTable("in a state that lasts", func(ctx context.Context, run *v1alpha1.PooledJob, seen health) {
+	DescribeTable("shows the expected reason and health of kstatus, Flux and Argo CD if it is one", func(ctx context.Context, run *v1alpha1.PooledJob, seen health) {
 		start(ctx, run)
 		Eventually(look.of).WithContext(ctx).WithArguments(run).Should(Equal(seen))
 	},
@@ -97,7 +97,7 @@ var _ = Describe("A PooledJob", func() {
 			health{"target-1", v1alpha1.ReasonSuspended, "Current", "InProgress", "Suspended"}),
 	)
 
-	It("shows that the cluster refuses to have it cancelled, and then that it was", func(ctx context.Context) {
+	It("shows ChangeRefused while the cluster refuses its cancellation, and then Cancelled", func(ctx context.Context) {
 		run := start(ctx, submit("kept", "target-1", frozen, forever))
 		Eventually(look.of).WithContext(ctx).WithArguments(run).Should(Equal(goesOn(v1alpha1.ReasonStarted)))
 		thaw := freeze(ctx)
@@ -112,7 +112,7 @@ var _ = Describe("A PooledJob", func() {
 		Eventually(look.of).WithContext(ctx).WithTimeout(patienceAfterRefusal).WithArguments(run).Should(Equal(failed(v1alpha1.ReasonCancelled)))
 	}, NodeTimeout(2*patienceAfterRefusal))
 
-	It("follows an edit after its end", func(ctx context.Context) {
+	It("changes only observedGeneration when it is edited after its end", func(ctx context.Context) {
 		run := start(ctx, submit("edited", "target-1", open, atOnce))
 		Eventually(look.of).WithContext(ctx).WithArguments(run).Should(Equal(succeeded))
 		Expect(hub.Get(ctx, client.ObjectKeyFromObject(run), run)).To(Succeed())
@@ -130,7 +130,7 @@ var _ = Describe("A PooledJob", func() {
 		Expect(run.Status).To(Equal(*ended))
 	})
 
-	It("is not plainly running when its cluster was fenced, and says what its deletion waits for", func(ctx context.Context) {
+	It("shows ClusterFenced when its cluster is fenced, and Terminating while its deletion waits", func(ctx context.Context) {
 		connection := connect("target-2")
 		Expect(hub.Create(ctx, connection)).To(Succeed())
 		DeferCleanup(func(ctx context.Context) { Expect(hub.Delete(ctx, connection)).To(Succeed()) })

@@ -253,7 +253,7 @@ var _ = Describe("A target that attacks", func() {
 		if !isTried(a.name) {
 			continue
 		}
-		It("with "+a.name+" harms nobody else", func(ctx context.Context) {
+		It("harms nobody else with "+a.name, func(ctx context.Context) {
 			most := settle(ctx)
 			connection := attackBy(ctx, &a)
 			comesTo(ctx, connection, a.want)

@@ -29,12 +29,12 @@ func place(ctx context.Context, connection string, count int, template string) [
 
 const smallTemplate = `{"spec":{"template":{"spec":{"restartPolicy":"Never","containers":[{"name":"main","image":"main"}]}}}}`
 
-var _ = Describe("A target that attacks by what it says of runs", func() {
+var _ = Describe("A target that attacks with its answers about runs", func() {
 	for _, a := range runAttacks() {
 		if !isTried(a.name) {
 			continue
 		}
-		It("with "+a.name+" harms nobody else", func(ctx context.Context) {
+		It("harms nobody else with "+a.name, func(ctx context.Context) {
 			most := settle(ctx)
 			connection := attackBy(ctx, &a)
 			names := place(ctx, connection.Name, 10, smallTemplate)
@@ -135,7 +135,7 @@ var _ = Describe("Readers of logs who attack", func() {
 		if !isTried(r.name) || measuresAnother() {
 			continue
 		}
-		It("by "+r.name+" harm nobody else", func(ctx context.Context) {
+		It("harm nobody else as "+r.name, func(ctx context.Context) {
 			most, ofLogs := settle(ctx), watchPeak(logs.PID())
 			attack := attack{begin: func(t *target) {
 				runs := takeRuns(t, running)

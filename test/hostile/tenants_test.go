@@ -186,7 +186,7 @@ var _ = Describe("A tenant that attacks", func() {
 		if !isTried(t.name) {
 			continue
 		}
-		It("with "+t.name+" harms nobody else", func(ctx context.Context) {
+		It("harms nobody else with "+t.name, func(ctx context.Context) {
 			most := settle(ctx)
 			names := t.write(ctx)
 			if t.keep != nil {

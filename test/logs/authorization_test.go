@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-var _ = Describe("Who reads a log", Ordered, func() {
+var _ = Describe("A reader of a log", Ordered, func() {
 	var r *run
 
 	BeforeAll(func(ctx context.Context) {
@@ -45,19 +45,19 @@ var _ = Describe("Who reads a log", Ordered, func() {
 		Entry("a stranger has nothing", stranger, http.StatusForbidden),
 	)
 
-	It("does not learn from a namespace what is in another", func(ctx context.Context) {
+	It("gets 403 for a PooledJob in a namespace without rights", func(ctx context.Context) {
 		elsewhere := &run{PooledJob: r.DeepCopy()}
 		elsewhere.Namespace = "team-b"
 		Expect(readAs(ctx, editor, elsewhere, "")).To(beRefused(http.StatusForbidden))
 	})
 
-	It("is told that there is no such PooledJob", func(ctx context.Context) {
+	It("gets 404 for a PooledJob that does not exist", func(ctx context.Context) {
 		other := &run{PooledJob: r.DeepCopy()}
 		other.Name = "nobody"
 		Expect(readAs(ctx, editor, other, "")).To(beRefused(http.StatusNotFound, `"nobody" not found`))
 	})
 
-	It("may come with a token to the manager itself", func(ctx context.Context) {
+	It("may ask the manager's port directly with a ServiceAccount token", func(ctx context.Context) {
 		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "reader"}}
 		Expect(hub.Create(ctx, account)).To(Succeed())
 		bind(ctx, "reader", "pooledjob-viewer", rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "team-a", Name: "reader"})
@@ -68,18 +68,18 @@ var _ = Describe("Who reads a log", Ordered, func() {
 		}).Should(haveLog("secret\n"))
 	})
 
-	DescribeTable("is not believed at the manager itself without the hub's word",
+	DescribeTable("gets 401 from the manager's port with",
 		func(ctx context.Context, certificate func() []tls.Certificate, header http.Header) {
 			Expect(askPort(ctx, r, certificate(), header)).To(beRefused(http.StatusUnauthorized))
 		},
-		Entry("nobody", noCertificate, http.Header{}),
-		Entry("a token that is none", noCertificate, http.Header{"Authorization": {"Bearer made-up"}}),
+		Entry("no credential", noCertificate, http.Header{}),
+		Entry("an invalid token", noCertificate, http.Header{"Authorization": {"Bearer made-up"}}),
 		Entry("forged headers", noCertificate, forged),
-		Entry("forged headers and a certificate of one's own", func() []tls.Certificate { return []tls.Certificate{ownCertificate()} }, forged),
+		Entry("forged headers and a self-signed certificate", func() []tls.Certificate { return []tls.Certificate{ownCertificate()} }, forged),
 		Entry("forged headers and a certificate of a user of the hub", func() []tls.Certificate { return []tls.Certificate{certificateOf(editor)} }, forged),
 	)
 
-	It("finds the log in the hub's discovery", func(ctx context.Context) {
+	It("finds pooledjobs/log in the hub's API discovery", func(ctx context.Context) {
 		response, err := ask(ctx, editor, "/apis/stream.pooledjob.io/v1alpha1")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(read(response).Text).To(And(ContainSubstring(`"pooledjobs/log"`), ContainSubstring(`"APIResourceList"`)))

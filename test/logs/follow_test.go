@@ -64,7 +64,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(BeEmpty())
 	})
 
-	It("starts with the last lines, and keeps what the parameters ask for", func(ctx context.Context) {
+	It("starts with the last tailLines, and keeps to its parameters after the stream breaks", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		at := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
@@ -84,7 +84,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal(want))
 	})
 
-	It("goes on where a stream broke, with each line once and in order", func(ctx context.Context) {
+	It("continues where a stream broke, with each line once and in order", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		f := followAs(ctx, editor, r, "")
@@ -101,7 +101,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal(w.all()))
 	})
 
-	It("goes on when the cluster comes back", func(ctx context.Context) {
+	It("continues when the target's API server comes back", func(ctx context.Context) {
 		r := submit(ctx, 2)
 		pod, log := r.started(ctx)
 		f := followAs(ctx, editor, r, "")
@@ -118,7 +118,7 @@ var _ = Describe("Following a log", func() {
 		Expect(env.WaitConnected(ctx)).To(Succeed())
 	}, NodeTimeout(3*time.Minute))
 
-	It("survives that a container is started again", func(ctx context.Context) {
+	It("continues when the container restarts, with the lines that nobody could read before", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		log.Print("one")
@@ -142,7 +142,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal("one\ntwo\nthree\nfour\n"))
 	})
 
-	It("has all of a container that has ended, although the kubelet is lost midway", func(ctx context.Context) {
+	It("delivers the whole log of an ended container although the kubelet's stream breaks midway", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		release := writeSlowly(log, "one")
@@ -156,7 +156,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal(strings.Repeat("one\n", slowLines)))
 	})
 
-	It("has all of a container that was started again, although the kubelet is lost midway", func(ctx context.Context) {
+	It("delivers the whole log of a restarted container although the kubelet's stream breaks midway", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		f := followAs(ctx, editor, r, "")
@@ -180,7 +180,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal(strings.Repeat("one\n", slowLines) + "two\n"))
 	})
 
-	It("goes on with the Pod that replaces one that failed", func(ctx context.Context) {
+	It("continues with the Pod that replaces a failed one, unless a Pod was named", func(ctx context.Context) {
 		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.Template.Spec.BackoffLimit = new(int32(1)) })
 		first, log := r.started(ctx)
 		log.Print("first")
@@ -202,7 +202,7 @@ var _ = Describe("Following a log", func() {
 		Expect(all.text()).To(Equal(fmt.Sprintf("[%s] first\n[%s] second\n", first.Name, second.Name)))
 	}, NodeTimeout(2*time.Minute))
 
-	It("reads Pods that run at once, each line whole", func(ctx context.Context) {
+	It("delivers the lines of parallel Pods whole and complete with allPods", func(ctx context.Context) {
 		r := submit(ctx, 1, oneAfterAnother(3), func(job *v1alpha1.PooledJob) { job.Spec.Template.Spec.Parallelism = new(int32(3)) })
 		f := followAs(ctx, editor, r, "allPods=true")
 		r.running(ctx, 3)
@@ -224,7 +224,7 @@ var _ = Describe("Following a log", func() {
 		Eventually(f.ended).WithContext(ctx).Should(Receive(BeNil()))
 	})
 
-	It("ends with a run that is cancelled, and has what it wrote last", func(ctx context.Context) {
+	It("ends when the run is cancelled, with the last lines that it wrote", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		_, log := r.started(ctx)
 		log.Print("one")
@@ -237,7 +237,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal("one\nkilled\n"))
 	})
 
-	It("ends with a PooledJob that is deleted meanwhile", func(ctx context.Context) {
+	It("ends when the PooledJob is deleted, with the last lines that it wrote", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		_, log := r.started(ctx)
 		log.Print("one")
@@ -250,7 +250,7 @@ var _ = Describe("Following a log", func() {
 		Expect(f.text()).To(Equal("one\nkilled\n"))
 	})
 
-	It("is broken off, and not ended, when the PooledJob is deleted before it ran", func(ctx context.Context) {
+	It("fails, and does not end cleanly, when the PooledJob is deleted before it ran", func(ctx context.Context) {
 		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
 		f := followAs(ctx, editor, r, "")
 		Expect(hub.Delete(ctx, r.PooledJob)).To(Succeed())
@@ -258,8 +258,8 @@ var _ = Describe("Following a log", func() {
 	})
 })
 
-var _ = Describe("Following a run that is moved to another cluster", func() {
-	It("goes on there", func(ctx context.Context) {
+var _ = Describe("Following the log of a run that is moved to another cluster", func() {
+	It("continues with the Pod on the new cluster", func(ctx context.Context) {
 		for i := range env.Targets {
 			connection := &v1alpha1.ClusterConnection{
 				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("either-%d", i+1), Labels: map[string]string{"either": "yes"}},

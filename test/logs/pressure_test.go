@@ -37,8 +37,8 @@ func lineOf(i int) string { return fmt.Sprintf("%01023d", i) }
 
 func writeMuch(log *fakekubelet.Log, bytes int) { log.Generate(time.Now(), bytes/1024, lineOf) }
 
-var _ = Describe("A follower", func() {
-	DescribeTable("that goes away ends the stream at the kubelet at once",
+var _ = Describe("A follower of a log", func() {
+	DescribeTable("ends the stream at the kubelet at once when it disconnects",
 		func(ctx context.Context, written int) {
 			r := submit(ctx, 1)
 			_, log := r.started(ctx)
@@ -54,7 +54,7 @@ var _ = Describe("A follower", func() {
 		Entry("while it does not read what there is", offered),
 	)
 
-	It("that does not read takes nothing, and misses nothing when it goes on", func(ctx context.Context) {
+	It("takes less than 24 MiB of the log while it does not read, and misses no line when it continues", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		writeMuch(log, offered)
@@ -83,7 +83,7 @@ var _ = Describe("A follower", func() {
 		Expect(log.Streams()).To(HaveLen(2), "once for the log, and once to see that nothing came after its end")
 	}, NodeTimeout(3*time.Minute))
 
-	It("in a crowd of those who do not read delays nobody, and the manager does not grow", func(ctx context.Context) {
+	It("delays no other run, and memory stays bounded, when 100 followers do not read", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		_, log := r.started(ctx)
 		writeMuch(log, offered)
@@ -113,7 +113,7 @@ var _ = Describe("A follower", func() {
 		Expect(readAs(ctx, third, other, "")).To(haveLog("one\n"), "as another user")
 	}, NodeTimeout(3*time.Minute))
 
-	It("that has left is not counted any more", func(ctx context.Context) {
+	It("counts in pooledjob_log_requests until it disconnects", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		_, log := r.started(ctx)
 		const requests = `pooledjob_log_requests{connection="target-1"}`

@@ -55,15 +55,15 @@ var _ = Describe("Reading a log", func() {
 			kubelet.Log(young.Namespace, young.Name, "setup").Print("set up")
 		})
 
-		DescribeTable("gives what is asked for",
+		DescribeTable("returns the lines that the parameters ask for:",
 			func(ctx context.Context, query func() string, want func() string) {
 				Expect(readAs(ctx, editor, r, query())).To(haveLog(want()))
 			},
-			Entry("nothing", say(""), say("one\ntwo\nthree\n")),
+			Entry("no parameter", say(""), say("one\ntwo\nthree\n")),
 			Entry("container", say("container=side"), say("at the side\n")),
 			Entry("an init container", say("container=setup"), say("set up\n")),
 			Entry("tailLines", say("tailLines=2"), say("two\nthree\n")),
-			Entry("no lines", say("tailLines=0"), say("")),
+			Entry("tailLines=0", say("tailLines=0"), say("")),
 			Entry("limitBytes", say("limitBytes=5"), say("one\nt")),
 			Entry("sinceTime", func() string { return "sinceTime=" + at.Add(time.Second).Format(time.RFC3339) }, say("three\n")),
 			Entry("sinceSeconds", say("sinceSeconds=2700"), say("three\n")),
@@ -81,35 +81,35 @@ var _ = Describe("Reading a log", func() {
 			Entry("follow with tailLines and limitBytes, which ends it", say("follow=true&tailLines=2&limitBytes=5"), say("two\nt")),
 		)
 
-		DescribeTable("refuses what cannot be right",
+		DescribeTable("refuses parameters that are wrong:",
 			func(ctx context.Context, query string, code int, words ...string) {
 				for _, follow := range []string{"", "&follow=true"} {
 					Expect(readAs(ctx, editor, r, query+follow)).To(beRefused(code, words...))
 				}
 			},
-			Entry("a container that is none", "container=nope", http.StatusBadRequest, `no container "nope"; it has main, side, setup`),
-			Entry("a Pod that is none", "pod=nope", http.StatusNotFound, "has no Pod nope"),
-			Entry("a parameter that is none", "tail=1", http.StatusBadRequest, `no parameter "tail"`, "tailLines"),
+			Entry("a container that does not exist", "container=nope", http.StatusBadRequest, `no container "nope"; it has main, side, setup`),
+			Entry("a Pod that does not exist", "pod=nope", http.StatusNotFound, "has no Pod nope"),
+			Entry("an unknown parameter", "tail=1", http.StatusBadRequest, `no parameter "tail"`, "tailLines"),
 			Entry("a parameter twice", "pod=a&pod=b", http.StatusBadRequest, "pod is given 2 times"),
-			Entry("a number that is none", "tailLines=many", http.StatusBadRequest, `tailLines is "many"`),
+			Entry("a number that is not one", "tailLines=many", http.StatusBadRequest, `tailLines is "many"`),
 			Entry("a negative number", "tailLines=-1", http.StatusBadRequest, "at least 0"),
-			Entry("a bound of nothing", "limitBytes=0", http.StatusBadRequest, "at least 1"),
-			Entry("a time that is none", "sinceTime=today", http.StatusBadRequest, "2006-01-02T15:04:05Z"),
-			Entry("a choice that is none", "timestamps=perhaps", http.StatusBadRequest, "true or false"),
-			Entry("one Pod and all", "pod=a&allPods=true", http.StatusBadRequest, "exclude each other"),
-			Entry("two times", "sinceSeconds=1&sinceTime=2006-01-02T15:04:05Z", http.StatusBadRequest, "exclude each other"),
+			Entry("a bound of 0 bytes", "limitBytes=0", http.StatusBadRequest, "at least 1"),
+			Entry("an invalid time", "sinceTime=today", http.StatusBadRequest, "2006-01-02T15:04:05Z"),
+			Entry("an invalid boolean", "timestamps=perhaps", http.StatusBadRequest, "true or false"),
+			Entry("pod with allPods", "pod=a&allPods=true", http.StatusBadRequest, "exclude each other"),
+			Entry("sinceSeconds with sinceTime", "sinceSeconds=1&sinceTime=2006-01-02T15:04:05Z", http.StatusBadRequest, "exclude each other"),
 		)
 
-		It("refuses to follow what has ended", func(ctx context.Context) {
+		It("refuses follow together with previous", func(ctx context.Context) {
 			Expect(readAs(ctx, editor, r, "previous=true&follow=true")).To(beRefused(http.StatusBadRequest, "cannot be followed"))
 		})
 
-		It("passes on what the target says of a container", func(ctx context.Context) {
+		It("passes on the target's error for a previous container that does not exist", func(ctx context.Context) {
 			Expect(readAs(ctx, editor, r, "container=side&previous=true")).To(beRefused(http.StatusBadRequest, "previous terminated container"))
 		})
 	})
 
-	It("says that a run has not started", func(ctx context.Context) {
+	It("reports that the run has not started, or that it never had a Pod", func(ctx context.Context) {
 		r := submit(ctx, 1, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
 		Eventually(r.latest).WithContext(ctx).Should(HaveField("Status.Reason", v1alpha1.ReasonClusterNotFound))
 		Expect(readAs(ctx, editor, r, "")).To(beRefused(http.StatusBadRequest, "has not started yet; follow waits for it", "Pending", "nowhere"))
@@ -122,13 +122,13 @@ var _ = Describe("Reading a log", func() {
 		}
 	})
 
-	It("says that a container has not started, and why", func(ctx context.Context) {
+	It("reports that a container has not started, and why", func(ctx context.Context) {
 		r := submit(ctx, 1, annotated(localcluster.WaitingReasonAnnotation, "ImagePullBackOff"))
 		Eventually(func() answer { return readAs(ctx, editor, r, "") }).WithContext(ctx).Should(
 			beRefused(http.StatusBadRequest, "container main of Pod "+r.Name, "has not started yet (ImagePullBackOff)"))
 	})
 
-	It("says that the Pods are gone", func(ctx context.Context) {
+	It("reports that the Pods of the run are gone", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, _ := r.started(ctx)
 		r.end(ctx, pod, 0)
@@ -140,7 +140,7 @@ var _ = Describe("Reading a log", func() {
 		}
 	})
 
-	It("leaves out Pods that are not the Job's, whatever their labels", func(ctx context.Context) {
+	It("leaves out foreign Pods that have the labels of the run", func(ctx context.Context) {
 		r := submit(ctx, 1)
 		pod, log := r.started(ctx)
 		log.Print("ours")
@@ -166,7 +166,7 @@ var _ = Describe("Reading a log", func() {
 	})
 })
 
-var _ = Describe("A log that cannot be had", func() {
+var _ = Describe("A log that cannot be read", func() {
 	// refused reads and follows, and expects an error soon.
 	refused := func(ctx context.Context, r *run, words ...string) {
 		GinkgoHelper()
@@ -177,7 +177,7 @@ var _ = Describe("A log that cannot be had", func() {
 		}
 	}
 
-	It("because the cluster is down", func(ctx context.Context) {
+	It("gets 503 within 5 seconds when the cluster is down", func(ctx context.Context) {
 		r := submit(ctx, 2)
 		_, log := r.started(ctx)
 		log.Print("one")
@@ -188,7 +188,7 @@ var _ = Describe("A log that cannot be had", func() {
 		refused(ctx, r, `the cluster of ClusterConnection "target-2" cannot be reached`)
 	}, NodeTimeout(2*time.Minute))
 
-	It("because the cluster hangs", func(ctx context.Context) {
+	It("gets 503 within 35 seconds when the cluster hangs", func(ctx context.Context) {
 		r := submit(ctx, 2)
 		_, log := r.started(ctx)
 		log.Print("one")
@@ -202,7 +202,7 @@ var _ = Describe("A log that cannot be had", func() {
 		Expect(time.Since(began)).To(BeNumerically("<", hung))
 	}, NodeTimeout(2*time.Minute))
 
-	It("because the identity on the cluster lacks the right", func(ctx context.Context) {
+	It("gets 503 that names pods/log when the connection's identity lacks this right", func(ctx context.Context) {
 		r := submit(ctx, 2)
 		_, log := r.started(ctx)
 		log.Print("one")
@@ -229,7 +229,7 @@ var _ = Describe("A log that cannot be had", func() {
 			beRefused(http.StatusServiceUnavailable, `the identity of ClusterConnection "target-2" lacks a right`, "config/target/role.yaml", "pods/log"))
 	})
 
-	It("because the ClusterConnection is gone, or its Secret", func(ctx context.Context) {
+	It("gets 503 when the ClusterConnection or its Secret is deleted", func(ctx context.Context) {
 		kubeconfig, err := env.Targets[0].KubeconfigFor("pooledjob")
 		Expect(err).NotTo(HaveOccurred())
 		name := uniqueName("passing")

@@ -24,7 +24,7 @@ import (
 const takeover = time.Minute
 
 var _ = Describe("The number of logs at a time", func() {
-	It("is bounded for each user and for each connection", func(ctx context.Context) {
+	It("does not exceed --logs-per-user and --logs-per-connection, beyond which requests get 429", func(ctx context.Context) {
 		serveBy(ctx, launch(ctx, "--logs-per-user=2", "--logs-per-connection=3"))
 		r := submit(ctx, 1)
 		_, log := r.started(ctx)
@@ -54,8 +54,8 @@ var _ = Describe("The number of logs at a time", func() {
 	}, NodeTimeout(2*time.Minute))
 })
 
-var _ = Describe("A replica", func() {
-	It("serves logs without leading, and goes on when the leader is killed", func(ctx context.Context) {
+var _ = Describe("A replica of the manager", func() {
+	It("serves logs without leading, and continues when the leader is killed", func(ctx context.Context) {
 		replica := start(ctx)
 		Expect(leads(ctx, manager)).To(BeTrue())
 		Expect(leads(ctx, replica)).To(BeFalse())
@@ -80,7 +80,7 @@ var _ = Describe("A replica", func() {
 		Expect(leads(ctx, replica)).To(BeTrue())
 	}, NodeTimeout(3*time.Minute))
 
-	DescribeTable("that ends breaks its followers off, and does not end their logs as if they were complete",
+	DescribeTable("fails its followers, and does not end their logs as if they were complete, when it is",
 		func(ctx context.Context, end func(*localenv.Manager) error) {
 			replica := launch(ctx)
 			serveBy(ctx, replica)
@@ -94,7 +94,7 @@ var _ = Describe("A replica", func() {
 			Eventually(log.Open).WithContext(ctx).WithTimeout(2 * time.Second).Should(BeZero())
 		},
 		Entry("killed", (*localenv.Manager).Kill),
-		Entry("in order", (*localenv.Manager).Stop),
+		Entry("stopped in order", (*localenv.Manager).Stop),
 	)
 })
 
@@ -126,7 +126,7 @@ var _ = Describe("A manager", func() {
 		Eventually(func() answer { return readAs(ctx, editor, r, "") }).WithContext(ctx).WithTimeout(time.Minute).Should(haveLog("one\n"))
 	}, NodeTimeout(4*time.Minute))
 
-	It("leaves logs to a process that does nothing else, and runs on without it", func(ctx context.Context) {
+	It("leaves logs to a separate process, and executes runs when that is killed", func(ctx context.Context) {
 		serving, err := env.LaunchLogs(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(func() { Expect(serving.Kill()).To(Succeed()) })
@@ -146,7 +146,7 @@ var _ = Describe("A manager", func() {
 		succeed(ctx)
 	})
 
-	It("listens for no logs when it is not told to", func(ctx context.Context) {
+	It("opens no port for logs with --logs-bind-address=0", func(ctx context.Context) {
 		with, without := launch(ctx), launch(ctx, "--logs-bind-address=0")
 		Eventually(listening).WithArguments(with).Should(Equal(3), "metrics, health and logs")
 		Consistently(listening).WithArguments(without).Should(Equal(2), "metrics and health")
