@@ -12,7 +12,7 @@ type DryRun string
 const (
 	// DryRunNone does it.
 	DryRunNone DryRun = "none"
-	// DryRunClient sends nothing.
+	// DryRunClient only prints what would be done; it may read from servers.
 	DryRunClient DryRun = "client"
 	// DryRunServer has the server check it and change nothing.
 	DryRunServer DryRun = "server"
@@ -21,7 +21,7 @@ const (
 // AddFlag adds --dry-run to a command.
 func (d *DryRun) AddFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar((*string)(d), "dry-run", string(DryRunNone),
-		"none, client (nothing is sent) or server (the server checks it and changes nothing).")
+		"none, client (nothing is changed) or server (the server checks it and changes nothing).")
 	cmd.Flags().Lookup("dry-run").NoOptDefVal = string(DryRunClient)
 	_ = cmd.RegisterFlagCompletionFunc("dry-run",
 		cobra.FixedCompletions([]string{"none", "client", "server"}, cobra.ShellCompDirectiveNoFileComp))
