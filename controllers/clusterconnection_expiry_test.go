@@ -24,7 +24,7 @@ func moveClock(to time.Time) {
 }
 
 var _ = Describe("A credential that expires", func() {
-	It("is warned about, stops dispatch when it has expired, and lets it go on when it is replaced", func(ctx context.Context) {
+	It("raises a warning before it expires, stops dispatch then, and resumes it once replaced", func(ctx context.Context) {
 		account := createAccount(ctx)
 		allow(ctx, accountSubject(account))
 		token, expires := tokenOf(ctx, account, 10*time.Minute)
@@ -87,7 +87,7 @@ var _ = Describe("A credential that expires", func() {
 		Consistently(remoteJobs(w.name)).WithContext(ctx).Should(BeEmpty())
 	})
 
-	It("is what PooledJobs wait for that waited for something else before", func(ctx context.Context) {
+	It("becomes the reason of PooledJobs that waited for something else before", func(ctx context.Context) {
 		account := createAccount(ctx)
 		allow(ctx, accountSubject(account))
 		token, expires := tokenOf(ctx, account, 10*time.Minute)

@@ -14,7 +14,7 @@ import (
 )
 
 var _ = Describe("The status of a ClusterConnection", func() {
-	It("is not written by a new operator that finds what the last one has written", func(ctx context.Context) {
+	It("stays as the last operator wrote it when a new one finds the same state", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		remoteOf(ctx, w.submit(ctx)) // so that there is something to count
 		for range 2 {
@@ -31,7 +31,7 @@ var _ = Describe("The status of a ClusterConnection", func() {
 		}
 	})
 
-	It("is not touched by a restart of the operator at rest", func(ctx context.Context) {
+	It("stays untouched when the operator restarts at rest", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		before := w.connection(Default, ctx).ResourceVersion
 		operator.restart()
@@ -39,7 +39,7 @@ var _ = Describe("The status of a ClusterConnection", func() {
 		Consistently(w.connection).WithContext(ctx).Should(HaveField("ResourceVersion", before))
 	})
 
-	It("is not written while nothing changes, however often the target is probed", func(ctx context.Context) {
+	It("stays unwritten while nothing changes, however often the target is probed", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		before := w.connection(Default, ctx).ResourceVersion
 		probes := map[float64]bool{}
@@ -51,7 +51,7 @@ var _ = Describe("The status of a ClusterConnection", func() {
 		Expect(w.connection(Default, ctx).ResourceVersion).To(Equal(before))
 	})
 
-	It("is written once when the target goes, and once when it comes back", func(ctx context.Context) {
+	It("changes with one write when the target goes away, and with one when it comes back", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		versions := w.record(ctx)
 		Expect(targetCluster.StopProgram(localcluster.APIServer)).To(Succeed())

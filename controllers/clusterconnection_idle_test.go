@@ -47,7 +47,7 @@ func (w world) finished(ctx context.Context) (*v1alpha1.PooledJob, *batchv1.Job)
 }
 
 var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
-	It("is closed when nothing needs it, and opened by the next PooledJob", func(ctx context.Context) {
+	It("closes when nothing needs it, and opens for the next PooledJob", func(ctx context.Context) {
 		w := idling(ctx)
 		w.expectIdle(ctx)
 		Consistently(w.connection).WithContext(ctx).Should(haveFive(fixtures.All("True/Idle")))
@@ -70,7 +70,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		Eventually(func() []string { return readyOf(versions()) }).Should(Equal([]string{"True/Idle", yes, "True/Idle"}))
 	})
 
-	It("is opened for the clean-up of a finished PooledJob, and closed again", func(ctx context.Context) {
+	It("opens for the clean-up of a finished PooledJob, and closes again", func(ctx context.Context) {
 		w := idling(ctx)
 		job, remote := w.finished(ctx)
 		w.expectIdle(ctx)
@@ -81,7 +81,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		w.expectIdle(ctx)
 	})
 
-	It("is neither kept open nor opened by finished PooledJobs", func(ctx context.Context) {
+	It("neither stays open nor opens for finished PooledJobs", func(ctx context.Context) {
 		w := idling(ctx)
 		job, _ := w.finished(ctx)
 		w.finished(ctx)
@@ -100,7 +100,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		}).WithTimeout(2 * time.Second).Should(Succeed())
 	})
 
-	It("is opened by a PooledJob that came while no operator ran", func(ctx context.Context) {
+	It("opens for a PooledJob that was created while no operator ran", func(ctx context.Context) {
 		w := idling(ctx)
 		w.expectIdle(ctx)
 		operator.stop()
@@ -110,7 +110,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
-	It("is being opened for a PooledJob, which no longer says that it has no cluster", func(ctx context.Context) {
+	It("opens for a PooledJob, whose status no longer says that it has no cluster", func(ctx context.Context) {
 		var holds atomic.Bool
 		release := make(chan struct{})
 		DeferCleanup(func() { close(release) })
@@ -148,7 +148,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		w.end(ctx, chosen)
 	})
 
-	It("stays open from now on when the field is taken away", func(ctx context.Context) {
+	It("stays open once the field is removed", func(ctx context.Context) {
 		w := idling(ctx)
 		w.expectIdle(ctx)
 		connection := w.connection(Default, ctx)
@@ -158,7 +158,7 @@ var _ = Describe("A ClusterConnection with idleTimeoutSeconds", func() {
 		Consistently(w.connection).WithContext(ctx).WithTimeout(2 * time.Second).Should(haveFive(fixtures.All(yes)))
 	})
 
-	It("tries a new credential while it is closed, and is closed again", func(ctx context.Context) {
+	It("tries a new credential while it is closed, and closes again", func(ctx context.Context) {
 		w := idling(ctx)
 		w.expectIdle(ctx)
 		before := w.connection(Default, ctx).Status.IdentityHash

@@ -48,7 +48,7 @@ func (w world) setNamespaces(ctx context.Context, namespaces ...string) {
 }
 
 var _ = Describe("A ClusterConnection with spec.namespaces", func() {
-	It("needs rights in those only, and runs PooledJobs there", func(ctx context.Context) {
+	It("needs rights in those namespaces only, and runs PooledJobs there", func(ctx context.Context) {
 		w, _, namespaces := limited(ctx)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.Namespaces = namespaces[:2] })
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
@@ -63,7 +63,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		}
 	})
 
-	It("lets a PooledJob wait for a namespace that is not among them, and run when it is", func(ctx context.Context) {
+	It("keeps a PooledJob waiting for a namespace that is not listed, and runs it once it is", func(ctx context.Context) {
 		w, user, namespaces := limited(ctx)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.Namespaces = namespaces[:2] })
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
@@ -83,7 +83,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		eventually(ctx, running).Should(havePhase(v1alpha1.PooledJobSucceeded))
 	})
 
-	It("goes on with the others when one is taken away, and judges nothing there", func(ctx context.Context) {
+	It("keeps serving the other namespaces when one is removed, and ends no run there", func(ctx context.Context) {
 		w, _, namespaces := limited(ctx)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.Namespaces = namespaces[:2] })
 		first, second := w.submit(ctx), w.submit(ctx, in(namespaces[1]))
@@ -101,7 +101,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		Expect(w.connection(Default, ctx)).To(haveFive(fixtures.All(yes)))
 	})
 
-	It("has to have them when the identity may not see all: without, it names the missing right, and is Ready once that is granted", func(ctx context.Context) {
+	It("names the missing right without spec.namespaces, and becomes Ready once that is granted", func(ctx context.Context) {
 		w, user, namespaces := limited(ctx)
 		w.createConnection(ctx)
 		Eventually(w.connection).WithContext(ctx).Should(And(
@@ -116,7 +116,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		remoteOf(ctx, job)
 	})
 
-	It("tells of a missing right once, however often it is tried again", func(ctx context.Context) {
+	It("reports a missing right once, however often it is tried again", func(ctx context.Context) {
 		w, _, _ := limited(ctx)
 		w.createConnection(ctx)
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.Five{"False/Forbidden", yes, yes, "False/Forbidden", unknown}))
@@ -126,7 +126,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		Consistently(message).WithContext(ctx).WithTimeout(4 * quiet).Should(Equal(message(Default, ctx)))
 	})
 
-	It("is Forbidden when one of them is, and names it", func(ctx context.Context) {
+	It("becomes Forbidden when one namespace is forbidden, and names it", func(ctx context.Context) {
 		w, _, namespaces := limited(ctx)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.Namespaces = namespaces })
 		Eventually(w.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionAuthorized, metav1.ConditionFalse, v1alpha1.ReasonForbidden,
@@ -135,7 +135,7 @@ var _ = Describe("A ClusterConnection with spec.namespaces", func() {
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
-	It("says so when the identity may not see which cluster it is", func(ctx context.Context) {
+	It("reports that the identity may not read which cluster it is", func(ctx context.Context) {
 		user := uniqueName("blind")
 		w := newWorld(ctx)
 		allowIn(ctx, w.name, userSubject(user))

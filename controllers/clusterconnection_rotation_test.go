@@ -36,7 +36,7 @@ func someAccount(ctx context.Context) (kubeconfig []byte, withdraw client.Object
 }
 
 var _ = Describe("Rotating the credential of a ClusterConnection", func() {
-	DescribeTable("disturbs nothing",
+	DescribeTable("disturbs no run, and Ready stays True",
 		func(ctx context.Context, before, after rotatable) {
 			kubeconfig, withdraw := before(ctx)
 			w := connectedAs(ctx, kubeconfig)
@@ -80,7 +80,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 		Entry("from one token to another", rotatable(someAccount), rotatable(someAccount)),
 	)
 
-	It("goes on with the last one while the new one is tried, however long that takes", func(ctx context.Context) {
+	It("keeps the last credential in use while the new one is tried, however long that takes", func(ctx context.Context) {
 		kubeconfig, _ := someUser(ctx)
 		w := connectedAs(ctx, kubeconfig)
 		before := w.connection(Default, ctx)
@@ -131,7 +131,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 		Expect(client.IgnoreNotFound(hub.Delete(ctx, secret))).To(Succeed())
 		w.createSecret(ctx, kubeconfig...)
 	}
-	DescribeTable("to one that cannot work goes on with the last one",
+	DescribeTable("keeps the last credential in use when the new one cannot work",
 		func(ctx context.Context, spoil func(context.Context, world), reason, words string) {
 			kubeconfig, _ := someUser(ctx)
 			w := connectedAs(ctx, kubeconfig)
@@ -172,7 +172,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 		Entry("no Secret at all", withdrawSecret, v1alpha1.ReasonSecretNotFound, "does not exist"),
 	)
 
-	It("to one that cannot work leaves the connection without one when the operator restarts, and is mended all the same", func(ctx context.Context) {
+	It("leaves a restarted operator without a working credential, until a good one is written", func(ctx context.Context) {
 		kubeconfig, _ := someUser(ctx)
 		w := connectedAs(ctx, kubeconfig)
 		w.replaceSecret(ctx, []byte("\x01\x02"))
@@ -188,7 +188,7 @@ var _ = Describe("Rotating the credential of a ClusterConnection", func() {
 })
 
 var _ = Describe("ClusterConnections of the same identity", func() {
-	It("have the same identityHash, however the kubeconfig is written, and another identity has another", func(ctx context.Context) {
+	It("have the same identityHash however the kubeconfig is written, and another identity has a different one", func(ctx context.Context) {
 		account := createAccount(ctx)
 		allow(ctx, accountSubject(account))
 		token, _ := tokenOf(ctx, account, time.Hour)

@@ -190,7 +190,7 @@ func answerWithToken(token string) func(http.ResponseWriter, *http.Request) bool
 var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 	failed := fixtures.Five{yes, "True/TokenRenewalFailed", yes, yes, yes}
 
-	It("is renewed by itself when its time has come, and the connection goes on over it", func(ctx context.Context) {
+	It("gets renewed when its time has come, and the connection uses the new token", func(ctx context.Context) {
 		formerly := orphanOptions
 		DeferCleanup(func() {
 			orphanOptions = formerly
@@ -239,7 +239,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(r.tokenNow(ctx)).To(Equal(token))
 	})
 
-	It("is renewed by an operator that has just started", func(ctx context.Context) {
+	It("gets renewed by an operator that has just started", func(ctx context.Context) {
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		operator.stop()
@@ -251,7 +251,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(r.requests()).To(HaveLen(1))
 	})
 
-	It("is like the one before it: for the same audiences, and bound to the same object", func(ctx context.Context) {
+	It("keeps the audiences and the bound object of the token before it", func(ctx context.Context) {
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		bound := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: r.account}}
@@ -274,7 +274,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(r.connection).WithContext(ctx).Should(And(haveFive(fixtures.All(yes)), Not(expires)))
 	})
 
-	It("gives way to what somebody else writes meanwhile", func(ctx context.Context) {
+	It("gives way to a token that somebody else writes meanwhile", func(ctx context.Context) {
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		asked, answer := make(chan struct{}, 10), make(chan struct{})
@@ -295,7 +295,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(r.eventsOf(v1alpha1.ReasonTokenRenewalFailed)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("is in use for as long as the target refuses another, which is told, and is renewed when that is mended", func(ctx context.Context) {
+	It("stays in use while the target refuses another, which is reported, and gets renewed afterwards", func(ctx context.Context) {
 		r := renewable(ctx)
 		versions := r.record(ctx)
 		secret, _ := r.secretOf(ctx)
@@ -336,7 +336,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		}
 	})
 
-	It("is asked for at once when the spec has changed after a refusal", func(ctx context.Context) {
+	It("gets requested at once when the spec changes after a refusal", func(ctx context.Context) {
 		r := renewable(ctx)
 		r.due(ctx, time.Second)
 		Eventually(r.connection).WithContext(ctx).Should(haveFive(failed))
@@ -349,7 +349,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
-	It("is renewed where nobody needs the connection, which is closed again", func(ctx context.Context) {
+	It("gets renewed on an idle connection, which closes again", func(ctx context.Context) {
 		r := renewable(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.IdleTimeoutSeconds = new(int32(1)) })
 		r.mayRenew(ctx)
 		Eventually(r.connection).WithContext(ctx).Should(haveFive(fixtures.All("True/Idle")))
@@ -362,7 +362,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(r.requests()).To(HaveLen(1))
 	})
 
-	It("is one for all ClusterConnections of the Secret", func(ctx context.Context) {
+	It("stays the same for all ClusterConnections of one Secret", func(ctx context.Context) {
 		r := renewable(ctx)
 		r.mayRenew(ctx)
 		two := r.candidate(ctx, "two", func(c *v1alpha1.ClusterConnection) {
@@ -387,7 +387,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(two.figureOf("sockets")).Should(Equal(1.0))
 	})
 
-	It("is waited for by half of the workers at most, and is renewed when the target answers again", func(ctx context.Context) {
+	It("occupies at most half of the workers while targets are silent, and gets renewed later", func(ctx context.Context) {
 		var mu sync.Mutex
 		var now, most int
 		count := func(change int) {
@@ -432,7 +432,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		}
 	})
 
-	DescribeTable("stays when the answer is not another one of the account",
+	DescribeTable("stays in the Secret when the answer is no other token of the same account",
 		func(ctx context.Context, answer func(context.Context, *renewing) string, words string) {
 			r := renewable(ctx)
 			given := answer(ctx, r)
@@ -453,7 +453,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		}, "set the clocks"),
 	)
 
-	It("stays in use when the new one does not work", func(ctx context.Context) {
+	It("stays in use when the renewed token does not work", func(ctx context.Context) {
 		r := renewable(ctx)
 		before := r.connection(Default, ctx)
 		r.setAnswer(answerWithToken(forged(r.token, accountIn(r.token).ExpiresAt.Add(newLife))))
@@ -477,7 +477,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Consistently(r.requests).Should(BeEmpty())
 	})
 
-	It("is missed, and that is told once, where there is a certificate", func(ctx context.Context) {
+	It("cannot be renewed when the Secret holds a certificate, which one Event reports", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx, certificateOf(userWithRights(ctx))...)
 		w.createConnectionWith(ctx, func(spec *v1alpha1.ClusterConnectionSpec) {
@@ -495,7 +495,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Eventually(w.connection).WithContext(ctx).Should(haveFive(fixtures.All(yes)))
 	})
 
-	It("is left alone without the field", func(ctx context.Context) {
+	It("stays untouched without spec.tokenRenewal", func(ctx context.Context) {
 		r := renewable(ctx, func(spec *v1alpha1.ClusterConnectionSpec) { spec.IdleTimeoutSeconds = nil })
 		r.mayRenew(ctx)
 		connection := r.connection(Default, ctx)
@@ -508,7 +508,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		Expect(r.tokenNow(ctx)).To(Equal(r.token))
 	})
 
-	It("shows nowhere, neither the old one nor the new", func(ctx context.Context) {
+	It("appears in no status, Event or log, neither the old one nor the new", func(ctx context.Context) {
 		log := listen()
 		r := renewable(ctx)
 		r.mayRenew(ctx)
@@ -530,7 +530,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 		expectNoTrace(worldTexts(ctx, log), planted{token: r.token}, planted{token: leaked}, planted{token: r.tokenNow(ctx)})
 	})
 
-	It("can be written with the rights that the manager's Role gives", func(ctx context.Context) {
+	It("needs no more rights than the manager's Role gives", func(ctx context.Context) {
 		w := newWorld(ctx)
 		token, _ := tokenOf(ctx, createAccount(ctx), time.Hour)
 		w.createSecret(ctx, withToken(token)...)

@@ -87,7 +87,7 @@ var _ = Describe("Two hubs", Ordered, ContinueOnFailure, func() {
 		return here, there, ours, theirs
 	}
 
-	It("have Jobs of their own for PooledJobs of the same name, and see only those", func(ctx context.Context) {
+	It("create separate Jobs for PooledJobs of the same name, and watch only their own", func(ctx context.Context) {
 		w := both(ctx)
 		Expect(second.operator.hubID).NotTo(Equal(operator.hubID))
 		here, there, ours, theirs := twins(ctx, w)
@@ -113,7 +113,7 @@ var _ = Describe("Two hubs", Ordered, ContinueOnFailure, func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", ours.UID), HaveField("UID", theirs.UID)))
 	})
 
-	It("delete only their own", func(ctx context.Context) {
+	It("delete only their own Jobs", func(ctx context.Context) {
 		w := both(ctx)
 		here, there, ours, theirs := twins(ctx, w)
 		start(ctx, ours)
@@ -143,7 +143,7 @@ var _ = Describe("Two hubs", Ordered, ContinueOnFailure, func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("do not take over a Job that somebody has labelled as the other's", func(ctx context.Context) {
+	It("do not take over a Job that somebody has labelled with the other's ID", func(ctx context.Context) {
 		w := both(ctx)
 		here, there, ours, theirs := twins(ctx, w)
 		eventually(ctx, here).Should(HaveField("Status.JobRef.UID", string(ours.UID)))

@@ -13,7 +13,7 @@ import (
 )
 
 var _ = Describe("The log of the manager", func() {
-	It("has a line for the creation and the deletion of a Job, and for each phase", func(ctx context.Context) {
+	It("contains a line for the creation and the deletion of a Job, and for each phase", func(ctx context.Context) {
 		var book logbook
 		operator.stop()
 		*operator = *startOperator(operator.scheme, book.logger())

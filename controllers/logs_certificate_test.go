@@ -73,7 +73,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		})
 	})
 
-	It("is made, and the hub is told whom to trust", func(ctx context.Context) {
+	It("gets created, and its authority is written to the APIService", func(ctx context.Context) {
 		k := newKeeper(hub)
 		_, err := k.Certificate()
 		Expect(err).To(MatchError("there is no certificate yet"))
@@ -90,7 +90,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		Expect(latestAPIService(ctx).GetResourceVersion()).To(Equal(service.GetResourceVersion()))
 	})
 
-	It("is renewed before it ends, and so is the authority", func(ctx context.Context) {
+	It("gets renewed before it expires, and so does its authority", func(ctx context.Context) {
 		k := newKeeper(hub)
 		Expect(k.Keep(ctx)).To(Succeed())
 		first, bundle := k.presents(), caBundle(ctx)
@@ -115,7 +115,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		slow.expectTrusted(ctx)
 	})
 
-	It("is one for all replicas, whoever is first", func(ctx context.Context) {
+	It("stays the same for all replicas, whichever creates it first", func(ctx context.Context) {
 		replicas := make([]*keeper, 4)
 		var running sync.WaitGroup
 		errs := make([]error, len(replicas))
@@ -153,7 +153,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		Entry("a key of the authority that is none", func(data map[string][]byte) { data["ca.key"] = []byte("none") }),
 	)
 
-	It("is made again when the Secret is deleted", func(ctx context.Context) {
+	It("gets created again when the Secret is deleted", func(ctx context.Context) {
 		k := newKeeper(hub)
 		Expect(k.Keep(ctx)).To(Succeed())
 		Expect(hub.Delete(ctx, certificateSecret(ctx))).To(Succeed())
@@ -162,7 +162,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		Expect(certificateSecret(ctx).Data["ca.crt"]).To(Equal(caBundle(ctx)))
 	})
 
-	It("writes a caBundle again that somebody changed", func(ctx context.Context) {
+	It("restores a caBundle that somebody changed", func(ctx context.Context) {
 		k := newKeeper(hub)
 		Expect(k.Keep(ctx)).To(Succeed())
 		bundle := caBundle(ctx)
@@ -174,7 +174,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		Expect(caBundle(ctx)).To(Equal(bundle))
 	})
 
-	It("serves without an APIService, and says what to do", func(ctx context.Context) {
+	It("serves without an APIService, and reports what to do", func(ctx context.Context) {
 		Expect(hub.Delete(ctx, newAPIService())).To(Succeed())
 		k := newKeeper(hub)
 		Expect(k.Keep(ctx)).To(MatchError(ContainSubstring("the hub has no APIService v1alpha1.stream.pooledjob.io; apply config/logs")))
@@ -182,7 +182,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		k.presents()
 	})
 
-	It("goes on with what it has when the hub cannot be told of another authority", func(ctx context.Context) {
+	It("stays in use while a new authority cannot be written to the hub", func(ctx context.Context) {
 		k := newKeeper(hub)
 		Expect(k.Keep(ctx)).To(Succeed())
 		first := k.presents()
@@ -202,7 +202,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 		k.expectTrusted(ctx)
 	})
 
-	It("waits and says so when it may not write the Secret", func(ctx context.Context) {
+	It("reports that the Secret may not be written, and waits", func(ctx context.Context) {
 		kubeconfig, err := hubCluster.KubeconfigFor("powerless")
 		Expect(err).NotTo(HaveOccurred())
 		k := newKeeper(clientFrom(kubeconfig))

@@ -45,7 +45,7 @@ func startLogs() *logs.Backend {
 }
 
 var _ = Describe("The log API's view of a run", func() {
-	It("is nothing before it is dispatched, the Job then, and its end", func(ctx context.Context) {
+	It("shows no Job before dispatch, then the Job, and its end", func(ctx context.Context) {
 		backend, w := startLogs(), connected(ctx)
 		_, err := backend.Run(ctx, w.name, "nobody")
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "%v", err)
@@ -86,7 +86,7 @@ var _ = Describe("The log API's view of a run", func() {
 		Expect(run.State).To(HavePrefix("It is Succeeded ("))
 	})
 
-	It("tells of changes of that PooledJob only, until it is stopped", func(ctx context.Context) {
+	It("reports changes of that PooledJob only, until it is stopped", func(ctx context.Context) {
 		backend, w := startLogs(), newWorld(ctx)
 		watched := w.submit(ctx, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
 		other := w.submit(ctx, func(job *v1alpha1.PooledJob) { job.Spec.ClusterName = "nowhere" })
@@ -138,7 +138,7 @@ var _ = Describe("The log API's way to a cluster", func() {
 		}).WithContext(ctx).Should(Succeed())
 	})
 
-	It("is not taken when it has come to lead to another cluster", func(ctx context.Context) {
+	It("ends with an error when another cluster answers", func(ctx context.Context) {
 		backend, w := startLogs(), newWorld(ctx)
 		w.createSecret(ctx)
 		w.createConnection(ctx)
@@ -162,7 +162,7 @@ var _ = Describe("The log API's way to a cluster", func() {
 		Eventually(failed).WithContext(ctx).Should(Receive(MatchError(ContainSubstring("another cluster"))))
 	})
 
-	It("is refused, with what to mend, when there is no way", func(ctx context.Context) {
+	It("ends with an error that says what to mend when there is no connection", func(ctx context.Context) {
 		backend, w := startLogs(), newWorld(ctx)
 		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target)}
 		refusal := func() string {
@@ -180,7 +180,7 @@ var _ = Describe("The log API's way to a cluster", func() {
 		Eventually(refusal).WithContext(ctx).Should(And(ContainSubstring("has no kubeconfig that can be used"), Not(ContainSubstring("does not exist"))))
 	})
 
-	It("is the one of the kubeconfig as it is now", func(ctx context.Context) {
+	It("uses the kubeconfig as it is now", func(ctx context.Context) {
 		backend, w := startLogs(), newWorld(ctx)
 		w.createConnection(ctx)
 		kubeconfig, err := targetCluster.KubeconfigFor("powerless")
@@ -216,7 +216,7 @@ var _ = Describe("The log API's way to a cluster", func() {
 		Eventually(shown).WithContext(ctx).WithTimeout(time.Minute).Should(Receive(BeEmpty()), "and so does the watch, when it is tried again")
 	})
 
-	It("is not tried while the manager knows that there is none", func(ctx context.Context) {
+	It("stays unused while the manager knows that the cluster is away", func(ctx context.Context) {
 		backend := startLogs()
 		w, tap := throughTap(ctx)
 		run := logserver.Run{Connection: w.name, ClusterUID: uidOf(ctx, target), Namespace: w.name}

@@ -87,7 +87,7 @@ func orphansTold(name string) func(Gomega, context.Context) []string {
 var _ = Describe("A Job with our hub's ID", func() {
 	const nobody = "00000000-0000-0000-0000-000000000000"
 
-	It("that no PooledJob stands behind is reported, and left alone", func(ctx context.Context) {
+	It("gets reported and left alone when no PooledJob stands behind it", func(ctx context.Context) {
 		w := connected(ctx)
 		before := settledOrphansOf(w.name)
 		left := w.leaveJob(ctx, operator.hubID, nobody)
@@ -103,7 +103,7 @@ var _ = Describe("A Job with our hub's ID", func() {
 		Eventually(orphansOf(w.name)).Should(Equal(before))
 	})
 
-	It("is none while its PooledJob runs, has ended or is being deleted", func(ctx context.Context) {
+	It("counts as no orphan while its PooledJob runs, has ended or is being deleted", func(ctx context.Context) {
 		w := connected(ctx)
 		before := settledOrphansOf(w.name)
 		running, ended, going := w.submit(ctx), w.submit(ctx), w.submit(ctx)
@@ -119,7 +119,7 @@ var _ = Describe("A Job with our hub's ID", func() {
 		Consistently(orphansOf(w.name)).Should(Equal(before))
 	})
 
-	It("is none because its label tells of no PooledJob: the list of the hub does", func(ctx context.Context) {
+	It("counts as no orphan when its PooledJob is on the hub, whatever its own label says", func(ctx context.Context) {
 		w := connected(ctx)
 		w.submit(ctx) // keeps the connection open
 		before := settledOrphansOf(w.name)
@@ -135,7 +135,7 @@ var _ = Describe("A Job with our hub's ID", func() {
 		Expect(orphansTold(w.name)(Default, ctx)).To(And(ContainElement(ContainSubstring(left.Name)), Not(ContainElement(ContainSubstring(remote.Name)))))
 	})
 
-	It("but of an earlier attempt is one", func(ctx context.Context) {
+	It("counts as an orphan when it is of an earlier attempt", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remoteOf(ctx, job)
@@ -144,7 +144,7 @@ var _ = Describe("A Job with our hub's ID", func() {
 		Eventually(orphansTold(w.name)).WithContext(ctx).Should(ContainElement(note))
 	})
 
-	It("is found again after a restart, and its series ends with the connection", func(ctx context.Context) {
+	It("gets found again after a restart, and its metric ends with the connection", func(ctx context.Context) {
 		w := connected(ctx)
 		w.leaveJob(ctx, operator.hubID, nobody)
 		operator.restart()
@@ -153,7 +153,7 @@ var _ = Describe("A Job with our hub's ID", func() {
 		Eventually(orphansOf(w.name)).Should(BeEquivalentTo(-1))
 	})
 
-	It("is deleted when the policy says so, and not soon after the start", func(ctx context.Context) {
+	It("gets deleted when the orphan policy is delete, and not soon after the start", func(ctx context.Context) {
 		before := orphanOptions
 		orphanOptions.Delete = true
 		DeferCleanup(func() {

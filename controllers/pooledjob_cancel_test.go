@@ -229,7 +229,7 @@ func expectUntouched(ctx context.Context, stranger *batchv1.Job) {
 }
 
 var _ = Describe("Cancelling a PooledJob", func() {
-	DescribeTable("that is not bound ends it, and nothing is ever sent", func(ctx context.Context, later bool) {
+	DescribeTable("ends a run that is not bound, and nothing is ever sent", func(ctx context.Context, later bool) {
 		w := newWorld(ctx)
 		w.createSecret(ctx)
 		var job *v1alpha1.PooledJob
@@ -247,7 +247,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Expect(latest(job)(Default, ctx)).To(beCancelled(""))
 	}, Entry("from the start", false), Entry("while it waits", true))
 
-	It("that its connection could run at once is as if it had never been submitted", func(ctx context.Context) {
+	It("ends a run that is cancelled from the start, and sends nothing", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		t.forget()
 		job := w.submit(ctx, cancelledFromTheStart)
@@ -255,7 +255,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Expect(t.requests()).To(BeEmpty())
 	})
 
-	It("that the target refuses for now ends it, and it is not tried again", func(ctx context.Context) {
+	It("ends a run that the target refuses for now, and it is not tried again", func(ctx context.Context) {
 		w := connected(ctx)
 		quota := noJobs(ctx, w.name)
 		job := w.submit(ctx)
@@ -268,7 +268,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("of which nobody knows whether it was created ends it when it cannot be any more", func(ctx context.Context) {
+	It("ends a run whose creation had no answer once no request can arrive any more", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		t.before.Store(answerTo(http.MethodPost, http.StatusInternalServerError))
 		job := w.submit(ctx)
@@ -285,7 +285,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Expect(t.writes()).To(HaveLen(posts), "a cancelled run is not created")
 	})
 
-	It("whose Job was created although the target said otherwise stops that Job", func(ctx context.Context) {
+	It("stops the Job that was created although its request failed", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		lose := func(rw http.ResponseWriter, r *http.Request, body []byte) bool {
 			if r.Method != http.MethodPost {
@@ -307,7 +307,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		eventually(ctx, job).Should(beCancelled("because of spec.cancel"))
 	})
 
-	It("that runs has the target stop its Job, by one request, and keeps it", func(ctx context.Context) {
+	It("stops the running Job by one request, and keeps it", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, pod := w.running(ctx)
 		t.forget()
@@ -332,7 +332,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Expect(remoteOf(ctx, job).DeletionTimestamp).To(BeNil())
 	})
 
-	It("is asked for once, also by an operator that is new", func(ctx context.Context) {
+	It("sends one request, also when a new operator takes over", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		setSpec(ctx, job, `{"cancel":true}`)
@@ -375,7 +375,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Entry("its own deadline, before it was asked to stop", true, failsBecause(batchv1.JobReasonDeadlineExceeded), failedWith(batchv1.JobReasonDeadlineExceeded)),
 	)
 
-	It("after its end changes nothing", func(ctx context.Context) {
+	It("changes nothing after the end of the run", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, _ := w.finished(ctx)
 		t.forget()
@@ -384,7 +384,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Expect(t.requests()).To(BeEmpty())
 	})
 
-	It("that is suspended deletes its Job in the foreground, by its UID", func(ctx context.Context) {
+	It("deletes a suspended Job in the foreground, by its UID", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -403,7 +403,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Consistently(remoteJobs(w.name)).WithContext(ctx).Should(BeEmpty())
 	})
 
-	It("that is suspended deletes no other Job that takes the place of its own at the last moment", func(ctx context.Context) {
+	It("deletes no other Job that takes the place of the suspended one at the last moment", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -426,7 +426,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		expectUntouched(ctx, stranger)
 	})
 
-	DescribeTable("while the target is away stops its Job when it is back", func(ctx context.Context, meanwhile func(world)) {
+	DescribeTable("stops the Job when the target is back", func(ctx context.Context, meanwhile func(world)) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		w.goesAway(ctx, t)
@@ -447,7 +447,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Entry("in the eyes of the same operator", func(world) {}),
 		Entry("in the eyes of a new operator", func(world) { operator.restart() }))
 
-	It("while no operator runs stops its Job when one does", func(ctx context.Context) {
+	It("stops the Job when an operator runs again", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		operator.stop()
@@ -460,7 +460,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Expect(t.writes()).To(HaveLen(1))
 	})
 
-	It("whose Job somebody has deleted ends it as cancelled, and nothing is created", func(ctx context.Context) {
+	It("ends the run as Cancelled when somebody has deleted its Job, and creates nothing", func(ctx context.Context) {
 		w := connected(ctx)
 		job, remote, _ := w.running(ctx)
 		setSpec(ctx, job, `{"cancel":true}`)
@@ -470,7 +470,7 @@ var _ = Describe("Cancelling a PooledJob", func() {
 		Consistently(remoteJobs(w.name)).WithContext(ctx).Should(BeEmpty())
 	})
 
-	DescribeTable("leaves a Job alone that took the place of its own,", func(ctx context.Context, ours bool) {
+	DescribeTable("leaves another Job alone that took the place of the run's own,", func(ctx context.Context, ours bool) {
 		w := connected(ctx)
 		job, remote, _ := w.running(ctx)
 		operator.stop()

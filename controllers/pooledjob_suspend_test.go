@@ -59,7 +59,7 @@ func beResumed() OmegaMatcher {
 }
 
 var _ = Describe("Suspending a PooledJob", func() {
-	It("at its creation creates its Job suspended, and starts it when it is resumed", func(ctx context.Context) {
+	It("creates the Job suspended, and starts it when the run is resumed", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		t.forget()
 		job := w.submit(ctx, suspendedFromTheStart)
@@ -83,7 +83,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Expect(t.writes()).To(HaveLen(2))
 	})
 
-	It("while it runs, and resuming it, are one request each", func(ctx context.Context) {
+	It("sends one request to suspend a running Job, and one to resume it", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, pod := w.running(ctx)
 		t.forget()
@@ -107,7 +107,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Expect(t.writes()).To(Equal([]string{suspendRequest(remote, true), suspendRequest(remote, false)}))
 	})
 
-	It("is left to a queueing system on the target: what it does is shown, and not undone", func(ctx context.Context) {
+	It("leaves the Job to a queueing system on the target, and shows what that does", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -128,7 +128,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Expect(t.writes()).To(BeEmpty())
 	})
 
-	It("by somebody on the target is shown, and not undone", func(ctx context.Context) {
+	It("shows that somebody on the target suspended the Job, and does not undo it", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		t.forget()
@@ -148,7 +148,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Expect(t.writes()).To(BeEmpty())
 	})
 
-	It("is asked for again when somebody takes the note of it off", func(ctx context.Context) {
+	It("sends the request again when somebody removes the label that records it", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -161,7 +161,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Eventually(suspendOf(ctx, job)).Should(Equal("false/false"))
 	})
 
-	It("survives that somebody takes our labels off its Job", func(ctx context.Context) {
+	It("stays in effect when somebody removes our labels from the Job", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -175,7 +175,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Eventually(suspendOf(ctx, job)).Should(Equal("false/false"))
 	})
 
-	It("quickly, to and fro, ends as it was asked for last", func(ctx context.Context) {
+	It("ends in the last requested state when spec.suspend changes quickly", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		for _, last := range []bool{true, false} {
@@ -195,7 +195,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		}
 	})
 
-	It("is not asked for again by a new operator, but what changed meanwhile is", func(ctx context.Context) {
+	It("sends no request again after a restart, except for what changed meanwhile", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -215,7 +215,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Expect(t.writes()).To(Equal([]string{suspendRequest(remote, false)}))
 	})
 
-	It("while the target is away is asked for when it is back", func(ctx context.Context) {
+	It("sends the request when the target is back", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		w.goesAway(ctx, t)
@@ -227,7 +227,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		eventually(ctx, job).Should(beSuspended())
 	})
 
-	It("that the target refuses is tried again, and says so meanwhile", func(ctx context.Context) {
+	It("tries again when the target refuses the request, and reports it meanwhile", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		t.before.Store(answerTo(http.MethodPatch, http.StatusInternalServerError))
@@ -240,7 +240,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		eventually(ctx, job).Should(And(beSuspended(), haveCondition(v1alpha1.ConditionSynced, metav1.ConditionTrue, v1alpha1.ReasonSynced)))
 	}, SpecTimeout(90*time.Second))
 
-	It("after its end changes nothing", func(ctx context.Context) {
+	It("changes nothing after the end of the run", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, _ := w.finished(ctx)
 		t.forget()
@@ -249,7 +249,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 		Expect(t.requests()).To(BeEmpty())
 	})
 
-	It("after its Job has ended, unseen, changes nothing", func(ctx context.Context) {
+	It("changes nothing after the Job has ended, before that was seen", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		operator.stop()

@@ -40,7 +40,7 @@ func beIntact(before *v1alpha1.PooledJob) OmegaMatcher {
 }
 
 var _ = Describe("A PooledJob that lost its finalizer and its intent", func() {
-	It("gets them back, and its Job is the same and goes with it", func(ctx context.Context) {
+	It("gets both back, and keeps its Job, which is deleted with it", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -67,7 +67,7 @@ var _ = Describe("A PooledJob that lost its finalizer and its intent", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("is not taken for one without a Job while another cluster answers", func(ctx context.Context) {
+	It("does not count as a run without a Job while another cluster answers", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -84,7 +84,7 @@ var _ = Describe("A PooledJob that lost its finalizer and its intent", func() {
 		consistently(ctx, job).Should(havePhase(v1alpha1.PooledJobPending))
 	})
 
-	It("and never had a Job is left alone, and goes at once", func(ctx context.Context) {
+	It("stays as it is when it never had a Job, and is deleted at once", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, func(job *v1alpha1.PooledJob) { job.Spec.TargetNamespace = "there-is-none" })
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobFailed))
@@ -94,7 +94,7 @@ var _ = Describe("A PooledJob that lost its finalizer and its intent", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("before the hub knew of its Job stays on the cluster that was chosen", func(ctx context.Context) {
+	It("stays on the chosen cluster when the hub did not know its Job yet", func(ctx context.Context) {
 		w := newWorld(ctx)
 		first, second := w.link(ctx, theTarget(ctx), "a"), w.link(ctx, theTarget(ctx), "b")
 		var asked atomic.Int32
@@ -123,7 +123,7 @@ var _ = Describe("A PooledJob that lost its finalizer and its intent", func() {
 })
 
 var _ = Describe("A Job whose labels are taken off before its run knows it", func() {
-	It("is found all the same, and gets them back", func(ctx context.Context) {
+	It("gets found, and its labels are restored", func(ctx context.Context) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "a")
 		var asked atomic.Int32
@@ -157,7 +157,7 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 		t.before.Store(&answer)
 	}
 
-	It("does not say that its Job was deleted before it had finished, when that had lost its labels and completed", func(ctx context.Context) {
+	It("does not end as RemoteJobDeleted when it had lost its labels and completed", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, pod := w.running(ctx)
 		answering(t, http.StatusServiceUnavailable, http.MethodPatch, http.MethodGet)
@@ -174,7 +174,7 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 			haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonRemoteJobEndUnknown)))
 	}, SpecTimeout(90*time.Second))
 
-	It("ends with its Job, and can be cancelled, also when that cannot have its labels back", func(ctx context.Context) {
+	It("ends its run and can be cancelled also when its labels cannot be restored", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, pod := w.running(ctx)
 		cancelled, other, _ := w.running(ctx)
@@ -195,7 +195,7 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 		Eventually(func() *int64 { return remoteOf(ctx, cancelled).Spec.ActiveDeadlineSeconds }).WithTimeout(40 * time.Second).Should(HaveValue(BeZero()))
 	}, SpecTimeout(2*time.Minute))
 
-	It("is not said to be followed while nobody lets its Job have its labels back", func(ctx context.Context) {
+	It("leaves Synced of its run Unknown while its labels cannot be restored", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		answering(t, http.StatusForbidden, http.MethodPatch)
@@ -208,7 +208,7 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 		eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
 	}, SpecTimeout(90*time.Second))
 
-	It("is not lost while its Pods are in view", func(ctx context.Context) {
+	It("does not count as never created while its Pods are in view", func(ctx context.Context) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "a")
 		job := w.submit(ctx, w.anywhere)
@@ -228,7 +228,7 @@ var _ = Describe("A Job whose labels are taken off before its run knows it", fun
 })
 
 var _ = Describe("A Job of the same name on another cluster that answers for a moment", func() {
-	It("is no reason to tell of a loss", func(ctx context.Context) {
+	It("does not make the run report a loss", func(ctx context.Context) {
 		account := createAccount(ctx)
 		allow(ctx, accountSubject(account))
 		token, _ := tokenOf(ctx, account, time.Hour)

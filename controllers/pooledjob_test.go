@@ -45,7 +45,7 @@ var _ = Describe("A PooledJob", func() {
 			HaveField("Status.Result.PodName", pod.Name)))
 	})
 
-	It("keeps the exit code of a Pod that went before the Job had its verdict", func(ctx context.Context) {
+	It("keeps the exit code of a Pod that was deleted before the Job had its verdict", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -61,7 +61,7 @@ var _ = Describe("A PooledJob", func() {
 			HaveField("Status.Result.ExitCode", HaveValue(BeEquivalentTo(143)))))
 	})
 
-	It("says PodGone, and invents no exit code, when nobody saw the Pod end", func(ctx context.Context) {
+	It("reports PodGone and no exit code when nobody saw the Pod end", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		endJob(ctx, remoteOf(ctx, job), batchv1.JobFailed)
@@ -71,7 +71,7 @@ var _ = Describe("A PooledJob", func() {
 			HaveField("Status.Result.ExitCode", BeNil())))
 	})
 
-	It("stays what it became, whatever happens to the Job afterwards", func(ctx context.Context) {
+	It("keeps its final status whatever happens to the Job afterwards", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -82,7 +82,7 @@ var _ = Describe("A PooledJob", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("waits for a ClusterConnection and a Secret that do not exist yet, and starts by itself", func(ctx context.Context) {
+	It("waits for a ClusterConnection and a Secret that do not exist yet, and starts once they do", func(ctx context.Context) {
 		w := newWorld(ctx)
 		job := w.submit(ctx)
 		eventually(ctx, job).Should(haveCondition(v1alpha1.ConditionAccepted, metav1.ConditionFalse, v1alpha1.ReasonClusterNotFound, ContainSubstring(w.name)))
@@ -99,7 +99,7 @@ var _ = Describe("A PooledJob", func() {
 		remoteOf(ctx, job)
 	})
 
-	It("is one Job, also when the operator is restarted at any time", func(ctx context.Context) {
+	It("has one Job, also when the operator is restarted at any time", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -112,7 +112,7 @@ var _ = Describe("A PooledJob", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", remote.UID)))
 	})
 
-	It("is not run again by a new operator when its Job was created and then lost", func(ctx context.Context) {
+	It("does not run again under a new operator when its Job was created and then lost", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -145,7 +145,7 @@ var _ = Describe("A PooledJob", func() {
 		Consistently(remoteJobs(w.name)).WithContext(ctx).Should(BeEmpty())
 	})
 
-	It("is not lost when somebody takes the labels off its Job", func(ctx context.Context) {
+	It("survives that somebody removes the labels from its Job", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -175,7 +175,7 @@ var _ = Describe("Deleting a PooledJob", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("takes the Pods along that somebody orphaned, and waits for them", func(ctx context.Context) {
+	It("deletes Pods that somebody orphaned, and waits for them", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -196,7 +196,7 @@ var _ = Describe("Deleting a PooledJob", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("leaves the Job alone with deletionPolicy Orphan", func(ctx context.Context) {
+	It("leaves the Job with deletionPolicy Orphan", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan })
 		remote := remoteOf(ctx, job)

@@ -43,7 +43,7 @@ func expectCollected(ctx context.Context, job *v1alpha1.PooledJob, remote *batch
 }
 
 var _ = Describe("The time to live of a PooledJob", func() {
-	It("of 0 takes it away at its end, and its Job with it", func(ctx context.Context) {
+	It("deletes the PooledJob and its Job at once when it is 0", func(ctx context.Context) {
 		w := connected(ctx)
 		job, remote, _ := w.running(ctx, ttl(0))
 		consistently(ctx, job).Should(Not(beingDeleted()), "it has not ended")
@@ -51,7 +51,7 @@ var _ = Describe("The time to live of a PooledJob", func() {
 		expectCollected(ctx, job, remote)
 	})
 
-	It("counts from its end", func(ctx context.Context) {
+	It("counts from the end of the run", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, ttl(2))
 		succeeds(ctx, job)
@@ -63,7 +63,7 @@ var _ = Describe("The time to live of a PooledJob", func() {
 		Expect(since.Time).To(BeTemporally("<=", ended.Add(5*time.Second)))
 	})
 
-	It("is waited for, however long it is", func(ctx context.Context) {
+	It("passes before the deletion, however long it is", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, ttl(3600))
 		remote := succeeds(ctx, job)
@@ -76,13 +76,13 @@ var _ = Describe("The time to live of a PooledJob", func() {
 		expectCollected(ctx, job, remote)
 	})
 
-	It("holds for a run that failed without a Job, and needs no target", func(ctx context.Context) {
+	It("applies to a run that failed without a Job, and needs no target", func(ctx context.Context) {
 		w := newWorld(ctx)
 		job := w.submit(ctx, ttl(0), cancelledFromTheStart)
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("can be set, made shorter and taken away after the end", func(ctx context.Context) {
+	It("can be set, shortened and removed after the end", func(ctx context.Context) {
 		w := connected(ctx)
 		set, shortened, kept := w.submit(ctx), w.submit(ctx, ttl(3600)), w.submit(ctx, ttl(3600))
 		remotes := []*batchv1.Job{succeeds(ctx, set), succeeds(ctx, shortened), succeeds(ctx, kept)}
@@ -110,7 +110,7 @@ var _ = Describe("The time to live of a PooledJob", func() {
 			HaveField("UID", remote.UID), HaveField("DeletionTimestamp", BeNil()), HaveField("Labels", Equal(leftLabels(job))))))
 	})
 
-	It("is kept by an operator that is new, which asks the target nothing and wakes no connection", func(ctx context.Context) {
+	It("stays in effect under a new operator, which sends nothing to the target", func(ctx context.Context) {
 		w, t := throughTap(ctx, func(spec *v1alpha1.ClusterConnectionSpec) {
 			one := int32(1)
 			spec.IdleTimeoutSeconds = &one
@@ -132,7 +132,7 @@ var _ = Describe("The time to live of a PooledJob", func() {
 		w.expectIdle(ctx)
 	})
 
-	It("waits for a target that is away, and then is as if it had not been", func(ctx context.Context) {
+	It("waits for a target that is away, and applies once it is back", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, ttl(3600))
 		remote := succeeds(ctx, job)
@@ -160,7 +160,7 @@ var _ = Describe("A PooledJob that is created again under the same name", func()
 		return And(havePhase(v1alpha1.PooledJobPending), HaveField("Status.Result", BeZero()), HaveField("Status.CompletionTime", BeNil()))
 	}
 
-	It("is another run, with another Job and a result of its own", func(ctx context.Context) {
+	It("runs again, with another Job and its own result", func(ctx context.Context) {
 		w := connected(ctx)
 		first := w.submit(ctx)
 		remote := remoteOf(ctx, first)
@@ -182,7 +182,7 @@ var _ = Describe("A PooledJob that is created again under the same name", func()
 			HaveField("Status.Result.ExitCode", HaveValue(BeEquivalentTo(3))), HaveField("Status.Result.Message", "the second")))
 	})
 
-	It("inherits nothing of one that was given up while its cluster was away", func(ctx context.Context) {
+	It("inherits nothing from a PooledJob that was abandoned while its cluster was away", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		first, remote, pod := w.running(ctx)
 		w.goesAway(ctx, t)
@@ -203,7 +203,7 @@ var _ = Describe("A PooledJob that is created again under the same name", func()
 		Expect(remote.DeletionTimestamp).To(BeNil(), "nobody's Job is left alone")
 	})
 
-	It("while no operator runs is another run, also when somebody copies all of the first", func(ctx context.Context) {
+	It("runs again when it was created while no operator ran, also as a copy with all fields", func(ctx context.Context) {
 		w := connected(ctx)
 		first, remote, _ := w.running(ctx)
 		copied := latest(first)(Default, ctx)

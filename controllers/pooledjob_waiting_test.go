@@ -73,7 +73,7 @@ func passTime() {
 }
 
 var _ = Describe("What keeps a Pod from running", func() {
-	DescribeTable("is told within seconds", func(ctx context.Context, in trouble, reason, message string) {
+	DescribeTable("appears in the status within seconds", func(ctx context.Context, in trouble, reason, message string) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -88,7 +88,7 @@ var _ = Describe("What keeps a Pod from running", func() {
 		Entry("no node", unschedulable("0/3 nodes are available"), "Unschedulable", "0/3 nodes are available"),
 	)
 
-	It("is told of an operator that is new without a write", func(ctx context.Context) {
+	It("stays in the status under a new operator without a write", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		job := w.submit(ctx)
 		pod := stuck(ctx, remoteOf(ctx, job), stuckAt("ErrImagePull", "not found"))
@@ -100,7 +100,7 @@ var _ = Describe("What keeps a Pod from running", func() {
 		Consistently(versions).WithTimeout(2 * time.Second).Should(HaveLen(1))
 	})
 
-	It("costs no write while it is the same: a back-off that grows, and the tries in between", func(ctx context.Context) {
+	It("causes no write while it stays the same, whatever the back-off", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -125,7 +125,7 @@ var _ = Describe("What keeps a Pod from running", func() {
 		Eventually(versions).Should(HaveLen(2)) // the watch may tell later than a GET
 	})
 
-	It("goes away when the Pod runs", func(ctx context.Context) {
+	It("disappears from the status when the Pod runs", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -140,7 +140,7 @@ var _ = Describe("What keeps a Pod from running", func() {
 		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobSucceeded), HaveField("Status.Result.ExitCode", HaveValue(BeZero()))))
 	})
 
-	It("goes away when the Pod is about to run, though that is no hurry", func(ctx context.Context) {
+	It("disappears from the status when the Pod is about to run", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		pod := stuck(ctx, remoteOf(ctx, job), unschedulable("0/3 nodes are available"))
@@ -153,7 +153,7 @@ var _ = Describe("What keeps a Pod from running", func() {
 		eventually(ctx, job).Should(resultIs("ErrImagePull", "not found", pod.Name))
 	})
 
-	DescribeTable("stays when the Job fails without any Pod having ended", func(ctx context.Context, restarted bool) {
+	DescribeTable("stays in the status when the Job fails without an ended Pod", func(ctx context.Context, restarted bool) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -175,7 +175,7 @@ var _ = Describe("What keeps a Pod from running", func() {
 		eventually(ctx, job).Should(And(failedWith(batchv1.JobReasonDeadlineExceeded), resultIs("ImagePullBackOff", "Back-off", pod.Name)))
 	}, Entry("in the eyes of the same operator", false), Entry("in the eyes of a new operator", true))
 
-	It("is not the result of a Job of which a Pod has ended", func(ctx context.Context) {
+	It("does not become the result of a Job of which a Pod has ended", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)

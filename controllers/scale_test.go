@@ -138,7 +138,7 @@ func (t *tally) of(w world) func() int {
 }
 
 var _ = Describe("With many targets", func() {
-	It("180 connections are Ready although 20 others never are, and as soon", func(ctx context.Context) {
+	It("makes 180 connections Ready as quickly although 20 others never are", func(ctx context.Context) {
 		const living, refusing, silent = 180, 4, 16
 		f := fleet{world: world{name: uniqueName("fleet")}, living: map[string][]byte{}, dead: map[string][]byte{}}
 		DeferCleanup(f.scuttle) // other specs start operators, which connect whatever there is
@@ -167,7 +167,7 @@ var _ = Describe("With many targets", func() {
 		Expect(f.ready(Default, ctx)).To(Equal(since), "all that live, without a break")
 	})
 
-	It("exactly the PooledJobs of the one that comes back are looked at", func(ctx context.Context) {
+	It("reconciles exactly the PooledJobs of the target that comes back", func(ctx context.Context) {
 		const few, many = 5, 40
 		counted := &tally{seen: map[string]int{}}
 		operator.stop()

@@ -196,7 +196,7 @@ func echoServer(user string) []byte {
 }
 
 var _ = Describe("The secrets of a kubeconfig", func() {
-	It("show nowhere when the target sends back what it was sent", func(ctx context.Context) {
+	It("appear nowhere when the target sends back what it received", func(ctx context.Context) {
 		log := listen()
 		account := createAccount(ctx)
 		allow(ctx, accountSubject(account))
@@ -220,7 +220,7 @@ var _ = Describe("The secrets of a kubeconfig", func() {
 		expectNoTrace(worldTexts(ctx, log), planted{token: token})
 	})
 
-	It("show nowhere, whether it works or fails, however it fails", func(ctx context.Context) {
+	It("appear nowhere, whether the connection works or fails", func(ctx context.Context) {
 		log := listen()
 
 		secret := plant("s3cret-t0ken-that-must-not-show-anywhere")

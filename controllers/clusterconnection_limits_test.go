@@ -103,7 +103,7 @@ func (l *link) on(job *v1alpha1.PooledJob) { job.Spec.ClusterName = l.name }
 
 var _ = Describe("The bounds of a ClusterConnection", func() {
 	const many = 10
-	DescribeTable("on requests under way hold while more PooledJobs come", func(ctx context.Context, bound int32, most int) {
+	DescribeTable("limit the requests under way while more PooledJobs come", func(ctx context.Context, bound int32, most int) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "bound", func(c *v1alpha1.ClusterConnection) { c.Spec.MaxInFlight = bound })
 		t := l.traffic()
@@ -124,7 +124,7 @@ var _ = Describe("The bounds of a ClusterConnection", func() {
 		Entry("none but the pool's", int32(0), many),
 	)
 
-	It("on requests per second hold while more PooledJobs come", func(ctx context.Context) {
+	It("limit the requests per second while more PooledJobs come", func(ctx context.Context) {
 		const several, qps = 24, 4
 		densest := func(bound int32) int {
 			w := newWorld(ctx)

@@ -61,7 +61,7 @@ func takeAway(ctx context.Context, remote *batchv1.Job) {
 }
 
 var _ = Describe("deletionPolicy Orphan", func() {
-	It("does not put a label back that another leader has taken off", func(ctx context.Context) {
+	It("does not restore a label that another leader has removed", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx, orphaning)
 		var once sync.Once
@@ -81,7 +81,7 @@ var _ = Describe("deletionPolicy Orphan", func() {
 		Expect(remote.Labels).NotTo(HaveKey(v1alpha1.LabelHub))
 	})
 
-	It("takes the hub's labels off the Job, and leaves all else of it, and its Pods", func(ctx context.Context) {
+	It("removes the hub's labels from the Job, and leaves the rest of it and its Pods", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job := w.submit(ctx, labelled, orphaning, suspendedFromTheStart)
 		remote := remoteOf(ctx, job)
@@ -107,7 +107,7 @@ var _ = Describe("deletionPolicy Orphan", func() {
 		Consistently(orphansTold(w.name)).WithContext(ctx).Should(Not(ContainElement(ContainSubstring(remote.Name))), "it was left on purpose")
 	})
 
-	It("takes them off a Job that has no others, which is nobody's then", func(ctx context.Context) {
+	It("removes the hub's labels from a Job that has no others", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, orphaning)
 		remote := remoteOf(ctx, job)
@@ -118,7 +118,7 @@ var _ = Describe("deletionPolicy Orphan", func() {
 		Consistently(orphansTold(w.name)).WithContext(ctx).Should(Not(ContainElement(ContainSubstring(remote.Name))), "it was left on purpose")
 	})
 
-	It("can be chosen while the PooledJob is being deleted", func(ctx context.Context) {
+	It("applies also when it is set while the PooledJob is being deleted", func(ctx context.Context) {
 		w := connected(ctx)
 		job, remote, _ := w.running(ctx, labelled)
 		Expect(hub.Delete(ctx, job)).To(Succeed())
@@ -128,7 +128,7 @@ var _ = Describe("deletionPolicy Orphan", func() {
 		finishDeletion(ctx, remote)
 	})
 
-	It("lets a PooledJob go whose Job is gone already", func(ctx context.Context) {
+	It("releases a PooledJob whose Job is gone already", func(ctx context.Context) {
 		w := connected(ctx)
 		job, remote, _ := w.running(ctx, orphaning)
 		operator.stop()
@@ -139,7 +139,7 @@ var _ = Describe("deletionPolicy Orphan", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("lets a PooledJob go that never got a Job", func(ctx context.Context) {
+	It("releases a PooledJob that never got a Job", func(ctx context.Context) {
 		w := connected(ctx)
 		noJobs(ctx, w.name)
 		job := w.submit(ctx, orphaning)
@@ -191,7 +191,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 		takeAway(ctx, now)
 	}
 
-	DescribeTable("lets it go while its cluster is away", func(ctx context.Context, meanwhile func()) {
+	DescribeTable("releases the PooledJob while its cluster is away", func(ctx context.Context, meanwhile func()) {
 		w, t := throughTap(ctx)
 		job, _, _ := w.running(ctx)
 		remote := remoteOf(ctx, job)
@@ -218,7 +218,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 
 	// Known: a ClusterConnection that does not exist counts as one that is being
 	// connected, for which nothing is given up.
-	It("lets it go whose ClusterConnection is no more", func(ctx context.Context) {
+	It("releases the PooledJob when its ClusterConnection does not exist any more", func(ctx context.Context) {
 		w := connected(ctx)
 		job, _, _ := w.running(ctx)
 		remote := remoteOf(ctx, job)
@@ -232,7 +232,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 		left(ctx, remote)
 	})
 
-	It("is not what happens when its cluster is back: it is deleted as ever", func(ctx context.Context) {
+	It("does not happen once the cluster is back: the Job is deleted as usual", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		w.goesAway(ctx, t)
@@ -244,7 +244,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 		Expect(givenUp(job)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("means nothing while its cluster can be reached", func(ctx context.Context) {
+	It("has no effect while the cluster can be reached", func(ctx context.Context) {
 		w := connected(ctx)
 		job, remote, _ := w.running(ctx)
 		abandonJob(ctx, job, uidOf(ctx, target))
@@ -254,7 +254,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 		Expect(givenUp(job)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("means nothing for one that is not being deleted", func(ctx context.Context) {
+	It("has no effect on a PooledJob that is not being deleted", func(ctx context.Context) {
 		w, t := throughTap(ctx)
 		job, remote, _ := w.running(ctx)
 		w.goesAway(ctx, t)
@@ -267,7 +267,7 @@ var _ = Describe("Giving up the Job of a PooledJob", func() {
 })
 
 var _ = Describe("A PooledJob that is deleted while its Pods are slow to go", func() {
-	It("says so after a minute", func(ctx context.Context) {
+	It("reports after a minute that it waits for Pods", func(ctx context.Context) {
 		w := connected(ctx)
 		job, remote, pod := w.running(ctx)
 		Expect(pod.Status.Phase).To(Equal(corev1.PodRunning))

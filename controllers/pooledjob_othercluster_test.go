@@ -14,7 +14,7 @@ import (
 )
 
 var _ = Describe("A run and its cluster", func() {
-	It("belong together: another cluster behind the connection decides nothing", func(ctx context.Context) {
+	It("stay together: another cluster behind the connection decides nothing about the run", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)

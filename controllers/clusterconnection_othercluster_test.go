@@ -43,7 +43,7 @@ func jobsOnHub(namespace string) func(Gomega, context.Context) []batchv1.Job {
 }
 
 var _ = Describe("Another cluster behind a ClusterConnection", func() {
-	It("is refused while the last kubeconfig works, until a person confirms it", func(ctx context.Context) {
+	It("receives nothing while the last kubeconfig works, until a person confirms it", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		first, second := uidOf(ctx, target), uidOf(ctx, hub)
 		Expect(w.connection(Default, ctx).Status.ClusterUID).To(Equal(first))
@@ -89,7 +89,7 @@ var _ = Describe("Another cluster behind a ClusterConnection", func() {
 		eventually(ctx, running).Should(havePhase(v1alpha1.PooledJobSucceeded))
 	})
 
-	It("gets nothing when no other kubeconfig works, until a person confirms it", func(ctx context.Context) {
+	It("receives nothing when no other kubeconfig works, until a person confirms it", func(ctx context.Context) {
 		w := connectedAs(ctx, certificateOf(userWithRights(ctx)))
 		first, second := uidOf(ctx, target), uidOf(ctx, hub)
 		running := w.submit(ctx)

@@ -58,7 +58,7 @@ func (w world) end(ctx context.Context, job *v1alpha1.PooledJob) {
 }
 
 var _ = Describe("Placement", func() {
-	It("takes the connection with the fewest unfinished PooledJobs, of equals the first by name", func(ctx context.Context) {
+	It("chooses the connection with the fewest unfinished PooledJobs, of equals the first by name", func(ctx context.Context) {
 		w, c := choosing(ctx, "a", "b", "c")
 		w.candidate(ctx, "0-unlabelled", func(c *v1alpha1.ClusterConnection) { c.Labels = nil })
 		w.candidate(ctx, "0-closed", closedTo)
@@ -112,7 +112,7 @@ var _ = Describe("Placement", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(HaveLen(60))
 	})
 
-	It("is recorded before anything is created, and then is for ever", func(ctx context.Context) {
+	It("records the chosen cluster before anything is created, and never changes it", func(ctx context.Context) {
 		w := newWorld(ctx)
 		a := w.link(ctx, theTarget(ctx), "a")
 		recorded := make(chan *v1alpha1.PooledJob, 10)
@@ -146,7 +146,7 @@ var _ = Describe("Placement", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(HaveLen(1))
 	})
 
-	It("waits, and says why of each cluster that the run may know of", func(ctx context.Context) {
+	It("waits while no cluster can be used, and reports why for each that the run may know", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx)
 		job := w.submit(ctx, w.anywhere)
@@ -186,7 +186,7 @@ var _ = Describe("Placement", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("waits with a selector that cannot be understood, and says so", func(ctx context.Context) {
+	It("waits with a selector that cannot be parsed, and reports that", func(ctx context.Context) {
 		w, _ := choosing(ctx, "a")
 		job := w.submit(ctx, w.anywhere, func(j *v1alpha1.PooledJob) {
 			j.Spec.ClusterSelector.MatchLabels = map[string]string{"no key!": "x"}
@@ -196,7 +196,7 @@ var _ = Describe("Placement", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	DescribeTable("goes on by itself", func(ctx context.Context, before func(*v1alpha1.ClusterConnection), ready string, change func(context.Context, world, world)) {
+	DescribeTable("continues without a change of the PooledJob", func(ctx context.Context, before func(*v1alpha1.ClusterConnection), ready string, change func(context.Context, world, world)) {
 		w := newWorld(ctx)
 		w.createSecret(ctx)
 		a := w.candidate(ctx, "a", before)
@@ -238,7 +238,7 @@ var _ = Describe("Placement", func() {
 			func(ctx context.Context, w, a world) { a.setNamespaces(ctx, metav1.NamespaceDefault, w.name) }),
 	)
 
-	It("goes on by itself when the fence is taken off, and takes one for another cluster for none", func(ctx context.Context) {
+	It("continues when the fence is removed, and ignores a fence with the UID of another cluster", func(ctx context.Context) {
 		w, c := choosing(ctx, "a")
 		c[0].annotate(ctx, v1alpha1.AnnotationFenced, uidOf(ctx, target))
 		job := w.submit(ctx, w.anywhere)
@@ -253,7 +253,7 @@ var _ = Describe("Placement", func() {
 		Expect(clusterOfRun(ctx, next)).To(Equal(c[0].name))
 	})
 
-	It("wakes a connection that is idle", func(ctx context.Context) {
+	It("wakes an idle connection", func(ctx context.Context) {
 		w := idling(ctx)
 		w.setLabel(ctx, w.name)
 		w.expectIdle(ctx)
@@ -286,7 +286,7 @@ var _ = Describe("Placement", func() {
 		Eventually(exists(hub, &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: c[0].name}})).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("is not waited for beyond dispatchDeadlineSeconds", func(ctx context.Context) {
+	It("ends the run when dispatchDeadlineSeconds is over", func(ctx context.Context) {
 		w := newWorld(ctx)
 		unready := w.candidate(ctx, "unready", noSecret)
 		Eventually(unready.connection).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretNotFound))
@@ -332,7 +332,7 @@ var _ = Describe("Placement", func() {
 		}),
 	)
 
-	It("sends nothing to a closed cluster that the author wrote into the intent, and ends the run", func(ctx context.Context) {
+	It("sends nothing to a closed cluster that the author wrote into the intent", func(ctx context.Context) {
 		w, _ := choosing(ctx, "a")
 		closed := w.candidate(ctx, "closed", closedTo)
 		Eventually(closed.connection).WithContext(ctx).Should(beReady())

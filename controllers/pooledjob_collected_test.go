@@ -71,7 +71,7 @@ var _ = Describe("A target that deletes finished Jobs", func() {
 		}
 	}
 
-	It("is asked to keep them for 30 days", func(ctx context.Context) {
+	It("gets a request to keep them for 30 days", func(ctx context.Context) {
 		w := connected(ctx)
 		w.collect(ctx, target, 1, admissionv1.Create)
 		job := w.submit(ctx)
@@ -82,7 +82,7 @@ var _ = Describe("A target that deletes finished Jobs", func() {
 		Expect(w.eventsOf(v1alpha1.ReasonFinishedJobsDeleted)(Default, ctx)).To(BeEmpty())
 	})
 
-	It("is named once when it insists", func(ctx context.Context) {
+	It("appears in one Event when it insists on its own TTL", func(ctx context.Context) {
 		w := connected(ctx)
 		w.collect(ctx, target, 7, admissionv1.Create, admissionv1.Update)
 		for range 3 {
@@ -110,7 +110,7 @@ var _ = Describe("A target that deletes finished Jobs", func() {
 		return l, job, here.remote(ctx, job, 0)
 	}
 
-	It("has no second Job of a run whose first may have completed", func(ctx context.Context) {
+	It("gets no second Job of a run whose first may have completed", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.collect(ctx, target, 1, admissionv1.Create)
 		l, job, remote := lostAnswer(ctx, w)
@@ -125,7 +125,7 @@ var _ = Describe("A target that deletes finished Jobs", func() {
 		Consistently(remoteJobs(w.name)).WithContext(ctx).Should(BeEmpty())
 	})
 
-	It("has one of a run whose first request was lost, when it keeps them long enough", func(ctx context.Context) {
+	It("gets the Job of a run whose first request was lost, if it keeps finished Jobs long enough", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.collect(ctx, target, 86400, admissionv1.Create)
 		l, job, remote := lostAnswer(ctx, w)
@@ -137,7 +137,7 @@ var _ = Describe("A target that deletes finished Jobs", func() {
 })
 
 var _ = Describe("A Job that is gone before anybody asked how it ended", func() {
-	It("has ended as the event said that told of its going", func(ctx context.Context) {
+	It("ends its run as the event of its deletion says", func(ctx context.Context) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "line")
 		job := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = l.name })

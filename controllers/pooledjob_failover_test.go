@@ -55,7 +55,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 	}
 
 	Context("of a run that was never sent", func() {
-		It("moves it when the cluster was not Ready for afterSeconds, not before", func(ctx context.Context) {
+		It("moves a run that was never sent when its cluster was not Ready for afterSeconds, not before", func(ctx context.Context) {
 			w := newWorld(ctx)
 			w.createNamespaces(ctx, north, south)
 			one := int32(1)
@@ -85,7 +85,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(south.jobs(w.name)(Default, ctx)).To(HaveLen(1))
 		})
 
-		It("moves it by itself, and after what the cluster refused it says so", func(ctx context.Context) {
+		It("moves a run that was never sent without further events, and after a refusal of its cluster", func(ctx context.Context) {
 			w := newWorld(ctx)
 			w.createNamespaces(ctx, south) // north refuses, for now
 			a, b := w.link(ctx, north, "a"), w.link(ctx, south, "b")
@@ -114,7 +114,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(south.jobs(w.name)(Default, ctx)).To(HaveLen(1))
 		})
 
-		It("does not move it without spec.failover", func(ctx context.Context) {
+		It("does not move a run that was never sent without spec.failover", func(ctx context.Context) {
 			w := newWorld(ctx)
 			w.createNamespaces(ctx, south)
 			a := w.link(ctx, north, "a")
@@ -130,7 +130,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
 		})
 
-		It("does not move it while the cluster refuses it and is Ready", func(ctx context.Context) {
+		It("does not move a run that its Ready cluster refuses", func(ctx context.Context) {
 			w := newWorld(ctx)
 			w.createNamespaces(ctx, south)
 			a := w.link(ctx, north, "a")
@@ -146,7 +146,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 	})
 
 	Context("of a run that may have been sent", func() {
-		It("waits for ever, and says by which annotation a person can move it", func(ctx context.Context) {
+		It("keeps a run waiting that may have been sent, and names the annotation that moves it", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			a.onCreate(func(moment faultproxy.Moment) faultproxy.Action {
 				if moment == faultproxy.Before {
@@ -176,7 +176,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(north.jobs(w.name)(Default, ctx)).To(HaveLen(1))
 		})
 
-		It("waits for ever after a restart of the operator, which cannot know", func(ctx context.Context) {
+		It("keeps a run waiting that may have been sent after a restart of the operator", func(ctx context.Context) {
 			w := newWorld(ctx)
 			w.createNamespaces(ctx, south)
 			a := w.link(ctx, north, "a")
@@ -194,7 +194,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
 		})
 
-		It("moves it as soon as the cluster is fenced, and does not touch or follow the first copy any more", func(ctx context.Context) {
+		It("moves a run that may have been sent once its cluster is fenced, and leaves the first Job alone", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			job, first := running(ctx, w, a, failsOver(3600))
 			a.breakLine()
@@ -244,7 +244,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(south.jobs(w.name)(Default, ctx)).To(BeEmpty())
 		})
 
-		It("lets the ClusterConnection go that it was moved away from", func(ctx context.Context) {
+		It("releases the ClusterConnection that the run was moved away from", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			job, first := running(ctx, w, a, failsOver(3600))
 			connection := a.connection(Default, ctx)
@@ -269,7 +269,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			return w, job, first, north.remote(ctx, job, 1)
 		}
 
-		It("can bring it back to the first cluster, where it is another Job", func(ctx context.Context) {
+		It("can move a run back to its first cluster, where it gets another Job", func(ctx context.Context) {
 			w, job, first, second := back(ctx)
 			consistently(ctx, job).Should(havePhase(v1alpha1.PooledJobPending), "the Pod that runs is of the first attempt")
 			north.here(func() {
@@ -283,7 +283,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(HaveField("UID", first.UID), HaveField("UID", second.UID)))
 		})
 
-		It("does not take the exit code of the first attempt for that of the second", func(ctx context.Context) {
+		It("does not report the exit code of the first attempt for the second", func(ctx context.Context) {
 			w, job, _, second := back(ctx)
 			north.here(func() {
 				for _, pod := range north.podsOf(w.name)(Default, ctx) {
@@ -314,7 +314,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Expect(hub.Patch(ctx, job.DeepCopy(), client.RawPatch("application/merge-patch+json", text))).To(Succeed())
 	}
 
-	DescribeTable("is not brought about by an author who overwrites the intent of a run that was seen", func(ctx context.Context, forged func(job *v1alpha1.PooledJob, a, b *link) any) {
+	DescribeTable("does not follow an intent that the author overwrites once the Job was seen", func(ctx context.Context, forged func(job *v1alpha1.PooledJob, a, b *link) any) {
 		w, a, b := two(ctx)
 		job, first := running(ctx, w, a, failsOver(3600))
 		forge(ctx, job, forged(job, a, b))
@@ -344,7 +344,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		}),
 	)
 
-	It("or an end of the run follows from a fence also when the dispatch deadline is over", func(ctx context.Context) {
+	It("follows from a fence also when dispatchDeadlineSeconds is over", func(ctx context.Context) {
 		w, a, _ := two(ctx)
 		a.onCreate(func(faultproxy.Moment) faultproxy.Action {
 			a.breakLine()
@@ -359,7 +359,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		eventually(ctx, job).Should(Or(havePhase(v1alpha1.PooledJobFailed), HaveField("Status.Attempt", BeEquivalentTo(1))))
 	})
 
-	It("does not lead to the fenced cluster by way of another ClusterConnection", func(ctx context.Context) {
+	It("does not move a run to the fenced cluster through another ClusterConnection", func(ctx context.Context) {
 		w, a, b := two(ctx)
 		job, _ := running(ctx, w, a, failsOver(3600))
 		b.setLabel(ctx, nil)
@@ -389,7 +389,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 	})
 
 	Context("and a new operator", func() {
-		It("lead to one Job of the next attempt, wherever the last one ended", func(ctx context.Context) {
+		It("lead to one Job of the next attempt, wherever the last operator stopped", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			job, first := running(ctx, w, a, failsOver(3600))
 			b.setLabel(ctx, nil)
@@ -438,7 +438,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			eventually(ctx, job).Should(havePhase(v1alpha1.PooledJobSucceeded))
 		})
 
-		It("lead to the same when the first knows nothing but the intent of the attempt before", func(ctx context.Context) {
+		It("lead to the same Job when only the intent of the attempt before was written", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			job, _ := running(ctx, w, a, failsOver(3600))
 			operator.stop()
@@ -451,7 +451,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		})
 	})
 
-	DescribeTable("of a run whose Job was deleted while the cluster was away does not come about: nobody saw how it ended",
+	DescribeTable("does not move a run whose Job was deleted while the cluster was away",
 		func(ctx context.Context, away time.Duration) {
 			w, a, _ := two(ctx)
 			job, remote := running(ctx, w, a, failsOver(600))
@@ -472,7 +472,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Entry("for less than that", 300*time.Second),
 	)
 
-	DescribeTable("of a run whose Job was seen to be deleted, before the cluster was away,", func(ctx context.Context, started, moves bool) {
+	DescribeTable("decides about a run whose Job was deleted before the cluster was away, and", func(ctx context.Context, started, moves bool) {
 		w, a, _ := two(ctx)
 		job := w.submit(ctx, w.anywhere, failsOver(600))
 		eventually(ctx, job).Should(And(beOn(a.world, 0), haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)))
@@ -521,7 +521,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Entry("ends it when it had started", true, false),
 	)
 
-	It("of a run whose Job is there under another UID does not make two of it", func(ctx context.Context) {
+	It("does not create a second Job of a run whose Job has another UID now", func(ctx context.Context) {
 		w, a, _ := two(ctx)
 		job, remote := running(ctx, w, a, failsOver(600))
 		a.breakLine()
@@ -540,7 +540,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 		Expect(append(north.jobs(w.name)(Default, ctx), south.jobs(w.name)(Default, ctx)...)).To(ConsistOf(HaveField("UID", again.UID)))
 	})
 
-	It("ends a run whose Job was deleted long after the cluster was away", func(ctx context.Context) {
+	It("ends a run whose Job is deleted long after the cluster was away", func(ctx context.Context) {
 		w, a, _ := two(ctx)
 		job, remote := running(ctx, w, a, failsOver(600))
 		a.breakLine()
@@ -553,7 +553,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 	})
 
 	Context("of a run that is being deleted", func() {
-		It("lets it go in the middle of a move, and leaves the first copy", func(ctx context.Context) {
+		It("releases a deleted run in the middle of a move, and leaves its first Job", func(ctx context.Context) {
 			w, a, b := two(ctx)
 			job, first := running(ctx, w, a, failsOver(3600))
 			b.setLabel(ctx, nil)
@@ -567,7 +567,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(north.jobs(w.name)(Default, ctx)).To(ConsistOf(And(HaveField("UID", first.UID), HaveField("DeletionTimestamp", BeNil()))))
 		})
 
-		It("lets it go when it was moved and has no Job yet", func(ctx context.Context) {
+		It("releases a deleted run that was moved and has no Job yet", func(ctx context.Context) {
 			w := newWorld(ctx)
 			w.createNamespaces(ctx, north) // south refuses
 			a := w.link(ctx, north, "a")
@@ -580,7 +580,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			Expect(north.jobs(w.name)(Default, ctx)).To(HaveLen(1))
 		})
 
-		It("does not move it: it waits for the fence to be taken off, and cleans up there", func(ctx context.Context) {
+		It("keeps a deleted run on its fenced cluster until the fence is removed, and cleans up there", func(ctx context.Context) {
 			w, a, _ := two(ctx)
 			job, first := running(ctx, w, a, failsOver(1))
 			a.breakLine()
@@ -602,7 +602,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 	})
 
 	Context("that was not asked for", func() {
-		It("lets a run wait for a fenced cluster, and go on when the fence is taken off", func(ctx context.Context) {
+		It("keeps a run waiting for a fenced cluster, and resumes when the fence is removed", func(ctx context.Context) {
 			w, a, _ := two(ctx)
 			job, remote := running(ctx, w, a)
 			a.fence(ctx)
@@ -621,7 +621,7 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 			eventually(ctx, job).Should(And(beOn(a.world, 0), havePhase(v1alpha1.PooledJobSucceeded)))
 		})
 
-		It("lets a run that names a fenced cluster wait, and nothing is sent", func(ctx context.Context) {
+		It("keeps a run waiting that names a fenced cluster, and sends nothing", func(ctx context.Context) {
 			w, a, _ := two(ctx)
 			a.fence(ctx)
 			job := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = a.name })

@@ -35,7 +35,7 @@ var _ = Describe("A PooledJob that is large", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("is not run when its status might not fit, and can be deleted", func(ctx context.Context) {
+	It("does not run when its status might not fit, and can be deleted", func(ctx context.Context) {
 		job := connected(ctx).submit(ctx, sized(pooledjob.MaxObjectSize))
 		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobFailed), haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonTooLarge)))
 		Expect(latest(job)(Default, ctx).Finalizers).To(BeEmpty())
@@ -43,7 +43,7 @@ var _ = Describe("A PooledJob that is large", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("is named by an Event when not even that can be written", func(ctx context.Context) {
+	It("gets an Event when not even its status can be written", func(ctx context.Context) {
 		w, job := connected(ctx), &v1alpha1.PooledJob{}
 		Expect(func() (err error) { // the largest that the hub takes, to some bytes
 			for size := etcdLimit; size > pooledjob.MaxObjectSize; size -= 128 {

@@ -28,7 +28,7 @@ var _ = Describe("A run of which nothing happens", func() {
 	saysNothing := HaveField("Status.Result", Equal(v1alpha1.Result{}))
 	created := haveCondition(v1alpha1.ConditionDispatched, metav1.ConditionTrue, v1alpha1.ReasonCreated)
 
-	It("says why its Job has no Pod, in the target's words", func(ctx context.Context) {
+	It("reports why its Job has no Pod, in the target's words", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -48,7 +48,7 @@ var _ = Describe("A run of which nothing happens", func() {
 		eventually(ctx, job).Should(And(havePhase(v1alpha1.PooledJobRunning), saysNothing))
 	})
 
-	It("says why the containers of its Pod are not made", func(ctx context.Context) {
+	It("reports why the containers of its Pod are not created", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		pod := stuck(ctx, remoteOf(ctx, job), stuckAt("ContainerCreating", ""))
@@ -56,7 +56,7 @@ var _ = Describe("A run of which nothing happens", func() {
 		eventually(ctx, job).Should(resultIs("FailedMount", `secret "s" not found`, pod.Name))
 	})
 
-	It("takes back what it said of its Job when that has a Pod", func(ctx context.Context) {
+	It("withdraws what it reported of its Job when that has a Pod", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		remote := remoteOf(ctx, job)
@@ -66,7 +66,7 @@ var _ = Describe("A run of which nothing happens", func() {
 		eventually(ctx, job).Should(saysNothing)
 	})
 
-	It("says that nobody schedules its Pod", func(ctx context.Context) {
+	It("reports that nobody schedules its Pod", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx)
 		pod := stuck(ctx, remoteOf(ctx, job), func(*corev1.PodStatus) {})
@@ -74,7 +74,7 @@ var _ = Describe("A run of which nothing happens", func() {
 			HaveField("Status.Result.Message", ContainSubstring("spec.schedulerName"))))
 	})
 
-	It("says which Job to ask about when the Events may not be read", func(ctx context.Context) {
+	It("reports which Job to look at when the Events may not be read", func(ctx context.Context) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "line")
 		l.line.SetHook(func(_ faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
@@ -89,7 +89,7 @@ var _ = Describe("A run of which nothing happens", func() {
 			HaveField("Status.Result.Message", And(ContainSubstring("may not list them"), ContainSubstring(l.name), ContainSubstring("involvedObject.name="+remote.Name)))))
 	})
 
-	It("has its Events read after some seconds and then rarely, and not when it goes well", func(ctx context.Context) {
+	It("has its Events read after some seconds and then rarely, and never when the run goes well", func(ctx context.Context) {
 		w := newWorld(ctx)
 		l := w.link(ctx, theTarget(ctx), "line")
 		var reads atomic.Int32
@@ -116,7 +116,7 @@ var _ = Describe("A run of which nothing happens", func() {
 		Consistently(reads.Load).Should(BeEquivalentTo(1))
 	})
 
-	It("passes on what the target warned of", func(ctx context.Context) {
+	It("reports the warnings of the target", func(ctx context.Context) {
 		w := connected(ctx)
 		namespace := &corev1.Namespace{}
 		Expect(target.Get(ctx, client.ObjectKey{Name: w.name}, namespace)).To(Succeed())

@@ -24,7 +24,7 @@ import (
 )
 
 var _ = Describe("What the target refuses", func() {
-	It("for now, is tried again: a missing namespace", func(ctx context.Context) {
+	It("gets tried again: a missing namespace", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx)
 		later := w.name + "-later"
@@ -37,7 +37,7 @@ var _ = Describe("What the target refuses", func() {
 		remoteOf(ctx, job)
 	})
 
-	It("for now, is tried again: a right that the identity lacks", func(ctx context.Context) {
+	It("gets tried again: a right that the identity lacks", func(ctx context.Context) {
 		w := newWorld(ctx)
 		grant(ctx, w.name, "jobs-watcher", rbacv1.PolicyRule{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"get", "list", "watch"}})
 		grant(ctx, w.name, "pods-watcher", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods", "namespaces"}, Verbs: []string{"get", "list", "watch"}})
@@ -53,7 +53,7 @@ var _ = Describe("What the target refuses", func() {
 		remoteOf(ctx, job)
 	})
 
-	It("for now, is tried again: an exceeded quota", func(ctx context.Context) {
+	It("gets tried again: an exceeded quota", func(ctx context.Context) {
 		w := connected(ctx)
 		none := corev1.ResourceList{"count/jobs.batch": resource.MustParse("0")}
 		quota := &corev1.ResourceQuota{
@@ -71,7 +71,7 @@ var _ = Describe("What the target refuses", func() {
 		remoteOf(ctx, job)
 	})
 
-	It("for good, ends the run: an invalid Job", func(ctx context.Context) {
+	It("ends the run: an invalid Job", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, func(j *v1alpha1.PooledJob) {
 			j.Spec.Template.Spec.Template.Spec.Containers[0].Image = ""
@@ -84,7 +84,7 @@ var _ = Describe("What the target refuses", func() {
 		Eventually(exists(hub, job)).WithContext(ctx).Should(BeFalse())
 	})
 
-	It("for good, ends the run: an admission policy", func(ctx context.Context) {
+	It("ends the run: an admission policy", func(ctx context.Context) {
 		w := connected(ctx)
 		deny(ctx, w.name, "no Jobs on Sundays")
 		// The API server takes a moment to enforce a policy.
@@ -96,7 +96,7 @@ var _ = Describe("What the target refuses", func() {
 		}).WithTimeout(30 * time.Second).Should(Succeed())
 	})
 
-	It("for good, ends the run: a Job of that name that is not ours", func(ctx context.Context) {
+	It("ends the run: a foreign Job with the same name", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx)
 		job := w.submit(ctx)
@@ -140,17 +140,17 @@ var _ = Describe("What the access rules refuse", func() {
 		Expect(remoteJobs(w.name)(Default, ctx)).To(BeEmpty())
 	}
 
-	It("is never sent: a target namespace outside the rules", func(ctx context.Context) {
+	It("never reaches the target: a target namespace outside the rules", func(ctx context.Context) {
 		w := connected(ctx)
 		refused(ctx, w, w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.TargetNamespace = "kube-system" }))
 	})
 
-	It("is never sent: a hub namespace outside the rules", func(ctx context.Context) {
+	It("never reaches the target: a hub namespace outside the rules", func(ctx context.Context) {
 		owner, other := connected(ctx), newWorld(ctx)
 		refused(ctx, owner, other.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = owner.name }))
 	})
 
-	It("is never sent: anything, through a connection without rules", func(ctx context.Context) {
+	It("never reaches the target: any run through a connection without rules", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx)
 		Expect(hub.Create(ctx, &v1alpha1.ClusterConnection{
@@ -160,7 +160,7 @@ var _ = Describe("What the access rules refuse", func() {
 		refused(ctx, w, w.submit(ctx))
 	})
 
-	It("is not helped by a forged intent", func(ctx context.Context) {
+	It("stays refused with a forged intent", func(ctx context.Context) {
 		w := connected(ctx)
 		job := w.submit(ctx, func(j *v1alpha1.PooledJob) {
 			j.Finalizers = []string{v1alpha1.FinalizerPooledJob}
@@ -182,7 +182,7 @@ var _ = Describe("A kubeconfig that asks for more than a connection", func() {
 			clusters: [{name: a, cluster: {server: "https://127.0.0.1:1"}}],
 			users: [{name: a, user: {%s}}]}`, extra))
 	}
-	DescribeTable("is refused by name, and nothing is run, read or contacted",
+	DescribeTable("gets refused by the name of the field, and nothing is run, read or contacted",
 		func(ctx context.Context, kubeconfig func(trap string) []byte, field string) {
 			trap := filepath.Join(GinkgoT().TempDir(), "trap")
 			w := newWorld(ctx)
@@ -206,7 +206,7 @@ var _ = Describe("A kubeconfig that asks for more than a connection", func() {
 		Entry("garbage", func(string) []byte { return []byte("\x01\x02") }, "not a valid v1 Config"),
 	)
 
-	It("connects as soon as it is mended", func(ctx context.Context) {
+	It("connects as soon as it is corrected", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx, user("exec: {command: x}")...)
 		w.createConnection(ctx)
@@ -224,7 +224,7 @@ var _ = Describe("A kubeconfig that asks for more than a connection", func() {
 			HaveField("Status.Server", strings.TrimSuffix(targetCluster.Config().Host, "/"))))
 	})
 
-	It("says which right is missing to watch", func(ctx context.Context) {
+	It("reports which right to watch is missing", func(ctx context.Context) {
 		w := newWorld(ctx)
 		kubeconfig, err := targetCluster.KubeconfigFor(w.name + "-nobody")
 		Expect(err).NotTo(HaveOccurred())
@@ -234,7 +234,7 @@ var _ = Describe("A kubeconfig that asks for more than a connection", func() {
 			ContainSubstring(`cannot get resource "namespaces"`)))
 	})
 
-	It("says that the target does not answer", func(ctx context.Context) {
+	It("reports that the target does not answer", func(ctx context.Context) {
 		w := newWorld(ctx)
 		w.createSecret(ctx, user("token: t")...)
 		w.createConnection(ctx)
