@@ -17,7 +17,7 @@ import (
 	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
-// idling is a new world whose connection closes after a second without PooledJobs. It
+// idling returns a new world whose connection closes after a second without PooledJobs. It
 // shares its identity with no other.
 func idling(ctx context.Context) world {
 	w := newWorld(ctx)
@@ -37,7 +37,7 @@ func (w world) expectIdle(ctx context.Context) {
 	}).Should(Succeed())
 }
 
-// finished is a PooledJob whose run is over.
+// finished returns a PooledJob whose run is over.
 func (w world) finished(ctx context.Context) (*v1alpha1.PooledJob, *batchv1.Job) {
 	job := w.submit(ctx)
 	remote := remoteOf(ctx, job)

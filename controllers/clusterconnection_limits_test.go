@@ -68,14 +68,14 @@ func (t *traffic) end(call *faultproxy.Call) {
 	delete(t.underWay, call)
 }
 
-// mostAtOnce is how many requests were under way at once.
+// mostAtOnce returns how many requests were under way at once.
 func (t *traffic) mostAtOnce() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.most
 }
 
-// densest is how many creations came within so short a time.
+// densest returns how many creations came within so short a time.
 func (t *traffic) densest(window time.Duration) (most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,7 +91,7 @@ func (t *traffic) densest(window time.Duration) (most int) {
 	return most
 }
 
-// took is the time from the first creation to the last.
+// took returns the time from the first creation to the last.
 func (t *traffic) took() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()

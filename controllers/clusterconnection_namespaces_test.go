@@ -15,7 +15,7 @@ import (
 	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
-// limited is a new world, of three namespaces on both sides, and a kubeconfig in its
+// limited returns a new world, of three namespaces on both sides, and a kubeconfig in its
 // Secret whose identity may run Jobs in the first two of them only.
 func limited(ctx context.Context) (w world, user string, namespaces []string) {
 	w = newWorld(ctx)

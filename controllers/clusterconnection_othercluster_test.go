@@ -14,14 +14,14 @@ import (
 	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
-// uidOf is the UID by which a cluster is known.
+// uidOf returns the UID by which a cluster is known.
 func uidOf(ctx context.Context, c client.Client) string {
 	system := &corev1.Namespace{}
 	Expect(c.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, system)).To(Succeed())
 	return string(system.UID)
 }
 
-// otherCluster is a kubeconfig of the hub, which stands in for another target. What
+// otherCluster returns a kubeconfig of the hub, which stands in for another target. What
 // is created there goes with the spec.
 func (w world) otherCluster() []byte {
 	kubeconfig, err := hubCluster.Kubeconfig()

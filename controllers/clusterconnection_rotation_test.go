@@ -230,7 +230,7 @@ preferences: {}
 	})
 })
 
-// userWithRights is the name of a user of the target that may run Jobs.
+// userWithRights returns the name of a user of the target that may run Jobs.
 func userWithRights(ctx context.Context) string {
 	user := uniqueName("user")
 	allow(ctx, userSubject(user))

@@ -50,7 +50,7 @@ const (
 	newLife = time.Hour
 )
 
-// renewable is a new world with a connection that is Ready with a token of oldLife, of an
+// renewable returns a new world with a connection that is Ready with a token of oldLife, of an
 // account that may run Jobs, after the changes.
 func renewable(ctx context.Context, changes ...func(*v1alpha1.ClusterConnectionSpec)) *renewing {
 	r := &renewing{world: newWorld(ctx), account: createAccount(ctx)}
@@ -120,7 +120,7 @@ func (r *renewing) setDown(down bool) {
 	r.down = down
 }
 
-// requests are those for tokens.
+// requests returns those for tokens.
 func (r *renewing) requests() []authenticationv1.TokenRequest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +165,7 @@ func (w world) look(ctx context.Context) {
 	w.annotate(ctx, "example.com/look", fmt.Sprint(time.Now().UnixNano()))
 }
 
-// forged is a token that claims what another does, with another end, and that nobody has
+// forged returns a token that claims what another does, with another end, and that nobody has
 // signed.
 func forged(token string, ends time.Time) string {
 	parts := strings.Split(token, ".")
@@ -559,7 +559,7 @@ var _ = Describe("The token of a ClusterConnection with tokenRenewal", func() {
 	})
 })
 
-// audiencesOf are all that a token is for.
+// audiencesOf returns all that a token is for.
 func audiencesOf(token string) []string {
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 	Expect(err).NotTo(HaveOccurred())
@@ -568,7 +568,7 @@ func audiencesOf(token string) []string {
 	return claims.Aud
 }
 
-// managerRole is the Role in config/rbac/role.yaml.
+// managerRole returns the Role in config/rbac/role.yaml.
 func managerRole() *rbacv1.Role {
 	data, err := os.ReadFile(filepath.Join("..", "config", "rbac", "role.yaml"))
 	Expect(err).NotTo(HaveOccurred())

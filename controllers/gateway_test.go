@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// throughGateway is a kubeconfig that reaches the target through a gateway of ours,
+// throughGateway returns a kubeconfig that reaches the target through a gateway of ours,
 // which passes on what intercept does not answer. user are the fields of its user;
 // client certificates do not get through.
 func throughGateway(user string, intercept func(http.ResponseWriter, *http.Request) bool) []byte {

@@ -45,7 +45,7 @@ func (c keeperClock) Now() time.Time { return c.now() }
 
 func (c keeperClock) Since(t time.Time) time.Duration { return c.now().Sub(t) }
 
-// presents is the certificate that a client of the log API sees.
+// presents returns the certificate that a client of the log API sees.
 func (k *keeper) presents() *x509.Certificate {
 	GinkgoHelper()
 	pair, err := k.Certificate()
@@ -220,7 +220,7 @@ var _ = Describe("The certificate of the log API", Serial, func() {
 	})
 })
 
-// newAPIService is that of config/logs.
+// newAPIService returns that of config/logs.
 func newAPIService() *unstructured.Unstructured {
 	content, err := os.ReadFile(filepath.Join("..", "config", "logs", "apiservice.yaml"))
 	Expect(err).NotTo(HaveOccurred())
@@ -236,7 +236,7 @@ func latestAPIService(ctx context.Context) *unstructured.Unstructured {
 	return service
 }
 
-// caBundle is whom the hub's API server trusts.
+// caBundle returns whom the hub's API server trusts.
 func caBundle(ctx context.Context) []byte {
 	GinkgoHelper()
 	text, _, err := unstructured.NestedString(latestAPIService(ctx).Object, "spec", "caBundle")
@@ -257,7 +257,7 @@ func certificateSecret(ctx context.Context) *corev1.Secret {
 	return secret
 }
 
-// asLogs is a client with the roles that the log API has, and no more.
+// asLogs returns a client with the roles that the log API has, and no more.
 func asLogs(ctx context.Context) client.Client {
 	const user = "certificate-keeper"
 	content, err := os.ReadFile(filepath.Join("..", "config", "logs", "role.yaml"))

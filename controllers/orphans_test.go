@@ -38,7 +38,7 @@ func (w world) leaveJob(ctx context.Context, hubID, uid string) *batchv1.Job {
 	return job
 }
 
-// orphansOf is what the metric says of a connection; -1 when it says nothing.
+// orphansOf returns what the metric says of a connection; -1 when it says nothing.
 func orphansOf(name string) func(Gomega) float64 {
 	return func(g Gomega) float64 {
 		families, err := operator.metrics.Gather()
@@ -57,7 +57,7 @@ func orphansOf(name string) func(Gomega) float64 {
 	}
 }
 
-// settledOrphansOf is what the metric says when it has said the same for some looks:
+// settledOrphansOf returns what the metric says when it has said the same for some looks:
 // other specs leave orphans, too, and all connections lead to one target.
 func settledOrphansOf(name string) float64 {
 	var said []float64
@@ -69,7 +69,7 @@ func settledOrphansOf(name string) float64 {
 	return said[len(said)-1]
 }
 
-// orphansTold are the notes of the Events about orphans of a connection.
+// orphansTold returns the notes of the Events about orphans of a connection.
 func orphansTold(name string) func(Gomega, context.Context) []string {
 	return func(g Gomega, ctx context.Context) []string {
 		var list eventsv1.EventList

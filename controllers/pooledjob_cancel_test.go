@@ -72,7 +72,7 @@ func (t *tap) note(request string) {
 	t.seen = append(t.seen, request)
 }
 
-// requests are those that came through the tap since the last call of forget: the
+// requests returns those that came through the tap since the last call of forget: the
 // method and, but for a creation, the name of the object and the body.
 func (t *tap) requests() []string {
 	t.mu.Lock()
@@ -80,7 +80,7 @@ func (t *tap) requests() []string {
 	return append([]string(nil), t.seen...)
 }
 
-// writes are the requests that change something.
+// writes returns the requests that change something.
 func (t *tap) writes() []string {
 	var writes []string
 	for _, request := range t.requests() {
@@ -108,7 +108,7 @@ func answerTo(method string, code int) *func(http.ResponseWriter, *http.Request,
 	return &answer
 }
 
-// throughTap is a new world whose target is behind a tap, and that shares its
+// throughTap returns a new world whose target is behind a tap, and that shares its
 // connection with no other.
 func throughTap(ctx context.Context, changes ...func(*v1alpha1.ClusterConnectionSpec)) (world, *tap) {
 	t := &tap{}
@@ -186,7 +186,7 @@ func noJobs(ctx context.Context, namespace string) *corev1.ResourceQuota {
 	return quota
 }
 
-// deadlineOf is the deadline of a PooledJob's Job.
+// deadlineOf returns the deadline of a PooledJob's Job.
 func deadlineOf(ctx context.Context, job *v1alpha1.PooledJob) func() *int64 {
 	return func() *int64 { return remoteOf(ctx, job).Spec.ActiveDeadlineSeconds }
 }
@@ -197,7 +197,7 @@ func beCancelled(message string) OmegaMatcher {
 		haveCondition(v1alpha1.ConditionFailed, metav1.ConditionTrue, v1alpha1.ReasonCancelled, ContainSubstring(message)))
 }
 
-// running is a PooledJob of which a Pod runs.
+// running returns a PooledJob of which a Pod runs.
 func (w world) running(ctx context.Context, changes ...func(*v1alpha1.PooledJob)) (*v1alpha1.PooledJob, *batchv1.Job, *corev1.Pod) {
 	job := w.submit(ctx, changes...)
 	remote := remoteOf(ctx, job)

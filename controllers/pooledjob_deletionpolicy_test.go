@@ -25,7 +25,7 @@ func labelled(j *v1alpha1.PooledJob) {
 	j.Spec.Template.Labels = map[string]string{"app": "etl"}
 }
 
-// leftLabels are those of an orphaned Job that its author had labelled: one of ours
+// leftLabels returns those of an orphaned Job that its author had labelled: one of ours
 // stays, which makes it nobody's without the hub's.
 func leftLabels(job *v1alpha1.PooledJob) map[string]string {
 	return map[string]string{"app": "etl", v1alpha1.LabelUID: string(job.UID)}
@@ -33,7 +33,7 @@ func leftLabels(job *v1alpha1.PooledJob) map[string]string {
 
 func orphaning(j *v1alpha1.PooledJob) { j.Spec.DeletionPolicy = v1alpha1.DeletionPolicyOrphan }
 
-// givenUp are the notes of the Events that say that a PooledJob's Job was given up.
+// givenUp returns the notes of the Events that say that a PooledJob's Job was given up.
 func givenUp(job *v1alpha1.PooledJob) func(Gomega, context.Context) []string {
 	return func(g Gomega, ctx context.Context) []string {
 		var list eventsv1.EventList
@@ -48,7 +48,7 @@ func givenUp(job *v1alpha1.PooledJob) func(Gomega, context.Context) []string {
 	}
 }
 
-// whatMatters is a Job without what every write changes.
+// whatMatters returns a Job without what every write changes.
 func whatMatters(remote *batchv1.Job) *batchv1.Job {
 	remote = remote.DeepCopy()
 	remote.ManagedFields, remote.ResourceVersion = nil, ""

@@ -20,7 +20,7 @@ import (
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
 
-// series are all that a registry has now, by name and labels such as
+// series returns all that a registry has now, by name and labels such as
 // name{connection=c,phase=p}. Histograms have two, name_count and name_sum.
 func series(g Gomega, from prometheus.Gatherer) map[string]float64 {
 	families, err := from.Gather()
@@ -44,7 +44,7 @@ func series(g Gomega, from prometheus.Gatherer) map[string]float64 {
 	return found
 }
 
-// value is one series of the operator; a name that it does not have fails the spec.
+// value returns one series of the operator; a name that it does not have fails the spec.
 func value(name, labels string) float64 {
 	GinkgoHelper()
 	all, key := series(Default, operator.metrics), name+"{"+labels+"}"
@@ -52,26 +52,26 @@ func value(name, labels string) float64 {
 	return all[key]
 }
 
-// of is one series of w's connection.
+// of returns one series of w's connection.
 func (w world) of(name string) float64 {
 	GinkgoHelper()
 	return value(name, "connection="+w.name)
 }
 
-// ended is how many runs of w's connection ended in that phase.
+// ended returns how many runs of w's connection ended in that phase.
 func (w world) ended(phase v1alpha1.PooledJobPhase) float64 {
 	GinkgoHelper()
 	return value("pooledjob_runs_finished_total", fmt.Sprintf("connection=%s,phase=%s", w.name, phase))
 }
 
-// ofConnection are the names of all series of w's connection.
+// ofConnection returns the names of all series of w's connection.
 func (w world) ofConnection(g Gomega) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(series(g, operator.metrics))), func(name string) bool {
 		return !strings.Contains(name, "connection="+w.name+",") && !strings.Contains(name, "connection="+w.name+"}")
 	})
 }
 
-// hubWritesMade are the writes of PooledJobs that were counted, by kind.
+// hubWritesMade returns the writes of PooledJobs that were counted, by kind.
 func hubWritesMade() map[metrics.Write]float64 {
 	GinkgoHelper()
 	made := map[metrics.Write]float64{}

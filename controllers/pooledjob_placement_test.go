@@ -20,7 +20,7 @@ import (
 	"github.com/pooledjob/pooledjob/test/faultproxy"
 )
 
-// choosing is a new world with candidates of those suffixes, all of them Ready.
+// choosing returns a new world with candidates of those suffixes, all of them Ready.
 func choosing(ctx context.Context, suffixes ...string) (w world, candidates []world) {
 	w = newWorld(ctx)
 	w.createSecret(ctx)

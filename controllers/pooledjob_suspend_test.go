@@ -33,7 +33,7 @@ func playSuspension(ctx context.Context, remote *batchv1.Job) {
 	Expect(target.Status().Update(ctx, remote)).To(Succeed())
 }
 
-// suspendOf is what a PooledJob's Job is told to do, and what its label says of who
+// suspendOf returns what a PooledJob's Job is told to do, and what its label says of who
 // told it.
 func suspendOf(ctx context.Context, job *v1alpha1.PooledJob) func() string {
 	return func() string {
@@ -264,7 +264,7 @@ var _ = Describe("Suspending a PooledJob", func() {
 	})
 })
 
-// suspendRequest is the one that suspends or resumes a Job.
+// suspendRequest returns the one that suspends or resumes a Job.
 func suspendRequest(remote *batchv1.Job, suspend bool) string {
 	return fmt.Sprintf(`PATCH %s {"metadata":{"labels":{"pooledjob.io/suspend":"%v"},"uid":%q},"spec":{"suspend":%v}}`, remote.Name, suspend, remote.UID, suspend)
 }

@@ -146,7 +146,7 @@ var _ = Describe("The time to live of a PooledJob", func() {
 	})
 })
 
-// again is a PooledJob of the same name, after the first is gone.
+// again returns a PooledJob of the same name, after the first is gone.
 func (w world) again(ctx context.Context, first *v1alpha1.PooledJob) *v1alpha1.PooledJob {
 	GinkgoHelper()
 	Eventually(exists(hub, first.DeepCopy())).WithContext(ctx).Should(BeFalse())

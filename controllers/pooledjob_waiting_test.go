@@ -61,7 +61,7 @@ func resultIs(reason, message, pod string) OmegaMatcher {
 	return HaveField("Status.Result", Equal(v1alpha1.Result{Reason: reason, Message: message, PodName: pod}))
 }
 
-// versionsOf are those of a PooledJob that there were so far.
+// versionsOf returns those of a PooledJob that there were so far.
 func versionsOf(ctx context.Context, job *v1alpha1.PooledJob) func() []*v1alpha1.PooledJob {
 	return record[*v1alpha1.PooledJob](ctx, &v1alpha1.PooledJobList{}, client.InNamespace(job.Namespace), client.MatchingFields{"metadata.name": job.Name})
 }

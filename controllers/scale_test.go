@@ -65,7 +65,7 @@ func (f fleet) connections(g Gomega, ctx context.Context) []v1alpha1.ClusterConn
 	return list.Items
 }
 
-// ready is since when those are Ready that are.
+// ready returns since when those are Ready that are.
 func (f fleet) ready(g Gomega, ctx context.Context) map[string]metav1.Time {
 	since := map[string]metav1.Time{}
 	for _, connection := range f.connections(g, ctx) {
@@ -76,7 +76,7 @@ func (f fleet) ready(g Gomega, ctx context.Context) map[string]metav1.Time {
 	return since
 }
 
-// livingFleet are connections to the target, each with a ServiceAccount of its own.
+// livingFleet returns connections to the target, each with a ServiceAccount of its own.
 func livingFleet(ctx context.Context, number int) map[string][]byte {
 	namespace := uniqueName("fleet")
 	Expect(target.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})).To(Succeed())
@@ -92,7 +92,7 @@ func livingFleet(ctx context.Context, number int) map[string][]byte {
 	return living
 }
 
-// deadFleet are connections to an address that refuses, and to one where connections
+// deadFleet returns connections to an address that refuses, and to one where connections
 // can be made and nothing is ever said.
 func deadFleet(ctx context.Context, refusing, silent int) map[string][]byte {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -128,7 +128,7 @@ func (t *tally) logger() logr.Logger {
 	}, funcr.Options{Verbosity: 5})
 }
 
-// of is how many reconciles there were in a world's namespace.
+// of returns how many reconciles there were in a world's namespace.
 func (t *tally) of(w world) func() int {
 	return func() int {
 		t.mu.Lock()

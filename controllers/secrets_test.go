@@ -100,7 +100,7 @@ func plant(token string) planted {
 
 func encoded(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
-// traces are all that would give the secrets away: the token and the key, as they are
+// traces returns all that would give the secrets away: the token and the key, as they are
 // and in base64 at any offset, also in pieces, such as the lines of a key or of a dump.
 func (p planted) traces() map[string]string {
 	const piece = 16 // bytes in a line of a dump
@@ -128,7 +128,7 @@ func (p planted) traces() map[string]string {
 	return traces
 }
 
-// worldTexts are all texts that people get to see: the logs, the objects of the hub
+// worldTexts returns all texts that people get to see: the logs, the objects of the hub
 // but its Secrets, the Events, and the metrics.
 func worldTexts(ctx context.Context, l *logbooks) map[string]string {
 	texts := map[string]string{"the log": l.operator.text(), "the log of client-go": l.process.text()}
@@ -184,7 +184,7 @@ func answerStatus(w http.ResponseWriter, err *apierrors.StatusError) {
 	_ = json.NewEncoder(w).Encode(status) // the client may be gone
 }
 
-// echoServer is a kubeconfig of a server that answers with the headers of the request.
+// echoServer returns a kubeconfig of a server that answers with the headers of the request.
 func echoServer(user string) []byte {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)

@@ -160,7 +160,7 @@ func (p *operatorProcess) restart() {
 
 var serial int
 
-// uniqueName is a name that no other spec uses.
+// uniqueName returns a name that no other spec uses.
 func uniqueName(prefix string) string {
 	serial++
 	return fmt.Sprintf("%s-%d-%d", prefix, GinkgoParallelProcess(), serial)

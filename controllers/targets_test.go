@@ -38,7 +38,7 @@ func startSite(ctx context.Context, name string) *site {
 	return s
 }
 
-// theTarget is the suite's own target as a site.
+// theTarget returns the suite's own target as a site.
 func theTarget(ctx context.Context) *site {
 	return &site{cluster: targetCluster, client: target, uid: uidOf(ctx, target)}
 }
@@ -51,7 +51,7 @@ func (s *site) here(f func()) {
 	f()
 }
 
-// jobs are all Jobs that the site has in a namespace.
+// jobs returns all Jobs that the site has in a namespace.
 func (s *site) jobs(namespace string) func(Gomega, context.Context) []batchv1.Job {
 	return func(g Gomega, ctx context.Context) []batchv1.Job {
 		var jobs batchv1.JobList
@@ -188,7 +188,7 @@ func touch(ctx context.Context, job *v1alpha1.PooledJob) {
 	Expect(client.IgnoreNotFound(err)).To(Succeed()) // a deleted one may be gone already
 }
 
-// intentOf is the recorded intent, whoever wrote it.
+// intentOf returns the recorded intent, whoever wrote it.
 func intentOf(job *v1alpha1.PooledJob) string { return job.Annotations[v1alpha1.AnnotationIntent] }
 
 // beOn matches a PooledJob whose attempt of that number is on the connection.
@@ -210,7 +210,7 @@ func (w world) createNamespaces(ctx context.Context, sites ...*site) {
 	}
 }
 
-// podsOf are the Pods in a namespace of the site.
+// podsOf returns the Pods in a namespace of the site.
 func (s *site) podsOf(namespace string) func(Gomega, context.Context) []corev1.Pod {
 	return func(g Gomega, ctx context.Context) []corev1.Pod {
 		var pods corev1.PodList
@@ -219,5 +219,5 @@ func (s *site) podsOf(namespace string) func(Gomega, context.Context) []corev1.P
 	}
 }
 
-// readyStatus is the status and the reason of Ready.
+// readyStatus returns the status and the reason of Ready.
 func readyStatus(c *v1alpha1.ClusterConnection) string { return fixtures.FiveOf(c)[0] }

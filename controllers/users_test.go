@@ -29,7 +29,7 @@ import (
 // Identities of the target, with the rights in config/target/role.yaml and no others,
 // and helpers to look at the ClusterConnections that use them.
 
-// targetRole is the ClusterRole in config/target/role.yaml, on the target.
+// targetRole returns the ClusterRole in config/target/role.yaml, on the target.
 func targetRole(ctx context.Context) *rbacv1.ClusterRole {
 	data, err := os.ReadFile(filepath.Join("..", "config", "target", "role.yaml"))
 	Expect(err).NotTo(HaveOccurred())
@@ -69,7 +69,7 @@ func allowIn(ctx context.Context, namespace string, who rbacv1.Subject) {
 	})).To(Succeed())
 }
 
-// certificateOf is a kubeconfig with a client certificate of a user of the target.
+// certificateOf returns a kubeconfig with a client certificate of a user of the target.
 func certificateOf(user string) []byte {
 	kubeconfig, err := targetCluster.KubeconfigFor(user)
 	Expect(err).NotTo(HaveOccurred())
@@ -105,7 +105,7 @@ func kubeconfigOf(server string, ca []byte, user string) []byte {
 		users: [{name: a, user: {%s}}]}`, server, base64.StdEncoding.EncodeToString(ca), user)
 }
 
-// withToken is a kubeconfig of the target with a bearer token.
+// withToken returns a kubeconfig of the target with a bearer token.
 func withToken(token string) []byte {
 	config := targetCluster.Config()
 	return kubeconfigOf(config.Host, config.CAData, fmt.Sprintf("token: %q", token))
@@ -129,7 +129,7 @@ func (w world) createConnectionWith(ctx context.Context, change func(*v1alpha1.C
 	Expect(hub.Create(ctx, connection)).To(Succeed())
 }
 
-// connectedAs is a new world with a connection that is Ready with the kubeconfig.
+// connectedAs returns a new world with a connection that is Ready with the kubeconfig.
 func connectedAs(ctx context.Context, kubeconfig []byte) world {
 	w := newWorld(ctx)
 	w.createSecret(ctx, kubeconfig...)
@@ -191,7 +191,7 @@ func (w world) record(ctx context.Context) func() []*v1alpha1.ClusterConnection 
 	return record[*v1alpha1.ClusterConnection](ctx, &v1alpha1.ClusterConnectionList{}, client.MatchingFields{"metadata.name": w.name})
 }
 
-// readyOf are the status and reason of Ready in versions, without repetitions.
+// readyOf returns the status and reason of Ready in versions, without repetitions.
 func readyOf(versions []*v1alpha1.ClusterConnection) []string {
 	var states []string
 	for _, version := range versions {
@@ -202,7 +202,7 @@ func readyOf(versions []*v1alpha1.ClusterConnection) []string {
 	return states
 }
 
-// eventsOf are the Events of the connection with that reason, as often as they were
+// eventsOf returns the Events of the connection with that reason, as often as they were
 // emitted.
 func (w world) eventsOf(reason string) func(Gomega, context.Context) []string {
 	return func(g Gomega, ctx context.Context) []string {
@@ -225,10 +225,10 @@ func (w world) eventsOf(reason string) func(Gomega, context.Context) []string {
 	}
 }
 
-// figure is one of the pool's figures of the connection; -1 if there is none.
+// figure returns one of the pool's figures of the connection; -1 if there is none.
 func (w world) figure(name string) float64 { return w.figureWith(name, "connection", w.name) }
 
-// figureWith is the one that has another label, too.
+// figureWith returns the one that has another label, too.
 func (w world) figureWith(name, label, value string) float64 {
 	families, err := operator.metrics.Gather()
 	Expect(err).NotTo(HaveOccurred())
@@ -254,5 +254,5 @@ func (w world) figureOf(name string) func() float64 {
 	return func() float64 { return w.figure(name) }
 }
 
-// trimmedHost is the target's address as it is in a status.
+// trimmedHost returns the target's address as it is in a status.
 func trimmedHost() string { return strings.TrimSuffix(targetCluster.Config().Host, "/") }

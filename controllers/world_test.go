@@ -69,7 +69,7 @@ func (w world) createConnection(ctx context.Context, targets ...string) {
 	})).To(Succeed())
 }
 
-// connected is a new world with a connection that is Ready.
+// connected returns a new world with a connection that is Ready.
 func connected(ctx context.Context) world {
 	w := newWorld(ctx)
 	w.createSecret(ctx)
@@ -122,7 +122,7 @@ func exists(c client.Client, obj client.Object) func(context.Context) (bool, err
 	}
 }
 
-// remoteKey is where a PooledJob's Job is on the target.
+// remoteKey returns where a PooledJob's Job is on the target.
 func remoteKey(job *v1alpha1.PooledJob) client.ObjectKey {
 	return client.ObjectKey{Namespace: jobspec.TargetNamespace(job), Name: binding.RemoteName(operator.hubID, job, 0)}
 }
@@ -134,7 +134,7 @@ func remoteOf(ctx context.Context, job *v1alpha1.PooledJob) *batchv1.Job {
 	return remote
 }
 
-// remoteJobs are all Jobs of a namespace of the target.
+// remoteJobs returns all Jobs of a namespace of the target.
 func remoteJobs(namespace string) func(Gomega, context.Context) []batchv1.Job {
 	return func(g Gomega, ctx context.Context) []batchv1.Job {
 		var jobs batchv1.JobList

@@ -45,7 +45,7 @@ func madeFor(ctx context.Context, name string) (found []client.Object) {
 	return found
 }
 
-// accountOf is the user name of the ServiceAccount that connect made.
+// accountOf returns the user name of the ServiceAccount that connect made.
 func accountOf(ctx context.Context, name string) (user, account string) {
 	GinkgoHelper()
 	list := &corev1.ServiceAccountList{}

@@ -16,7 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/test/fakekubelet"
 )
 
-// podOf is the Pod of a run, once it runs.
+// podOf returns the Pod of a run, once it runs.
 func podOf(ctx context.Context, name string) *corev1.Pod {
 	GinkgoHelper()
 	var found *corev1.Pod
@@ -31,7 +31,7 @@ func podOf(ctx context.Context, name string) *corev1.Pod {
 	return found
 }
 
-// logOf is what the container of a run writes.
+// logOf returns what the container of a run writes.
 func logOf(ctx context.Context, name string) *fakekubelet.Log {
 	GinkgoHelper()
 	return kubelet.Log(team, podOf(ctx, name).Name, "main")

@@ -106,7 +106,7 @@ func endLogs(ctx context.Context) {
 	})
 }
 
-// newDeveloper is the kubeconfig of a user who may edit in one namespace of the hub, and
+// newDeveloper returns the kubeconfig of a user who may edit in one namespace of the hub, and
 // has no rights on any target.
 func newDeveloper(ctx context.Context) string {
 	binding := &rbacv1.RoleBinding{
@@ -174,7 +174,7 @@ func behaviour(seconds float64, exitCode int) string {
 	return fmt.Sprintf("%s=%gs,%s=%d", localcluster.DurationAnnotation, seconds, localcluster.ExitCodeAnnotation, exitCode)
 }
 
-// runArgs are those of `run` with a behaviour.
+// runArgs returns those of `run` with a behaviour.
 func runArgs(name, behaviour string, more ...string) []string {
 	return append([]string{"run", name, "--image", "busybox", "--cluster", ordinal, "--annotations", behaviour}, more...)
 }
@@ -191,7 +191,7 @@ func havePhase(phase v1alpha1.PooledJobPhase) OmegaMatcher {
 	return HaveField("Status.Phase", phase)
 }
 
-// uniqueName is a name that no other spec uses.
+// uniqueName returns a name that no other spec uses.
 func uniqueName(prefix string) string {
 	counter++
 	return fmt.Sprintf("%s-%d", prefix, counter)

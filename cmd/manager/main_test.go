@@ -39,7 +39,7 @@ var targetFlags = []struct {
 	{"target-qps", "79", func(o *connpool.Options) { o.QPS = 79 }},
 }
 
-// parse is what a command line makes of the flags.
+// parse returns what a command line makes of the flags.
 func parse(t *testing.T, args ...string) (*Options, *flag.FlagSet) {
 	t.Helper()
 	options, flags := &Options{}, flag.NewFlagSet("manager", flag.ContinueOnError)
@@ -49,7 +49,7 @@ func parse(t *testing.T, args ...string) (*Options, *flag.FlagSet) {
 	return options, flags
 }
 
-// handedOver is what the reconcilers get of the options, without what cannot be
+// handedOver returns what the reconcilers get of the options, without what cannot be
 // compared and no flag is about.
 func handedOver(options *Options) controllers.Options {
 	handed := options.forControllers("the hub", nil)
@@ -100,7 +100,7 @@ func TestOtherFlagsReachTheReconcilers(t *testing.T) {
 	}
 }
 
-// documentedFlags are the flags in the table of docs/operations.md, with the default
+// documentedFlags returns the flags in the table of docs/operations.md, with the default
 // that it prints.
 func documentedFlags(t *testing.T) map[string]string {
 	t.Helper()
@@ -145,7 +145,7 @@ func TestDocumentedDefaultsApply(t *testing.T) {
 	NewWithT(t).Expect(flag.CommandLine.Lookup("kubeconfig")).NotTo(BeNil())
 }
 
-// plain are the options without functions, which cannot be compared.
+// plain returns the options without functions, which cannot be compared.
 func plain(options *Options) Options {
 	c := *options
 	c.Target.OnState, c.Target.OnChange, c.logging = nil, nil, zap.Options{}

@@ -68,7 +68,7 @@ func TestProfilesAreServedWhenAskedFor(t *testing.T) {
 	})
 }
 
-// freeAddress is one that nobody listens on.
+// freeAddress returns one that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -75,7 +75,7 @@ func findHubID(ctx context.Context, options *Options, hub client.Client, pooledJ
 	return hubid.Await(log.IntoContext(ctx, log.Log), hub, options.Namespace)
 }
 
-// forControllers is what the flags ask of the reconcilers and of their pool.
+// forControllers returns what the flags ask of the reconcilers and of their pool.
 func (o *Options) forControllers(hubID string, pooledJobs *hubcache.Reader) controllers.Options {
 	pool := o.Target
 	pool.UserAgent, pool.Log = "pooledjob-manager/"+version, log.Log.WithName("connpool")

@@ -116,7 +116,7 @@ func (w *connectionWriter) saysEnough() bool {
 	return ready != nil && ready.Reason != v1alpha1.ReasonSecretNotFound && ready.Reason != v1alpha1.ReasonInvalidKubeconfig
 }
 
-// findingsOf are what a state of the pool means for connectionConditions.
+// findingsOf returns what a state of the pool means for connectionConditions.
 func findingsOf(status connpool.Status) []finding {
 	no := func(reason, advice string) finding {
 		return finding{metav1.ConditionFalse, reason, errorText(status.Err) + advice}
@@ -157,7 +157,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// newestProblem is what is wrong with the kubeconfig in the Secret, if another is in
+// newestProblem returns what is wrong with the kubeconfig in the Secret, if another is in
 // use because of that.
 func newestProblem(next *connpool.Attempt, broken *finding) *finding {
 	switch {
@@ -171,7 +171,7 @@ func newestProblem(next *connpool.Attempt, broken *finding) *finding {
 	return &problem
 }
 
-// end is what is to be said of the end of a credential, and of the one that is to come
+// end returns what is to be said of the end of a credential, and of the one that is to come
 // after it; nil if it is nothing.
 func (w *connectionWriter) end(at time.Time) *finding {
 	if expires := w.expiry(at); expires != nil || w.renewal.failureMessage() == "" {
@@ -184,7 +184,7 @@ func (w *connectionWriter) end(at time.Time) *finding {
 	return &finding{metav1.ConditionTrue, v1alpha1.ReasonTokenRenewalFailed, message}
 }
 
-// expiry is what is to be said of a credential that ends; nil if it is nothing.
+// expiry returns what is to be said of a credential that ends; nil if it is nothing.
 func (w *connectionWriter) expiry(at time.Time) *finding {
 	if at.IsZero() {
 		return nil
@@ -205,12 +205,12 @@ func (w *connectionWriter) expiry(at time.Time) *finding {
 	}
 }
 
-// appended is a text and, if there is one, another after it.
+// appended returns a text and, if there is one, another after it.
 func appended(text, more string) string {
 	return strings.TrimSuffix(text+" "+more, " ")
 }
 
-// deleting says that the connection is kept for PooledJobs.
+// deleting returns the finding of a deleted connection that is kept for PooledJobs.
 func (w *connectionWriter) deleting() finding {
 	const shown = 5
 	names := strings.Join(w.users[:min(len(w.users), shown)], ", ")
@@ -282,7 +282,7 @@ func (w *connectionWriter) seal(fenced bool) {
 	}
 }
 
-// needsPerson is the condition that says what a person has to do; nil if nobody has to do
+// needsPerson returns the condition that says what a person has to do; nil if nobody has to do
 // anything. A kubeconfig that could not be used for want of contact needs nobody.
 func (w *connectionWriter) needsPerson() *metav1.Condition {
 	conditions := w.connection.Status.Conditions
@@ -297,7 +297,7 @@ func (w *connectionWriter) needsPerson() *metav1.Condition {
 	return ready
 }
 
-// rollUp is the first finding that is False, else the first that is Unknown, else
+// rollUp returns the first finding that is False, else the first that is Unknown, else
 // that all is well.
 func rollUp(findings []finding) finding {
 	for _, status := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown} {
@@ -323,7 +323,7 @@ func (w *connectionWriter) set(kind string, f finding) {
 // notice is an Event to emit.
 type notice struct{ kind, reason, message string }
 
-// transitions are the Events for what changed of the connection.
+// transitions returns the Events for what changed of the connection.
 func transitions(before, after *v1alpha1.ClusterConnection) []notice {
 	var notices []notice
 	if is := changed(before, after, v1alpha1.ConditionReady); is != nil {
@@ -343,7 +343,7 @@ func transitions(before, after *v1alpha1.ClusterConnection) []notice {
 	return notices
 }
 
-// changed is a condition whose status or reason changed, unless it is not known now.
+// changed returns a condition whose status or reason changed, unless it is not known now.
 func changed(before, after *v1alpha1.ClusterConnection, kind string) *metav1.Condition {
 	was := meta.FindStatusCondition(before.Status.Conditions, kind)
 	is := meta.FindStatusCondition(after.Status.Conditions, kind)

@@ -36,7 +36,7 @@ var (
 	missingOne = &finding{reason: v1alpha1.ReasonSecretNotFound, message: `Secret ns/prod has no key "kubeconfig"; put the kubeconfig there`}
 )
 
-// newConnection is a ClusterConnection without a status.
+// newConnection returns a ClusterConnection without a status.
 func newConnection() *v1alpha1.ClusterConnection {
 	return &v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: "prod", Generation: 3}}
 }
@@ -56,7 +56,7 @@ func (w *connectionWriter) recordNotConnected(reason, message string) {
 	w.seal(false)
 }
 
-// poolStatus is what the pool knows of a connection, after the changes.
+// poolStatus returns what the pool knows of a connection, after the changes.
 func poolStatus(state connpool.State, changes ...func(*connpool.Status)) connpool.Status {
 	status := connpool.Status{
 		State: state, IdentityHash: testHash, Server: testServer, KubernetesVersion: "v1.37.1", ClusterUID: "uid-1",

@@ -49,7 +49,7 @@ func (r *Reconciler) connect(ctx context.Context, connection *v1alpha1.ClusterCo
 	return nil
 }
 
-// configOf is what a connection asks of the pool.
+// configOf returns what a connection asks of the pool.
 func configOf(connection *v1alpha1.ClusterConnection, identity kubeconfig.Identity) connpool.Config {
 	expiresAt, _ := identity.ExpiresAt()
 	return connpool.Config{

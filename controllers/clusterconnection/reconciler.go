@@ -185,7 +185,7 @@ func (r *Reconciler) finalize(ctx context.Context, connection *v1alpha1.ClusterC
 	return nil
 }
 
-// usersOfDeleted are the PooledJobs that a deleted connection is kept for, because
+// usersOfDeleted returns the PooledJobs that a deleted connection is kept for, because
 // they may have something to clean up on the target: as the cache has them or, when
 // it has none, the hub's API server.
 func (r *Reconciler) usersOfDeleted(ctx context.Context, connection *v1alpha1.ClusterConnection) ([]string, error) {
@@ -239,7 +239,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, before, after *v1alpha1.Cl
 	return nil
 }
 
-// fencedBy are the other ClusterConnections of the cluster that one states to be fenced. (Of a
+// fencedBy returns the other ClusterConnections of the cluster that one states to be fenced. (Of a
 // change, the object before is mapped, too.)
 func (r *Reconciler) fencedBy(ctx context.Context, changed client.Object) []reconcile.Request {
 	var requests []reconcile.Request
@@ -282,7 +282,7 @@ func (r *Reconciler) afterJobs() handler.EventHandler {
 	}
 }
 
-// lockedPatch is a merge patch that fails if the object was changed by another
+// lockedPatch returns a merge patch that fails if the object was changed by another
 // since it was read.
 func lockedPatch(before client.Object) client.Patch {
 	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})

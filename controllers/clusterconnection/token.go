@@ -64,7 +64,7 @@ type renewal struct {
 	again time.Duration
 }
 
-// warnsAt is when a credential that ends then is to be warned of, if without renewal that
+// warnsAt returns when a credential that ends then is to be warned of, if without renewal that
 // is so long before.
 func (n *renewal) warnsAt(at time.Time, before time.Duration) time.Time {
 	warns := at.Add(-before)
@@ -82,7 +82,7 @@ func (n *renewal) failureMessage() string {
 	return n.failure
 }
 
-// RenewalSchedule is when a token is renewed, and from when on that is overdue: when half of its
+// RenewalSchedule returns when a token is renewed, and from when on that is overdue: when half of its
 // life has passed and up to a tenth more, so that the connections that were made together
 // do not ask together; and when three quarters have. The same token has the same times
 // after a restart.

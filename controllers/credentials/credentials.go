@@ -79,7 +79,7 @@ func ReplaceToken(ctx context.Context, hub client.Writer, source Source, token s
 		source.Secret.Name, cmp.Or(apierrors.ReasonForError(err), "no answer"))
 }
 
-// Connpool is an identity as the pool takes it.
+// Connpool returns an identity as the pool takes it.
 func Connpool(identity kubeconfig.Identity) connpool.Identity {
 	return connpool.Identity{
 		Server:        identity.Server,

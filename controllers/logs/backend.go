@@ -60,7 +60,7 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// streamOptions are those of the connections for logs.
+// streamOptions returns those of the connections for logs.
 func streamOptions(o Options) streams.Options {
 	pool := o.Pool.WithDefaults()
 	return streams.Options{
@@ -161,7 +161,7 @@ func wasStopped(job *v1alpha1.PooledJob) bool {
 	return failed != nil && (failed.Reason == v1alpha1.ReasonCancelled || failed.Reason == batchv1.JobReasonDeadlineExceeded)
 }
 
-// stateOf says in a sentence how a run stands.
+// stateOf returns a sentence about the state of a run.
 func stateOf(job *v1alpha1.PooledJob) string {
 	if len(job.Status.Conditions) == 0 {
 		return "The manager has not seen it yet."

@@ -59,10 +59,10 @@ func NewServingCertificate(hub client.Client, live client.Reader, namespace stri
 	return &ServingCertificate{hub: hub, live: live, namespace: namespace, clock: clock, ready: make(chan struct{})}
 }
 
-// NeedLeaderElection tells that each replica needs it.
+// NeedLeaderElection reports false: each replica needs a certificate.
 func (*ServingCertificate) NeedLeaderElection() bool { return false }
 
-// Certificate is what to present.
+// Certificate returns what to present.
 func (c *ServingCertificate) Certificate() (*tls.Certificate, error) {
 	if certificate := c.current.Load(); certificate != nil {
 		return certificate, nil
@@ -70,7 +70,7 @@ func (c *ServingCertificate) Certificate() (*tls.Certificate, error) {
 	return nil, errors.New("there is no certificate yet")
 }
 
-// Ready is closed when there is a certificate.
+// Ready returns a channel that is closed when there is a certificate.
 func (c *ServingCertificate) Ready() <-chan struct{} { return c.ready }
 
 // Start renews the certificate in good time, until ctx is done.
@@ -115,7 +115,7 @@ func (c *ServingCertificate) Keep(ctx context.Context) error {
 	return told
 }
 
-// files are those in the Secret, renewed if that is due. Of several replicas that renew
+// files returns those in the Secret, renewed if that is due. Of several replicas that renew
 // one wins, and the others take over what it wrote.
 func (c *ServingCertificate) files(ctx context.Context) (servingcert.Files, error) {
 	ctx = logr.NewContext(ctx, logr.Discard()) // client-go would log bodies, keys and all

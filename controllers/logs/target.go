@@ -29,7 +29,7 @@ type target struct {
 	identity *connpool.Identity // the last that could be read
 }
 
-// identityNow is what the Secret has now. While that cannot be used, it is what was there
+// identityNow returns what the Secret has now. While that cannot be used, it is what was there
 // before: a slip there breaks nothing that works. The error is one to give to a client.
 func (t *target) identityNow(ctx context.Context) (connpool.Identity, error) {
 	parsed, err := t.readIdentity(ctx)
@@ -56,7 +56,7 @@ func (t *target) readIdentity(ctx context.Context) (connpool.Identity, error) {
 	return credentials.Connpool(source.Identity), nil
 }
 
-// share is one of the connection for the credential that there is now.
+// share returns one of the connection for the credential that there is now.
 func (t *target) share(ctx context.Context) (*streams.Stream, connpool.Identity, error) {
 	identity, err := t.identityNow(ctx)
 	if err != nil {

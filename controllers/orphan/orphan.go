@@ -48,7 +48,7 @@ type Options struct {
 	Grace time.Duration
 }
 
-// WithDefaults are the options with what is zero replaced.
+// WithDefaults returns the options with what is zero replaced.
 func (o Options) WithDefaults() Options {
 	orDefault := func(d, fallback time.Duration) time.Duration {
 		if d == 0 {
@@ -232,7 +232,7 @@ func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnect
 	return again, nil
 }
 
-// judge tells which suspects are orphans, and what is to be remembered of all. The hub is
+// judge returns which suspects are orphans, and what is to be remembered of all. The hub is
 // asked when one of them has been seen for long enough and was not told of yet, or when
 // they are about to be deleted.
 func (w *Sweeper) judge(ctx context.Context, suspects []*batchv1.Job, before map[types.UID]sighting, clusterUID string, deleting bool) (orphans []*batchv1.Job, seen map[types.UID]sighting, err error) {
@@ -264,7 +264,7 @@ func (w *Sweeper) judge(ctx context.Context, suspects []*batchv1.Job, before map
 	return slices.DeleteFunc(orphans, func(job *batchv1.Job) bool { return behind[job.UID] }), seen, nil
 }
 
-// suspects are the metadata of Jobs that have no PooledJob behind them in the cache, and are not
+// suspects returns the metadata of Jobs that have no PooledJob behind them in the cache, and are not
 // being deleted: those that were seen before, and others as long as there are not too many.
 // inView is how many Jobs there are.
 func (w *Sweeper) suspects(jobs iter.Seq[*batchv1.Job], before map[types.UID]sighting, clusterUID string) (suspects []*batchv1.Job, inView int) {
@@ -383,7 +383,7 @@ func (w *Sweeper) deleteOrphans(ctx context.Context, name string, lease *connpoo
 	return deleted
 }
 
-// deletable is how many orphans one look deletes, of so many Jobs in view.
+// deletable returns how many orphans one look deletes, of so many Jobs in view.
 func deletable(orphans, inView int) int {
 	return min(orphans, maxDeletedOrphans, max(1, inView/minSharePerOrphan))
 }

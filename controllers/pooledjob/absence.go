@@ -118,7 +118,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	return verdict.after, nil
 }
 
-// lossReason is the reason to tell while a loss is being proven: that of a run which is
+// lossReason returns the reason to tell while a loss is being proven: that of a run which is
 // to be moved then must stay, for it says so.
 func (r *run) lossReason(reason string) string {
 	if r.MovesAfterLoss() {

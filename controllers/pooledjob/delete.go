@@ -90,7 +90,7 @@ func (r *run) release(ctx context.Context) error {
 	return nil
 }
 
-// timeToLive is how long a PooledJob that has finished may stay; ok is false when it
+// timeToLive returns how long a PooledJob that has finished may stay; ok is false when it
 // may for ever, or has not finished.
 func timeToLive(job *v1alpha1.PooledJob, now time.Time) (left time.Duration, ok bool) {
 	finished, ok := jobstatus.FinishedAt(&job.Status)

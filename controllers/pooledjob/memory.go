@@ -62,7 +62,7 @@ func (m *memories) update(job *v1alpha1.PooledJob, change func(*decision.Memory)
 	return next
 }
 
-// latest is the PooledJob as this process wrote it last, if the cache shows a version that
+// latest returns the PooledJob as this process wrote it last, if the cache shows a version that
 // was written over: it is late, and what would be decided by it is decided already. That
 // may be another attempt than the cache shows.
 func (m *memories) latest(cached *v1alpha1.PooledJob) *v1alpha1.PooledJob {

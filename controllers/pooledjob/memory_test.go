@@ -16,7 +16,7 @@ import (
 	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 )
 
-// version is a PooledJob as some version of it was.
+// version returns a PooledJob as some version of it was.
 func version(resourceVersion string, attempt int32) *v1alpha1.PooledJob {
 	return &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "the-first", ResourceVersion: resourceVersion},

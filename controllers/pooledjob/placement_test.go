@@ -13,7 +13,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/placement"
 )
 
-// placedRun is a PooledJob as the hub has it: on a cluster, or on none.
+// placedRun returns a PooledJob as the hub has it: on a cluster, or on none.
 func placedRun(uid types.UID, cluster string) *v1alpha1.PooledJob {
 	job := &v1alpha1.PooledJob{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: string(uid), UID: uid}}
 	job.Spec.ClusterSelector = &v1alpha1.LabelSelector{}
@@ -24,7 +24,7 @@ func placedRun(uid types.UID, cluster string) *v1alpha1.PooledJob {
 	return job
 }
 
-// lastSeen is how an informer tells of the end of an object that it did not see.
+// lastSeen returns how an informer tells of the end of an object that it did not see.
 func lastSeen(job *v1alpha1.PooledJob) toolscache.DeletedFinalStateUnknown {
 	return toolscache.DeletedFinalStateUnknown{Key: job.Namespace + "/" + job.Name, Obj: job}
 }

@@ -150,7 +150,7 @@ func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return asResult(requeue.Earliest(after, wait), cmp.Or(err, writeErr))
 }
 
-// asResult is requeue.Result, but a conflict on the target is a failure.
+// asResult returns requeue.Result, but a conflict on the target is a failure.
 func asResult(after time.Duration, err error) (ctrl.Result, error) {
 	var failed *targetError
 	if errors.As(err, &failed) {
@@ -159,7 +159,7 @@ func asResult(after time.Duration, err error) (ctrl.Result, error) {
 	return requeue.Result(after, err)
 }
 
-// jobsOfConnection are the PooledJobs that need a connection, those that need any, and those
+// jobsOfConnection returns the PooledJobs that need a connection, those that need any, and those
 // whose cluster it states to be fenced, whichever connection they have. (Of a change, the
 // object before is mapped, too.)
 func (r *Reconciler) jobsOfConnection(ctx context.Context, changed client.Object) []reconcile.Request {
@@ -171,7 +171,7 @@ func (r *Reconciler) jobsOfConnection(ctx context.Context, changed client.Object
 	return requests
 }
 
-// unplacedIn are the PooledJobs of a namespace that wait for a cluster to be chosen.
+// unplacedIn returns the PooledJobs of a namespace that wait for a cluster to be chosen.
 func (r *Reconciler) unplacedIn(ctx context.Context, namespace client.Object) []reconcile.Request {
 	return hubcache.FindJobs(ctx, r.Hub, client.MatchingFields{hubcache.JobsInNeed: hubcache.AnyCluster}, client.InNamespace(namespace.GetName()))
 }

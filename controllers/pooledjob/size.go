@@ -20,7 +20,7 @@ const (
 	MaxObjectSize = 1280 << 10
 )
 
-// whyTooLarge says why the PooledJob is so large that its status might not fit into it; empty if it
+// whyTooLarge returns why the PooledJob is so large that its status might not fit into it; empty if it
 // is not. Then the run must not begin: neither could its end be written nor, with the finalizer on
 // it, its deletion begin.
 func (r *run) whyTooLarge(ctx context.Context) (why string, err error) {

@@ -144,7 +144,7 @@ func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 	}
 }
 
-// ofJob are the Pods of the present attempt: those of an earlier one on the same cluster
+// ofJob returns the Pods of the present attempt: those of an earlier one on the same cluster
 // have the Job's name of then.
 func ofJob(pods []*corev1.Pod, name string) []*corev1.Pod {
 	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
@@ -167,7 +167,7 @@ func accessOf(connection *v1alpha1.ClusterConnection, job *v1alpha1.PooledJob, h
 	return access.Decide(connection.Spec.Access, job.Namespace, hubLabels, jobspec.TargetNamespace(job))
 }
 
-// namespaceLabels are those of a namespace of the hub; ok is false when it is not there.
+// namespaceLabels returns those of a namespace of the hub; ok is false when it is not there.
 func namespaceLabels(ctx context.Context, reader client.Reader, name string) (labels map[string]string, ok bool, err error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

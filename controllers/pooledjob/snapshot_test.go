@@ -15,7 +15,7 @@ import (
 // boundAt is when the runs of these tests are looked at.
 var boundAt = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// boundRun is a snapshot of a run that is bound to a cluster.
+// boundRun returns a snapshot of a run that is bound to a cluster.
 func boundRun() *decision.Snapshot {
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "run", UID: "uid", Finalizers: []string{v1alpha1.FinalizerPooledJob}},

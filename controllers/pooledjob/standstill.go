@@ -63,7 +63,7 @@ func (r *run) explainStandstill(ctx context.Context, remote *batchv1.Job, pods [
 	r.writer.Explain(known.Trouble)
 }
 
-// subjectOf is the Pod to ask about: the same as before, as long as it stands still.
+// subjectOf returns the Pod to ask about: the same as before, as long as it stands still.
 func (r *run) subjectOf(standing []*corev1.Pod) *corev1.Pod {
 	for _, pod := range standing {
 		if pod.UID == r.Memory.Standstill.Subject {
@@ -88,7 +88,7 @@ func isFound(result v1alpha1.Result, pod *corev1.Pod) bool {
 	return found && result.ExitCode == nil && result.PodName == name
 }
 
-// untilRead is the time until the Events may be read.
+// untilRead returns the time until the Events may be read.
 func (r *run) untilRead(s *decision.Standstill) time.Duration {
 	from := s.Since
 	if s.Reads > 0 {
@@ -135,7 +135,7 @@ func isScheduled(pod *corev1.Pod) bool {
 	})
 }
 
-// troubleOf is what the newest of some warnings says that came after a time and are not over:
+// troubleOf returns what the newest of some warnings says that came after a time and are not over:
 // what the scheduler said of a Pod is when it has a node.
 func troubleOf(warnings []corev1.Event, after time.Time, scheduled bool) (v1alpha1.Result, bool) {
 	var newest *corev1.Event
@@ -152,7 +152,7 @@ func troubleOf(warnings []corev1.Event, after time.Time, scheduled bool) (v1alph
 	return v1alpha1.Result{Reason: newest.Reason, Message: jobstatus.Truncate(newest.Message, jobstatus.MaxEventNote)}, true
 }
 
-// toldAt is when an Event was last told: programs differ in which of its times they fill in.
+// toldAt returns when an Event was last told: programs differ in which of its times they fill in.
 func toldAt(e *corev1.Event) time.Time {
 	at := e.LastTimestamp.Time
 	if e.EventTime.After(at) {

@@ -38,7 +38,7 @@ func Decide(rules []v1alpha1.AccessRule, hubNamespace string, hubLabels map[stri
 	return Decision{Problem: problem}
 }
 
-// Selector is a label selector of the API as apimachinery has it. A nil one selects nothing.
+// Selector returns a label selector of the API as apimachinery has it. A nil one selects nothing.
 func Selector(selector *v1alpha1.LabelSelector) *metav1.LabelSelector {
 	if selector == nil {
 		return nil

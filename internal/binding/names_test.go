@@ -16,7 +16,7 @@ func object(name string) *metav1.ObjectMeta {
 	return &metav1.ObjectMeta{Namespace: "team-a", Name: name, UID: "6d8f0d6a-1111-4222-8333-444455556666"}
 }
 
-// random is a source that is the same in every run.
+// random returns a source that is the same in every run.
 func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 42)) }
 
 // The name decides whether a second creation is refused: a change of this value
@@ -53,7 +53,7 @@ func TestRemoteNameDependsOnHubUIDAndAttempt(t *testing.T) {
 	}
 }
 
-// objectName is a random name of any Kubernetes object: a DNS subdomain of up to 253
+// objectName returns a random name of any Kubernetes object: a DNS subdomain of up to 253
 // characters, with dots, digits and dashes in every place that may have them.
 func objectName(r *rand.Rand) string {
 	const edge, inner = "abz019", "abz019-"

@@ -32,7 +32,7 @@ func Execute(ctx context.Context, version string, streams genericiooptions.IOStr
 	return int(failure.ExitOwnError)
 }
 
-// withoutProgram are the arguments after the program's name, as that name asks for.
+// withoutProgram returns the arguments after the program's name, as that name asks for.
 func withoutProgram(args []string) []string {
 	if strings.TrimSuffix(filepath.Base(args[0]), ".exe") == complete.Program {
 		return append([]string{"__complete"}, args[1:]...)

@@ -34,7 +34,7 @@ func TestHelpHasOnlyFlagsInItsExamplesThatThereAre(t *testing.T) {
 	}
 }
 
-// exampleLines are the calls of the plugin in the examples of a command.
+// exampleLines returns the calls of the plugin in the examples of a command.
 func exampleLines(command *cobra.Command) (lines [][]string) {
 	joined := strings.ReplaceAll(command.Example, "\\\n", " ")
 	for line := range strings.SplitSeq(joined, "\n") {

@@ -91,7 +91,7 @@ func (s *apiserver) answer(path string, with http.HandlerFunc) {
 	s.answers[path] = with
 }
 
-// asked are the requests that came for paths with the prefix.
+// asked returns the requests that came for paths with the prefix.
 func (s *apiserver) asked(prefix string) []request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +142,7 @@ func answerCode(code int, object any) http.HandlerFunc {
 	}
 }
 
-// toCreate is a Job as it is created.
+// toCreate returns a Job as it is created.
 func toCreate(job *batchv1.Job) NewJob {
 	data, err := json.Marshal(job)
 	if err != nil {
@@ -151,12 +151,12 @@ func toCreate(job *batchv1.Job) NewJob {
 	return NewJob{Namespace: job.Namespace, Name: job.Name, JSON: data}
 }
 
-// eventOf is an event of a watch as API servers send it.
+// eventOf returns an event of a watch as API servers send it.
 func eventOf(kind watch.EventType, object runtime.Object) string {
 	return string(fixtures.Event(kind, object))
 }
 
-// bookmarkOf is a bookmark of a watch for objects like the example.
+// bookmarkOf returns a bookmark of a watch for objects like the example.
 func bookmarkOf(example runtime.Object, version int, annotations map[string]string) string {
 	object := example.DeepCopyObject()
 	m, err := meta.Accessor(object)

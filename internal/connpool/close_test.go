@@ -161,7 +161,7 @@ var _ = Describe("A connection that is closed", func() {
 	})
 })
 
-// goroutines are the stacks of all.
+// goroutines returns the stacks of all.
 func goroutines() string {
 	var stacks strings.Builder
 	Expect(pprof.Lookup("goroutine").WriteTo(&stacks, 1)).To(Succeed())

@@ -33,7 +33,7 @@ type Config struct {
 	MaxInFlight, QPS int
 }
 
-// scopes are the namespaces to watch, each of which has a view of its own.
+// scopes returns the namespaces to watch, each of which has a view of its own.
 func (c Config) scopes() []string {
 	if len(c.Namespaces) == 0 {
 		return []string{allNamespaces}
@@ -41,7 +41,7 @@ func (c Config) scopes() []string {
 	return slices.Compact(slices.Sorted(slices.Values(c.Namespaces)))
 }
 
-// scopeNames are the scopes in one word.
+// scopeNames returns the scopes in one word.
 func (c Config) scopeNames() string { return strings.Join(c.scopes(), ",") }
 
 // Options configure a Pool. The zero value of a duration or a number means its
@@ -133,7 +133,7 @@ type Options struct {
 	streamBuffer, connectionBuffer int
 }
 
-// Transport are the options for sending requests.
+// Transport returns the options for sending requests.
 func (o Options) Transport() transport.Options {
 	return transport.Options{
 		UserAgent: o.UserAgent, DialTimeout: o.DialTimeout, TLSHandshakeTimeout: o.TLSHandshakeTimeout,
@@ -142,7 +142,7 @@ func (o Options) Transport() transport.Options {
 	}
 }
 
-// WithDefaults are the options with each zero value replaced by its default.
+// WithDefaults returns the options with each zero value replaced by its default.
 func (o Options) WithDefaults() Options {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
 	o.MaxMemory = cmp.Or(o.MaxMemory, 16<<20)
@@ -173,7 +173,7 @@ func (o Options) WithDefaults() Options {
 	return o
 }
 
-// runsOf is how many runs use a connection, or all.
+// runsOf returns how many runs use a connection, or all.
 func (o Options) runsOf(connection string) int64 {
 	if o.Runs == nil {
 		return 0

@@ -25,7 +25,7 @@ var _ = Describe("A connection that is closed while it dials", func() {
 	})
 })
 
-// deafAddress is one where a dial gets no answer: somebody listens, but the queue
+// deafAddress returns one where a dial gets no answer: somebody listens, but the queue
 // of connections that wait to be accepted is full.
 func deafAddress() string {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

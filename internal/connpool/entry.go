@@ -190,7 +190,7 @@ func (e *entry) apply() {
 	e.watchScopes()
 }
 
-// scopes are all that are wanted. Pool.mu is held.
+// scopes returns all that are wanted. Pool.mu is held.
 func (e *entry) scopes() map[string]bool {
 	wanted := map[string]bool{}
 	for h := range e.holds {
@@ -219,7 +219,7 @@ func (e *entry) touch() {
 	}
 }
 
-// smallest is the smaller of two numbers, of which 0 means none.
+// smallest returns the smaller of two numbers, of which 0 means none.
 func smallest(a, b int) int {
 	if a == 0 || b == 0 {
 		return max(a, b)
@@ -256,7 +256,7 @@ func (e *entry) watchScopes() {
 	}
 }
 
-// countRuns is how many runs there are of all connections that hold the entry.
+// countRuns returns how many runs there are of all connections that hold the entry.
 func (e *entry) countRuns() (sum int64) {
 	if names := e.names.Load(); names != nil {
 		for _, name := range *names {

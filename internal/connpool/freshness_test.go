@@ -305,7 +305,7 @@ func (f *feed) open() int {
 	return len(f.streams)
 }
 
-// watches are the resource versions from which watches were asked for, lists those
+// watches returns the resource versions from which watches were asked for, lists those
 // of the lists, also of those by watch.
 func (f *feed) watches() []string {
 	f.mu.Lock()

@@ -72,7 +72,7 @@ func newGateway(ca *authority, server http.Handler, users ...string) *gateway {
 	return g
 }
 
-// newQuietGateway is one that was not started.
+// newQuietGateway returns one that was not started.
 func newQuietGateway(ca *authority, server http.Handler, users ...string) *gateway {
 	g := &gateway{
 		users: map[string]http.Handler{}, hooks: map[string]http.HandlerFunc{}, conns: map[net.Conn]struct{}{},
@@ -151,7 +151,7 @@ func (g *gateway) hook(path string, do http.HandlerFunc) {
 	g.hooks[path] = do
 }
 
-// seen are the requests so far that the filter picks.
+// seen returns the requests so far that the filter picks.
 func (g *gateway) seen(filter func(visit) bool) []visit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,7 +171,7 @@ func (g *gateway) watchesOf(user string) func() int {
 	}
 }
 
-// creators are the users that created something, in order.
+// creators returns the users that created something, in order.
 func (g *gateway) creators() []string {
 	var users []string
 	for _, v := range g.seen(func(v visit) bool {
@@ -182,7 +182,7 @@ func (g *gateway) creators() []string {
 	return users
 }
 
-// connsOf are the TCP connections, open or not, over which a user asked; "" is any.
+// connsOf returns the TCP connections, open or not, over which a user asked; "" is any.
 func (g *gateway) connsOf(user string) []string {
 	var conns []string
 	for _, v := range g.seen(func(v visit) bool { return user == "" || v.user == user }) {
@@ -193,7 +193,7 @@ func (g *gateway) connsOf(user string) []string {
 	return conns
 }
 
-// open are the TCP connections that are open.
+// open returns the TCP connections that are open.
 func (g *gateway) open() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -209,13 +209,13 @@ func (g *gateway) config(ca *authority) Config {
 	return Config{Identity: Identity{Server: g.URL, CAData: ca.pem()}}
 }
 
-// withToken is the configuration with another token.
+// withToken returns the configuration with another token.
 func withToken(config Config, token string) Config {
 	config.Token = token
 	return config
 }
 
-// realServer is the suite's API server, asked by its administrator.
+// realServer returns the suite's API server, asked by its administrator.
 func realServer() http.Handler {
 	upstream, err := url.Parse(cluster.Config().Host)
 	Expect(err).NotTo(HaveOccurred())
@@ -287,10 +287,10 @@ func (a *authority) issue(name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key, Leaf: certificate}
 }
 
-// pem is what clients trust.
+// pem returns what clients trust.
 func (a *authority) pem() []byte { return caOf(a.certificate) }
 
-// withCertificate is the configuration with a client certificate for the user.
+// withCertificate returns the configuration with a client certificate for the user.
 func (a *authority) withCertificate(config Config, user string) Config {
 	pair := a.issue(user)
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -323,7 +323,7 @@ func newHistory() *history {
 	return h
 }
 
-// of are the states that a connection was told to be in.
+// of returns the states that a connection was told to be in.
 func (h *history) of(name string) []State {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -81,7 +81,7 @@ func (i *informers) whyNotSynced() error {
 	return errSlowList
 }
 
-// lastWords is when the more silent of the two watches told something.
+// lastWords returns when the more silent of the two watches told something.
 func (i *informers) lastWords() int64 { return min(i.jobs.heard.Load(), i.pods.heard.Load()) }
 
 // informer keeps the objects of one kind in a store as the target has them.

@@ -15,7 +15,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool/store"
 )
 
-// testInformers are informers without a session. They tell of runs by told.
+// testInformers returns informers without a session. They tell of runs by told.
 func testInformers(told func(string)) *informers {
 	labels := store.NewLabels("our.example/hub=hub", "our.example/run")
 	const most = 16 << 20
@@ -24,7 +24,7 @@ func testInformers(told func(string)) *informers {
 	return &informers{options: Options{}.WithDefaults(), budget: counted, store: store.New(labels, counted), news: news}
 }
 
-// metaOf is the metadata of an object of a run.
+// metaOf returns the metadata of an object of a run.
 func metaOf(key, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: "ns", Name: name, UID: "uid", Labels: map[string]string{"our.example/run": key}}
 }

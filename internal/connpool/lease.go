@@ -54,17 +54,17 @@ func newLease(h *hold, key string) *Lease {
 	return l
 }
 
-// ClusterUID is the UID of the cluster that the session is connected to.
+// ClusterUID returns the UID of the cluster that the session is connected to.
 func (l *Lease) ClusterUID() string { return l.session.clusterUID }
 
-// ExpiresAt is when the credential ends, as its Config said; zero if it did not.
+// ExpiresAt returns when the credential ends, as its Config said; zero if it did not.
 func (l *Lease) ExpiresAt() time.Time { return l.expiresAt }
 
 // IsBehind reports whether the target sends more than the pool reads of it, so that the views may be
 // many seconds behind and the Jobs and the Pods in them of different moments.
 func (l *Lease) IsBehind() bool { return l.session.entry.pacing.IsBehind() }
 
-// view is the one that shows a namespace.
+// view returns the one that shows a namespace.
 func (l *Lease) view(namespace string) (*informers, error) {
 	i := l.views[allNamespaces]
 	if i == nil {
@@ -81,7 +81,7 @@ func (l *Lease) view(namespace string) (*informers, error) {
 	return i, nil
 }
 
-// Jobs are all watched Jobs, as Job has them, of the namespaces whose view is up to
+// Jobs returns all watched Jobs, as Job has them, of the namespaces whose view is up to
 // date. Each is made when its turn comes: a target may have tens of thousands.
 func (l *Lease) Jobs() iter.Seq[*batchv1.Job] {
 	return func(yield func(*batchv1.Job) bool) {
@@ -98,7 +98,7 @@ func (l *Lease) Jobs() iter.Seq[*batchv1.Job] {
 	}
 }
 
-// Job is the watched Job of that name; nil when the view has none. It is cut down to what a
+// Job returns the watched Job of that name; nil when the view has none. It is cut down to what a
 // run needs: name, UID, deletion time, our labels, conditions, counts and times, and of its
 // spec what its end is decided by, ttlSecondsAfterFinished and suspend. It has no resource
 // version, so that nothing can be written from it. It is the caller's own.
@@ -116,7 +116,7 @@ var ErrTooManyPods = store.ErrTooManyPods
 // GoneJob is a Job that was watched and went, as it was then.
 type GoneJob = store.Gone
 
-// GoneJob is what is remembered of the run's Job of that name that went; nil when that is
+// GoneJob returns what is remembered of the run's Job of that name that went; nil when that is
 // nothing: it never was, is there, was forgotten, or went while nobody watched. At most
 // 1,024 Jobs of a view are remembered, for at most ten minutes.
 func (l *Lease) GoneJob(namespace, name string) *GoneJob {
@@ -134,7 +134,7 @@ func (l *Lease) ForgetJob(namespace string) {
 	}
 }
 
-// Pods are the Pods of the run that the target has in a namespace, cut down to name, UID,
+// Pods returns the Pods of the run that the target has in a namespace, cut down to name, UID,
 // deletion time, our labels and that of the Job's name, index, phase, whether they are ready,
 // what they wait for and how they ended, with their containers' statuses in the order of the
 // spec. They are the same ones as long as they do not change, so they must not be changed.
@@ -153,7 +153,7 @@ func (l *Lease) Pods(namespace string) ([]*corev1.Pod, error) {
 	return view.store.PodsOf(l.key, namespace, l.made), nil
 }
 
-// EndedPods are Pods of the run that had ended, or never had a node, and are gone, while their
+// EndedPods returns Pods of the run that had ended, or never had a node, and are gone, while their
 // Job was there or is remembered: what is remembered of them.
 func (l *Lease) EndedPods(namespace string) []*corev1.Pod {
 	view, err := l.view(namespace)

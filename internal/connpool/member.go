@@ -68,7 +68,7 @@ func (n news) onlyWords(before news) bool {
 // needed reports whether the entry must be connected for this hold.
 func (h *hold) needed() bool { return !h.member.idle || h.member.next == h }
 
-// state is the state of a hold: that of the target, or of the first view that is not
+// state returns the state of a hold: that of the target, or of the first view that is not
 // Ready.
 func (h *hold) state() (State, error) {
 	if state, err := h.targetState(); state != Ready {
@@ -82,7 +82,7 @@ func (h *hold) state() (State, error) {
 	return Ready, nil
 }
 
-// viewState is the state of one of the views of a target that is Ready.
+// viewState returns the state of one of the views of a target that is Ready.
 func (h *hold) viewState(scope string) (State, error) {
 	v := h.entry.session.views[scope]
 	if v == nil || v.ctx.Err() != nil {
@@ -91,7 +91,7 @@ func (h *hold) viewState(scope string) (State, error) {
 	return v.state, v.err
 }
 
-// viewStates are what the hold watches and, while its target is Ready, the state of
+// viewStates returns what the hold watches and, while its target is Ready, the state of
 // each view: runs in one namespace care for nothing else.
 func (h *hold) viewStates() string {
 	if state, _ := h.targetState(); state != Ready {
@@ -105,7 +105,7 @@ func (h *hold) viewStates() string {
 	return strings.Join(states, ",")
 }
 
-// targetState is the state of the sessions, and of the cluster behind them.
+// targetState returns the state of the sessions, and of the cluster behind them.
 func (h *hold) targetState() (State, error) {
 	e := h.entry
 	switch {
@@ -124,7 +124,7 @@ func (h *hold) targetState() (State, error) {
 	return Ready, nil
 }
 
-// views are the informers that show what the hold watches, as far as they run.
+// views returns the informers that show what the hold watches, as far as they run.
 func (h *hold) views() map[string]*informers {
 	views := map[string]*informers{}
 	if h.entry.session == nil {
@@ -138,7 +138,7 @@ func (h *hold) views() map[string]*informers {
 	return views
 }
 
-// status is what is known of a connection. While neither identity is good it is the
+// status returns what is known of a connection. While neither identity is good it is the
 // newer one's.
 func (m *member) status() Status {
 	used := m.current

@@ -96,7 +96,7 @@ func (f *memberFigures) addViews(now time.Time) {
 	f.add(figureSilence, now.Sub(time.Unix(0, heard)).Seconds())
 }
 
-// figures are those of one connection that need no counting. Pool.mu is held.
+// figures returns those of one connection that need no counting. Pool.mu is held.
 func (m *member) figures(now time.Time) memberFigures {
 	f := memberFigures{name: m.name, views: m.current.views()}
 	status, e := m.status(), m.current.entry
@@ -134,7 +134,7 @@ const (
 	causeRedialled = "Redialled"
 )
 
-// reconnects are those of an entry, by their cause. Pool.mu is held.
+// reconnects returns those of an entry, by their cause. Pool.mu is held.
 func (e *entry) reconnects() map[string]int64 {
 	counted := map[string]int64{}
 	for state, times := range e.ended {
@@ -152,7 +152,7 @@ func (m *member) countReplaced(h *hold) {
 	m.reconnects[causeRotated]++
 }
 
-// allReconnects are those under all identities that the member used. Pool.mu is held.
+// allReconnects returns those under all identities that the member used. Pool.mu is held.
 func (m *member) allReconnects() map[string]int64 { return m.addReconnects(m.current) }
 
 func (m *member) addReconnects(h *hold) map[string]int64 {

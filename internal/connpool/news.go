@@ -93,7 +93,7 @@ func (n *runNews) next(key string) (news bool) {
 	return true
 }
 
-// turn is the time until a run may be told of.
+// turn returns the time until a run may be told of.
 func (n *runNews) turn() time.Duration {
 	next := n.looks.Reserve()
 	if delay := next.Delay(); delay <= pause.LongestLook {

@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// newJob is a Job of the rig's run that does not exist yet. Its key is its name.
+// newJob returns a Job of the rig's run that does not exist yet. Its key is its name.
 func (r *rig) newJob() *batchv1.Job {
 	name, none := uniqueName("job"), int32(0)
 	labels := map[string]string{runLabel: r.run, keyLabel: name}

@@ -156,7 +156,7 @@ func (p *Pool) Wait() {
 	p.running.Wait()
 }
 
-// Status tells what is known of a connection; ok is false when there is none of
+// Status returns what is known of a connection; ok is false when there is none of
 // that name.
 func (p *Pool) Status(name string) (status Status, ok bool) {
 	p.mu.Lock()

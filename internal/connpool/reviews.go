@@ -106,7 +106,7 @@ func (s *session) review(ctx context.Context, review *authorizationv1.SelfSubjec
 	return answer, transport.Read(ctx, request, reviewSchema, answer)
 }
 
-// missingOf are those rights that the identity does not have in one scope, in words.
+// missingOf returns those rights that the identity does not have in one scope, in words.
 func (s *session) missingOf(ctx context.Context, rights []right, scope string) ([]string, error) {
 	var missing []string
 	for _, r := range rights {

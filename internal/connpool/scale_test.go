@@ -247,7 +247,7 @@ func (r *quietRig) attemptsOf(name string) func() int64 {
 	}
 }
 
-// deadFleet are connections that come to nothing, each in one of four ways.
+// deadFleet returns connections that come to nothing, each in one of four ways.
 func deadFleet() map[string]Config {
 	hole, stub := newProxy(cluster.Config().Host), newCountedServer()
 	hole.hold()
@@ -309,7 +309,7 @@ func (s *countedServer) count(n int) {
 	s.watched += n
 }
 
-// connections are the open ones.
+// connections returns the open ones.
 func (s *countedServer) connections() []net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -342,7 +342,7 @@ func (s *countedServer) forget() {
 	s.times = nil
 }
 
-// crowd is the greatest number of moments that lie within a window.
+// crowd returns the greatest number of moments that lie within a window.
 func crowd(moments []time.Time, window time.Duration) (most int) {
 	for i, first := range moments {
 		n := 0
@@ -388,7 +388,7 @@ func groupConfig(user, group string) Config {
 	return configOf(config, nil)
 }
 
-// inUse are the bytes of live heap.
+// inUse returns the bytes of live heap.
 func inUse() int {
 	runtime.GC()
 	runtime.GC()
@@ -427,7 +427,7 @@ func less(counts, before map[string]int) map[string]int {
 	return difference
 }
 
-// inodesTo are this process' open TCP connections to a server, by their inodes, as
+// inodesTo returns this process' open TCP connections to a server, by their inodes, as
 // the kernel knows them.
 func inodesTo(server string) []string {
 	GinkgoHelper()
@@ -451,7 +451,7 @@ func inodesTo(server string) []string {
 	return found
 }
 
-// ownSockets are the inodes of this process' sockets.
+// ownSockets returns the inodes of this process' sockets.
 func ownSockets() map[string]bool {
 	GinkgoHelper()
 	files, err := filepath.Glob("/proc/self/fd/*")
@@ -469,7 +469,7 @@ func ownSockets() map[string]bool {
 	return inodes
 }
 
-// added are those that were not there before.
+// added returns those that were not there before.
 func added(before, now []string) []string {
 	return slices.DeleteFunc(slices.Clone(now), func(inode string) bool { return slices.Contains(before, inode) })
 }

@@ -143,7 +143,7 @@ func (r *rig) expectNoSecret(config Config, errs ...error) {
 	}
 }
 
-// closedAddress is one where nobody listens.
+// closedAddress returns one where nobody listens.
 func closedAddress() string {
 	listener, err := listen("127.0.0.1:0")
 	Expect(err).NotTo(HaveOccurred())

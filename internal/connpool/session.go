@@ -187,7 +187,7 @@ type doubts struct {
 	silent   bool // the last one was not answered at all
 }
 
-// pause is the time until the next probe. That a target is silent is settled soon: the
+// pause returns the time until the next probe. That a target is silent is settled soon: the
 // probes take long enough. One that answers with an error, or refuses, is given the time to
 // come back.
 func (d *doubts) pause(o Options) time.Duration {

@@ -278,7 +278,7 @@ var _ = Describe("Two connections with different identities", func() {
 	})
 })
 
-// inNamespaces is the configuration for these namespaces only.
+// inNamespaces returns the configuration for these namespaces only.
 func inNamespaces(config Config, namespaces ...string) Config {
 	config.Namespaces = namespaces
 	return config

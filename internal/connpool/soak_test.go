@@ -205,7 +205,7 @@ func (s *soak) removeAtOnce(_ context.Context, name string, e *endpoint) {
 // usage is what a process uses.
 type usage map[string]int
 
-// settled is what is used when all are Ready with their first identities, so that it
+// settled returns what is used when all are Ready with their first identities, so that it
 // can be compared.
 func (s *soak) settled(ctx context.Context) usage {
 	GinkgoHelper()
@@ -231,7 +231,7 @@ func (s *soak) settled(ctx context.Context) usage {
 	}
 }
 
-// above are those that are higher than before: by more than 2 %, and by more than 2.
+// above returns those that are higher than before: by more than 2 %, and by more than 2.
 func (u usage) above(before usage) (higher []string) {
 	for name, now := range u {
 		if allowed := max(before[name]*2/100, 2); now > before[name]+allowed {
@@ -249,7 +249,7 @@ func (u usage) String() string {
 	return strings.Join(words, ", ")
 }
 
-// sockets are as many as the pool says.
+// sockets returns as many as the pool says.
 func (s *soak) sockets() (open int) {
 	for name, value := range s.figures() {
 		if strings.HasPrefix(name, "sockets{") {
@@ -259,7 +259,7 @@ func (s *soak) sockets() (open int) {
 	return open
 }
 
-// series are the pool's, without those that tell how often something happened, of
+// series returns the pool's, without those that tell how often something happened, of
 // which there is one more with each new cause.
 func (s *soak) series() []string {
 	return slices.DeleteFunc(names(s.figures()), func(name string) bool { return strings.HasPrefix(name, "reconnects_total{") })

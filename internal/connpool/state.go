@@ -123,7 +123,7 @@ var (
 	errStale    = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
 )
 
-// stateAfter is the state of a connection whose session ended with err.
+// stateAfter returns the state of a connection whose session ended with err.
 func stateAfter(err error) State {
 	var other *identityError
 	switch {

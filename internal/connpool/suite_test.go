@@ -133,7 +133,7 @@ func (r *rig) onChange(key string) {
 	r.changes[key]++
 }
 
-// transitions are the states that OnState found, in order.
+// transitions returns the states that OnState found, in order.
 func (r *rig) transitions() []State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +182,7 @@ func (r *rig) lease(name string) *Lease {
 	return lease
 }
 
-// jobsIn are the Jobs in view, with their namespaces.
+// jobsIn returns the Jobs in view, with their namespaces.
 func jobsIn(l *Lease) (names []string) {
 	for job := range l.Jobs() {
 		names = append(names, job.Namespace+"/"+job.Name)
@@ -190,7 +190,7 @@ func jobsIn(l *Lease) (names []string) {
 	return names
 }
 
-// keyed is the lease as another run has it.
+// keyed returns the lease as another run has it.
 func keyed(l *Lease, key string) *Lease {
 	other := *l
 	other.key, other.made = key, store.MadePods{}
@@ -208,14 +208,14 @@ func configOf(c *rest.Config, through *proxy) Config {
 	return config
 }
 
-// caOf is the certificate in PEM.
+// caOf returns the certificate in PEM.
 func caOf(certificate *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
 
 var serial int
 
-// uniqueName is a name that no other spec uses.
+// uniqueName returns a name that no other spec uses.
 func uniqueName(prefix string) string {
 	serial++
 	return fmt.Sprintf("%s-%d-%d", prefix, GinkgoParallelProcess(), serial)

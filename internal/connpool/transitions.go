@@ -150,14 +150,14 @@ func (p *Pool) viewChanged(v *view, state State, err error, current *informers) 
 	})
 }
 
-// scopesOf are the namespaces that those who hold e want to watch.
+// scopesOf returns the namespaces that those who hold e want to watch.
 func (p *Pool) scopesOf(e *entry) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(e.scopes()))
 }
 
-// viewsOf are the views that a session has now.
+// viewsOf returns the views that a session has now.
 func (p *Pool) viewsOf(s *session) []*view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +180,7 @@ func (p *Pool) judgeViews(s *session) {
 	}
 }
 
-// currentViews are those of an entry's session that are up to date, or were.
+// currentViews returns those of an entry's session that are up to date, or were.
 func (p *Pool) currentViews(e *entry) (current []*informers) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

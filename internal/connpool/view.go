@@ -60,7 +60,7 @@ func (v *view) run() {
 	}
 }
 
-// refuse tells why a view shows nothing, and for how long it is to rest.
+// refuse reports why a view shows nothing, and returns how long to wait before it is tried again.
 func (v *view) refuse(why error, failures int, result func(State, error, *informers)) time.Duration {
 	options := v.session.options
 	switch {
@@ -74,7 +74,7 @@ func (v *view) refuse(why error, failures int, result func(State, error, *inform
 	return pause.Backoff(options.MinBackoff, options.MaxBackoff, failures) // an API server that has just started denies what it allows later
 }
 
-// deny tells that the view is denied, and which rights are missing. A target that is slow
+// deny reports that the view is denied, and which rights are missing. A target that is slow
 // to tell of them is not waited for.
 func (v *view) deny(denied error, result func(State, error, *informers)) (lacking bool) {
 	reviewing := v.session.reviewing

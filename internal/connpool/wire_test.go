@@ -20,7 +20,7 @@ func (p *proxy) redirect(server string) {
 	p.upstream = strings.TrimPrefix(server, "https://")
 }
 
-// listed are the requests for whole lists of Jobs and Pods, be it by watches.
+// listed returns the requests for whole lists of Jobs and Pods, be it by watches.
 func (s *apiserver) listed() []request {
 	var listed []request
 	for _, r := range append(s.asked(jobsPath), s.asked(podsPath)...) {

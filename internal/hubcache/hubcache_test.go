@@ -33,7 +33,7 @@ func filler() *randfill.Filler {
 	)
 }
 
-// keptMeta is what is kept of metadata.
+// keptMeta returns what is kept of metadata.
 func keptMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	kept := metav1.ObjectMeta{
 		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, Generation: m.Generation,

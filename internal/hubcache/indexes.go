@@ -60,7 +60,7 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer, hubID string) 
 	return nil
 }
 
-// ClusterOf is the ClusterConnection that a PooledJob is bound to or asks for; empty while none was chosen.
+// ClusterOf returns the ClusterConnection that a PooledJob is bound to or asks for; empty while none was chosen.
 func ClusterOf(o client.Object, hubID string) string {
 	job, ok := o.(*v1alpha1.PooledJob)
 	if !ok {
@@ -69,7 +69,7 @@ func ClusterOf(o client.Object, hubID string) string {
 	return jobspec.RunOf(hubID, job).ClusterName()
 }
 
-// clusterInNeed is the ClusterConnection that a PooledJob still needs, if it does.
+// clusterInNeed returns the ClusterConnection that a PooledJob still needs, if it does.
 func clusterInNeed(o client.Object, hubID string) string {
 	job, ok := o.(*v1alpha1.PooledJob)
 	if !ok || !NeedsConnection(job) {

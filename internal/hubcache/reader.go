@@ -113,10 +113,10 @@ func isLost(err error) bool {
 	return err != nil && (utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) || utilnet.IsHTTP2ConnectionLost(err))
 }
 
-// TemplateBytes is how many bytes the templates take that are kept.
+// TemplateBytes returns how many bytes the templates take that are kept.
 func (r *Reader) TemplateBytes() int { return r.templates.bytes() }
 
-// Size is how many bytes of JSON a PooledJob takes.
+// Size returns how many bytes of JSON a PooledJob takes.
 func (r *Reader) Size(ctx context.Context, job *v1alpha1.PooledJob) (size int, err error) {
 	if known := r.templates.sizeOf(job.UID); known > 0 {
 		return known, nil
@@ -134,7 +134,7 @@ var ErrOutdated = errors.New("the PooledJob has changed")
 // ErrBusy is the error of Template when too many large ones are in use.
 var ErrBusy = errors.New("too many large templates are in use")
 
-// Template is the JSON of the template of a PooledJob, which must not be changed. release must be
+// Template returns the JSON of the template of a PooledJob, which must not be changed. release must be
 // called when it is not used any more. One that is not kept is read from the hub, a large one only
 // when there is room for it.
 func (r *Reader) Template(ctx context.Context, job *v1alpha1.PooledJob) (template []byte, release func(), err error) {
@@ -235,7 +235,7 @@ func (r *Reader) list(ctx context.Context, options *metav1.ListOptions, each fun
 	})
 }
 
-// ListerWatcher is the source of an informer for PooledJobs. Templates of those that wait for their
+// ListerWatcher returns the source of an informer for PooledJobs. Templates of those that wait for their
 // Job are kept.
 func (r *Reader) ListerWatcher() cache.ListerWatcher {
 	return &cache.ListWatch{

@@ -22,7 +22,7 @@ func slimJob(job *v1alpha1.PooledJob) {
 	shareWords(job)
 }
 
-// keepNames is slim, but keeps of a PooledJob only what those need to know that wait for its changes.
+// keepNames returns slim, but keeps of a PooledJob only what those need to know that wait for its changes.
 func keepNames(obj any) (any, error) {
 	job, ok := obj.(*v1alpha1.PooledJob)
 	if !ok {

@@ -11,7 +11,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// whole is a PooledJob as the hub sends it.
+// whole returns a PooledJob as the hub sends it.
 func whole(change func(*v1alpha1.PooledJob)) *v1alpha1.PooledJob {
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{

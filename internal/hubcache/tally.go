@@ -38,7 +38,7 @@ func NewTally(ctx context.Context, hub cache.Cache, hubID string) (*Tally, error
 	return t, nil
 }
 
-// Of is how many PooledJobs a ClusterConnection has or, for the empty name, all.
+// Of returns how many PooledJobs a ClusterConnection has or, for the empty name, all.
 func (t *Tally) Of(connection string) int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -85,7 +85,7 @@ func (t *templates) kept(uid types.UID) []byte {
 	return t.raw[uid]
 }
 
-// sizeOf is the size of a PooledJob; 0 if it is not known.
+// sizeOf returns the size of a PooledJob; 0 if it is not known.
 func (t *templates) sizeOf(uid types.UID) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

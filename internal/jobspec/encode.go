@@ -75,7 +75,7 @@ func jobSpec(job *v1alpha1.PooledJob, hubID string, suspended bool) changes {
 	return spec
 }
 
-// labelChanges are the labels that mark an object as the PooledJob's.
+// labelChanges returns the labels that mark an object as the PooledJob's.
 func labelChanges(hubID string, job *v1alpha1.PooledJob) changes {
 	return changes{{name: v1alpha1.LabelHub, change: is(hubID)}, {name: v1alpha1.LabelUID, change: is(string(job.UID))}}
 }

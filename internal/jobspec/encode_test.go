@@ -13,7 +13,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
-// encodeJob is what Encode makes, decoded.
+// encodeJob returns what Encode makes, decoded.
 func encodeJob(t testing.TB, job *v1alpha1.PooledJob, intent binding.Intent) *batchv1.Job {
 	t.Helper()
 	template, err := json.Marshal(job.Spec.Template)

@@ -95,7 +95,7 @@ func writeName(out *bytes.Buffer, name string) {
 	out.WriteByte(':')
 }
 
-// encoded is a text, a boolean or the like in JSON.
+// encoded returns a text, a boolean or the like in JSON.
 func encoded(value any) []byte {
 	data, err := json.Marshal(value)
 	if err != nil {
@@ -115,7 +115,7 @@ func separator(out *bytes.Buffer) func() {
 	}
 }
 
-// members are the names and values of an object; of what is none there are none.
+// members returns the names and values of an object; of what is none there are none.
 func members(object []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		if !begins(object, '{') {
@@ -135,7 +135,7 @@ func members(object []byte) iter.Seq2[string, []byte] {
 	}
 }
 
-// items are the elements of a list.
+// items returns the elements of a list.
 func items(list []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for at := next(list, 1); list[at] != ']'; {
@@ -150,7 +150,7 @@ func items(list []byte) iter.Seq[[]byte] {
 
 func begins(value []byte, with byte) bool { return len(value) > 0 && value[0] == with }
 
-// next is where the next character is that is no space.
+// next returns where the next character is that is no space.
 func next(data []byte, at int) int {
 	for data[at] == ' ' || data[at] == '\t' || data[at] == '\n' || data[at] == '\r' {
 		at++
@@ -165,7 +165,7 @@ func afterComma(data []byte, at int) int {
 	return at
 }
 
-// endOf is where the value ends that begins at a place.
+// endOf returns where the value ends that begins at a place.
 func endOf(data []byte, at int) int {
 	depth := 0
 	for ; ; at++ {
@@ -196,7 +196,7 @@ func endOfText(data []byte, at int) int {
 	return at + 1
 }
 
-// endOfWord is where a number, true, false or null ends.
+// endOfWord returns where a number, true, false or null ends.
 func endOfWord(data []byte, at int) int {
 	for at < len(data) && bytes.IndexByte([]byte(",]} \t\n\r"), data[at]) < 0 {
 		at++

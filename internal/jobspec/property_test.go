@@ -20,10 +20,10 @@ import (
 	"github.com/pooledjob/pooledjob/internal/binding"
 )
 
-// random is a source that is the same in every run.
+// random returns a source that is the same in every run.
 func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 42)) }
 
-// objectName is a random name of any Kubernetes object: a DNS subdomain of up to 253
+// objectName returns a random name of any Kubernetes object: a DNS subdomain of up to 253
 // characters, with dots, digits and dashes in every place that may have them.
 func objectName(r *rand.Rand) string {
 	const edge, inner = "abz019", "abz019-"
@@ -121,7 +121,7 @@ func fill(v reflect.Value, r *rand.Rand, depth int) {
 	}
 }
 
-// randomTemplate is one that the hub's API server might have let through.
+// randomTemplate returns one that the hub's API server might have let through.
 func randomTemplate(r *rand.Rand) *batchv1.JobTemplateSpec {
 	template := &batchv1.JobTemplateSpec{}
 	if r.IntN(4) > 0 {

@@ -124,7 +124,7 @@ func (w *Writer) Move(message string) {
 	w.set(v1alpha1.ConditionDispatched, metav1.ConditionFalse, v1alpha1.ReasonFailedOver, message)
 }
 
-// FinishedAt is when a status became terminal, by the manager's clock; ok is false
+// FinishedAt returns when a status became terminal, by the manager's clock; ok is false
 // when it is not.
 func FinishedAt(status *v1alpha1.PooledJobStatus) (at time.Time, ok bool) {
 	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionFailed} {

@@ -18,7 +18,7 @@ type ending struct {
 // did, or that it lost sight of, the kubelet makes one up.
 func isEnd(t *corev1.ContainerStateTerminated) bool { return t != nil && !t.StartedAt.IsZero() }
 
-// speaker is the ending that speaks for a Pod; ok is false if no container of it ended.
+// speaker returns the ending that speaks for a Pod; ok is false if no container of it ended.
 func speaker(pod *corev1.Pod) (first ending, ok bool) {
 	ends := endings(pod)
 	if at, ok := stopTime(pod); ok {
@@ -37,7 +37,7 @@ func speaker(pod *corev1.Pod) (first ending, ok bool) {
 	return main[0], true
 }
 
-// stopTime is when a Pod as a whole was stopped, while it had not ended by itself.
+// stopTime returns when a Pod as a whole was stopped, while it had not ended by itself.
 func stopTime(pod *corev1.Pod) (at time.Time, ok bool) {
 	if c := disruption(pod); c != nil {
 		return c.LastTransitionTime.Time, true
@@ -46,7 +46,7 @@ func stopTime(pod *corev1.Pod) (at time.Time, ok bool) {
 	return at, ok && !at.After(endTime(pod))
 }
 
-// firstFailed is the first of some endings that is a failure.
+// firstFailed returns the first of some endings that is a failure.
 func firstFailed(ends []ending) (first ending, ok bool) {
 	for _, e := range ends {
 		if e.ExitCode != 0 && (!ok || isEarlier(e, first)) {
@@ -61,7 +61,7 @@ func isEarlier(a, b ending) bool {
 	return !a.FinishedAt.IsZero() && (b.FinishedAt.IsZero() || a.FinishedAt.Before(&b.FinishedAt))
 }
 
-// stoppedEnding is how a container of a Pod ended that ran when the deletion of the Pod was
+// stoppedEnding returns how a container of a Pod ended that ran when the deletion of the Pod was
 // asked for.
 func stoppedEnding(pod *corev1.Pod) (first ending, ok bool) {
 	asked, deleted := deletionAsked(pod)
@@ -78,7 +78,7 @@ func stoppedEnding(pod *corev1.Pod) (first ending, ok bool) {
 	return ends[0], true
 }
 
-// endings are the ends of the init and main containers of a Pod in the order of its spec.
+// endings returns the ends of the init and main containers of a Pod in the order of its spec.
 func endings(pod *corev1.Pod) []ending {
 	var found []ending
 	for _, status := range ordered(pod) {
@@ -89,7 +89,7 @@ func endings(pod *corev1.Pod) []ending {
 	return found
 }
 
-// endingOf is how the container of that name ended, whatever it is.
+// endingOf returns how the container of that name ended, whatever it is.
 func endingOf(pod *corev1.Pod, name string) (ending, bool) {
 	for _, status := range containerStatuses(pod) {
 		if status.Name == name && status.State.Terminated != nil {
@@ -103,7 +103,7 @@ func containerStatuses(pod *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
 }
 
-// ordered are the statuses of a Pod's containers in the order of its spec: init containers
+// ordered returns the statuses of a Pod's containers in the order of its spec: init containers
 // first. The kubelet sorts them by name.
 func ordered(pod *corev1.Pod) []corev1.ContainerStatus {
 	place := map[string]int{}

@@ -33,7 +33,7 @@ func stoppedByDeadline(j *judged) (v1alpha1.Result, bool) {
 	return result, true
 }
 
-// stopped are the results of the Pods that the Job controller stopped when it had decided to end
+// stopped returns the results of the Pods that the Job controller stopped when it had decided to end
 // the Job.
 func (j *judged) stopped() []v1alpha1.Result {
 	var results []v1alpha1.Result

@@ -49,7 +49,7 @@ const (
 	yes
 )
 
-// kills says whether a Pod was deleted by the decision. The Job controller asks for that in the
+// kills returns whether a Pod was deleted by the decision, as far as that is known. The Job controller asks for that in the
 // second before it says so, or later, and only for Pods that it does not know to have ended.
 func (d decision) kills(pod *corev1.Pod) likelihood {
 	deletion, ok := deletionAsked(pod)
@@ -71,7 +71,7 @@ func (d decision) kills(pod *corev1.Pod) likelihood {
 	}
 }
 
-// failuresOf are the Pods that the Job controller has counted as failed when the Job failed, in the
+// failuresOf returns the Pods that the Job controller has counted as failed when the Job failed, in the
 // order in which it did, without those that an Ignore rule matches. Those of which the time is not
 // known come last.
 func failuresOf(remote *batchv1.Job, d decision, pods []*corev1.Pod) []failure {
@@ -113,7 +113,7 @@ func isFailure(pod *corev1.Pod, killed likelihood, waits bool) bool {
 		(pod.Status.Phase == corev1.PodSucceeded && wasStopped(pod) && (killed != no || !waits))
 }
 
-// counted says when a Pod was counted. Unless it waits for their end (podReplacementPolicy Failed),
+// counted returns when a Pod was counted. Unless it waits for their end (podReplacementPolicy Failed),
 // the Job controller counts a Pod when its deletion is asked for. What it kills it had not counted
 // before.
 func counted(pod *corev1.Pod, killed likelihood, waits bool) failure {
@@ -136,12 +136,12 @@ func counted(pod *corev1.Pod, killed likelihood, waits bool) failure {
 	return f
 }
 
-// ownEnds are the failures that no decision has caused.
+// ownEnds returns the failures that no decision has caused.
 func ownEnds(failures []failure) []failure {
 	return slices.DeleteFunc(slices.Clone(failures), func(f failure) bool { return f.killed })
 }
 
-// knownTimes are the failures whose time is known.
+// knownTimes returns the failures whose time is known.
 func knownTimes(failures []failure) []failure {
 	return slices.DeleteFunc(slices.Clone(failures), func(f failure) bool { return !f.known })
 }

@@ -25,7 +25,7 @@ func at(seconds int) metav1.Time {
 
 func ptr[T any](v T) *T { return &v }
 
-// remoteJob is a Job with the given counters and, if kind is not empty, verdict.
+// remoteJob returns a Job with the given counters and, if kind is not empty, verdict.
 func remoteJob(active, succeeded, failed int32, kind batchv1.JobConditionType) *batchv1.Job {
 	job := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: "run-1", UID: "job-uid"},

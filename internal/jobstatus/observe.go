@@ -61,7 +61,7 @@ func (w *Writer) Observe(remote *batchv1.Job, pods []*corev1.Pod) {
 	w.observeEnd(remote, pods)
 }
 
-// created says that the Job exists, with what the target warned of. What was said of that
+// created returns the condition that the Job exists, with the warnings of the target. What was said of that
 // stands: the process that knew may be gone.
 func (w *Writer) created() string {
 	const words = "The remote Job exists; none of its Pods has started."
@@ -88,7 +88,7 @@ func (w *Writer) observeSuspension(remote *batchv1.Job) {
 	}
 }
 
-// indexes is a list of indexes within the API's bound.
+// indexes returns a list of indexes within the API's bound.
 func indexes(list string) string {
 	list = strings.ToValidUTF8(list, "\uFFFD")
 	if len(list) <= maxIndexes {
@@ -143,7 +143,7 @@ func (w *Writer) wasCancelled(remote *batchv1.Job, verdict *batchv1.JobCondition
 		verdict.Type == batchv1.JobFailed && verdict.Reason == batchv1.JobReasonDeadlineExceeded
 }
 
-// Verdict is the terminal condition of a Job, or nil while it has none.
+// Verdict returns the terminal condition of a Job, or nil while it has none.
 func Verdict(remote *batchv1.Job) *batchv1.JobCondition {
 	for i := range remote.Status.Conditions {
 		c := &remote.Status.Conditions[i]
@@ -165,7 +165,7 @@ func EndedByDeletion(remote *batchv1.Job) bool {
 	return remote.DeletionTimestamp.Before(&decided)
 }
 
-// decidedAt is when the Job controller decided that a Job fails: before it has stopped the Pods.
+// decidedAt returns when the Job controller decided that a Job fails: before it has stopped the Pods.
 func decidedAt(remote *batchv1.Job, verdict *batchv1.JobCondition) metav1.Time {
 	decided := verdict.LastTransitionTime
 	for _, c := range remote.Status.Conditions {
@@ -225,7 +225,7 @@ func ready(pods []*corev1.Pod) int32 {
 	return n
 }
 
-// count is a counter within the API's bounds, whatever the target says.
+// count returns a counter within the API's bounds, whatever the target says.
 func count(n int32) *int32 {
 	n = max(n, 0)
 	return &n
@@ -236,7 +236,7 @@ var validReason = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`)
 
 const maxReason = 1024
 
-// conditionReason is the verdict's own reason, if our API takes it.
+// conditionReason returns the verdict's own reason, if our API takes it.
 func conditionReason(verdict *batchv1.JobCondition) string {
 	if len(verdict.Reason) <= maxReason && validReason.MatchString(verdict.Reason) {
 		return verdict.Reason

@@ -145,7 +145,7 @@ func (h *history) step(parallelism int) {
 	}
 }
 
-// nextIndex is one that has neither failed nor a Pod.
+// nextIndex returns one that has neither failed nor a Pod.
 func (h *history) nextIndex() int {
 	if h.job.Spec.BackoffLimitPerIndex == nil {
 		return 0
@@ -209,7 +209,7 @@ func (h *history) count(pod *life) {
 	}
 }
 
-// matched is what the Job's policy says of a Pod that has ended.
+// matched returns what the Job's policy says of a Pod that has ended.
 func (h *history) matched(pod *life) batchv1.PodFailurePolicyAction {
 	if h.job.Spec.PodFailurePolicy == nil || pod.code != 42 {
 		return batchv1.PodFailurePolicyActionCount
@@ -217,7 +217,7 @@ func (h *history) matched(pod *life) batchv1.PodFailurePolicyAction {
 	return h.job.Spec.PodFailurePolicy.Rules[0].Action
 }
 
-// told is what the manager is told of it: whole seconds, and no Pod that is lost.
+// told returns what the manager is told of it: whole seconds, and no Pod that is lost.
 func (h *history) told() (*batchv1.Job, []*corev1.Pod) {
 	whole := func(at time.Duration) metav1.Time { return metav1.NewTime(epoch.Add(at.Truncate(time.Second))) }
 	job := h.job.DeepCopy()
@@ -275,7 +275,7 @@ func (h *history) told() (*batchv1.Job, []*corev1.Pod) {
 	return job, pods
 }
 
-// wanted is the exit code that the oracle gives; ok is false if there is none.
+// wanted returns the exit code that the oracle gives; ok is false if there is none.
 func (h *history) wanted() (code int32, ok bool) {
 	if h.decider != nil {
 		return h.decider.code, h.decider.ran()

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// controlled are the Pods that the Job controls, each once. The same Pod may be given
+// controlled returns the Pods that the Job controls, each once. The same Pod may be given
 // several times, as different sources know it; of those one that has ended is taken.
 func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	var found []*corev1.Pod
@@ -31,7 +31,7 @@ func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	return found
 }
 
-// latestOf is the one of two states of a Pod that is later, as far as that can be told, with the
+// latestOf returns the one of two states of a Pod that is later, as far as that can be told, with the
 // finalizer if either has it, and with the earlier deletion.
 func latestOf(a, b *corev1.Pod) *corev1.Pod {
 	if ended(b) && !ended(a) {
@@ -87,13 +87,13 @@ func hasStarted(pod *corev1.Pod) bool {
 	})
 }
 
-// endTime is when a Pod ended, as far as that is known; see knownEnd.
+// endTime returns when a Pod ended, as far as that is known; see knownEnd.
 func endTime(pod *corev1.Pod) time.Time {
 	at, _ := knownEnd(pod)
 	return at
 }
 
-// knownEnd is when a Pod ended: with its last container, or when the kubelet refused it, or when it
+// knownEnd returns when a Pod ended: with its last container, or when the kubelet refused it, or when it
 // was disrupted. A container that never ran, or whose end was lost, has no time; then the Pod ended
 // when its deletion was asked for, or later; without that the time is not known, and at is the
 // earliest possible one.
@@ -114,7 +114,7 @@ func knownEnd(pod *corev1.Pod) (at time.Time, known bool) {
 	return latest(at, pod.CreationTimestamp.Time), known
 }
 
-// containersEnd is the last end of the containers that are no sidecars, or, of a Pod that failed
+// containersEnd returns the last end of the containers that are no sidecars, or, of a Pod that failed
 // before its main containers could run, of its init containers; all is false if not each of them has
 // one.
 func containersEnd(pod *corev1.Pod) (at time.Time, all bool) {
@@ -147,7 +147,7 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// deletionAsked is when the deletion of a Pod was asked for; ok is false if it was not.
+// deletionAsked returns when the deletion of a Pod was asked for; ok is false if it was not.
 func deletionAsked(pod *corev1.Pod) (at time.Time, ok bool) {
 	if pod.DeletionTimestamp == nil {
 		return time.Time{}, false
@@ -181,7 +181,7 @@ func MayHaveEnded(gone *batchv1.Job, pods []*corev1.Pod) bool {
 	return needsNone || byThemselves > gone.Status.Succeeded+gone.Status.Failed
 }
 
-// disruption is the condition of a Pod that is evicted, preempted or drained; nil if that came after
+// disruption returns the condition of a Pod that is evicted, preempted or drained; nil if that came after
 // the end of the Pod, or after somebody had asked for its deletion.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	end, all := containersEnd(pod)
@@ -206,12 +206,12 @@ func waitsForEnds(remote *batchv1.Job) bool {
 	return (policy != nil && *policy == batchv1.Failed) || remote.Spec.PodFailurePolicy != nil
 }
 
-// indexOf is the completion index of a Pod; ok is false if it has none.
+// indexOf returns the completion index of a Pod; ok is false if it has none.
 func indexOf(pod *corev1.Pod) (index int, ok bool) {
 	return annotated(pod, batchv1.JobCompletionIndexAnnotation)
 }
 
-// earlierFailures is how often a Pod's index had failed before.
+// earlierFailures returns how often a Pod's index had failed before.
 func earlierFailures(pod *corev1.Pod) int {
 	n, _ := annotated(pod, batchv1.JobIndexFailureCountAnnotation)
 	return n

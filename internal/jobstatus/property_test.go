@@ -42,7 +42,7 @@ type schema struct {
 	MinProperties *int              `json:"minProperties"`
 }
 
-// statusSchema is that of a PooledJob's status, as the hub's API server has it.
+// statusSchema returns that of a PooledJob's status, as the hub's API server has it.
 func statusSchema(t *testing.T) schema {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "pooledjob.io_pooledjobs.yaml"))
@@ -68,7 +68,7 @@ func statusSchema(t *testing.T) schema {
 	return status
 }
 
-// violations are the bounds that a value breaks.
+// violations returns the bounds that a value breaks.
 func (s schema) violations(path string, value any) []string {
 	var broken []string
 	check := func(ok bool, what string, args ...any) {
@@ -118,7 +118,7 @@ func (s schema) violations(path string, value any) []string {
 	return broken
 }
 
-// decoded is a value as the API server gets it.
+// decoded returns a value as the API server gets it.
 func decoded[T any](t *testing.T, value any) T {
 	t.Helper()
 	raw, err := json.Marshal(value)
@@ -150,10 +150,10 @@ func newWalk(seed uint64) *walk {
 	return &walk{Rand: r, job: job, now: epoch}
 }
 
-// pick is one of some values.
+// pick returns one of some values.
 func pick[T any](r *walk, values ...T) T { return values[r.IntN(len(values))] }
 
-// text is anything that a target can put where text belongs. A decoder that checks
+// text returns anything that a target can put where text belongs. A decoder that checks
 // nothing lets bytes through that are no characters.
 func (r *walk) text() string {
 	return pick(r, "", "", "Error", "DeadlineExceeded", "BackoffLimitExceeded", "with spaces", "ünïcode", "trailing:", ",", "9digits", "-",
@@ -173,7 +173,7 @@ func (r *walk) timePointer() *metav1.Time {
 	return pick(r, ptr(at(r.IntN(100))), ptr(metav1.Unix(0, 0)), ptr(metav1.Unix(1<<33, 0)))
 }
 
-// remote is a Job that is ours; what a target says of it besides may be nonsense.
+// remote returns a Job that is ours; what a target says of it besides may be nonsense.
 func (r *walk) remote() *batchv1.Job {
 	job := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "etl", Name: "run-0123456789abcdef", UID: "job-uid"},

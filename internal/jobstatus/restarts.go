@@ -46,7 +46,7 @@ type try struct {
 	known bool
 }
 
-// lastTries are the last of all containers that were started again in the Pods that were not over
+// lastTries returns the last of all containers that were started again in the Pods that were not over
 // when the Job controller decided, and restarts is the number of all.
 func (j *judged) lastTries() (tries []try, restarts int) {
 	for _, pod := range j.pods {

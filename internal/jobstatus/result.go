@@ -18,7 +18,7 @@ const (
 	maxPodName       = 253
 )
 
-// podResult is what a Pod that has ended says, by the container that speaks for it. What
+// podResult returns what a Pod that has ended says, by the container that speaks for it. What
 // happened to the Pod as a whole, such as an eviction, explains more than how its container
 // took it.
 func podResult(pod *corev1.Pod) v1alpha1.Result {
@@ -44,7 +44,7 @@ func podResult(pod *corev1.Pod) v1alpha1.Result {
 	return result
 }
 
-// endResult is what a Pod says by the container that ended so.
+// endResult returns what a Pod says by the container that ended so.
 func endResult(pod *corev1.Pod, end ending) v1alpha1.Result {
 	result := wholePod(pod)
 	if end.ContainerStateTerminated == nil {
@@ -62,7 +62,7 @@ func endResult(pod *corev1.Pod, end ending) v1alpha1.Result {
 	return result
 }
 
-// wholePod is what a Pod says of itself: why the kubelet ended or refused it, or what
+// wholePod returns what a Pod says of itself: why the kubelet ended or refused it, or what
 // disrupted it.
 func wholePod(pod *corev1.Pod) v1alpha1.Result {
 	reason, message := pod.Status.Reason, pod.Status.Message
@@ -83,7 +83,7 @@ func terminationReason(t *corev1.ContainerStateTerminated) string {
 	return reasonOr(t.Reason, v1alpha1.ResultError)
 }
 
-// oneWord is a reason as the API has it: a target may say anything, and this is a column of tables.
+// oneWord returns a reason as the API has it: a target may say anything, and this is a column of tables.
 func oneWord(reason string) string {
 	return Truncate(strings.Map(func(r rune) rune {
 		if unicode.IsGraphic(r) && !unicode.IsSpace(r) {

@@ -60,14 +60,14 @@ func (j *judged) dropUncounted() {
 	}
 }
 
-// resultOf tells how a Job that has ended did so.
+// resultOf returns how a Job ended.
 func resultOf(remote *batchv1.Job, pods []*corev1.Pod, cancelled bool, before v1alpha1.Result) v1alpha1.Result {
 	j := judge(remote, pods)
 	j.cancelled, j.before = cancelled, before
 	return j.result()
 }
 
-// result is that of the first rule that applies.
+// result returns that of the first rule that applies.
 func (j *judged) result() v1alpha1.Result {
 	for _, rule := range rules {
 		if result, applies := rule(j); applies {
@@ -109,7 +109,7 @@ func isBefore(a, b *corev1.Pod) bool {
 	return cmp.Or(endTime(a).Compare(endTime(b)), cmp.Compare(a.Name, b.Name)) < 0
 }
 
-// successIndexes are the indexes of which one that succeeded counts: those that the rule of the
+// successIndexes returns the indexes of which one that succeeded counts: those that the rule of the
 // successPolicy names by which the Job completed, or all.
 func (j *judged) successIndexes() indexSpans {
 	number, ok := strings.CutPrefix(j.verdict.Message, "Matched rules at index ")
@@ -177,7 +177,7 @@ func failedByPolicy(j *judged) (v1alpha1.Result, bool) {
 	return podGone, true
 }
 
-// matchedByName is the result of what the Job controller named, unless the Pod denies it.
+// matchedByName returns the result of what the Job controller named, unless the Pod denies it.
 func (j *judged) matchedByName(name named) (v1alpha1.Result, bool) {
 	i := slices.IndexFunc(j.pods, func(pod *corev1.Pod) bool { return pod.Name == name.pod })
 	switch {
@@ -243,7 +243,7 @@ func (j *judged) failsIndex(pod *corev1.Pod) bool {
 	return limit == nil || earlierFailures(pod) >= int(*limit) || (ok && m.action == batchv1.PodFailurePolicyActionFailIndex)
 }
 
-// mayDecide are the failures by which the Job controller may have decided: none that an Ignore rule
+// mayDecide returns the failures by which the Job controller may have decided: none that an Ignore rule
 // matches and, where some are missing, none that it killed, for the one that decided may be missing.
 func (j *judged) mayDecide() []failure {
 	return slices.DeleteFunc(slices.Clone(j.failures), func(f failure) bool {
@@ -251,7 +251,7 @@ func (j *judged) mayDecide() []failure {
 	})
 }
 
-// oneTooMany is the result of the failure after a number of others. Failures of one second that were
+// oneTooMany returns the result of the failure after a number of others. Failures of one second that were
 // not killed have no order, and so have those of which the time is not known. Where failures are
 // missing any of them may be among the others, and where there are more than the Job counted any of
 // them may not count: then several come into question, which must have ended alike.
@@ -279,7 +279,7 @@ func (j *judged) oneTooMany(failures []failure, others int) v1alpha1.Result {
 	return podResult(speaks.pod)
 }
 
-// window is the part of some failures that begins with one and ends with another, both included,
+// window returns the part of some failures that begins with one and ends with another, both included,
 // with all that have no order among them. Positions that are none are moved to the nearest that is.
 func window(failures []failure, from, to int) (first, last int) {
 	if len(failures) == 0 {
@@ -304,7 +304,7 @@ func results(failures []failure) []v1alpha1.Result {
 	return found
 }
 
-// limit is how many failures the Job takes.
+// limit returns how many failures the Job takes.
 func (j *judged) limit() int {
 	if j.Spec.BackoffLimit == nil {
 		return defaultBackoffLimit

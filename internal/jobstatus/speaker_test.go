@@ -16,7 +16,7 @@ import (
 // change is something about a Job or a Pod.
 type change[T any] func(T)
 
-// failedJob is a Job that failed for a reason, after the changes.
+// failedJob returns a Job that failed for a reason, after the changes.
 func failedJob(reason string, failed int32, changes ...change[*batchv1.Job]) *batchv1.Job {
 	job := remoteJob(0, 0, failed, batchv1.JobFailed)
 	Verdict(job).Reason = reason
@@ -44,7 +44,7 @@ func onCode(action batchv1.PodFailurePolicyAction, codes ...int32) change[*batch
 	}
 }
 
-// with is a Pod after the changes.
+// with returns a Pod after the changes.
 func with(p *corev1.Pod, changes ...change[*corev1.Pod]) *corev1.Pod {
 	for _, c := range changes {
 		c(p)
@@ -52,7 +52,7 @@ func with(p *corev1.Pod, changes ...change[*corev1.Pod]) *corev1.Pod {
 	return p
 }
 
-// fails is a Pod that failed with an exit code.
+// fails returns a Pod that failed with an exit code.
 func fails(name string, code int32, second int, changes ...change[*corev1.Pod]) *corev1.Pod {
 	return with(pod(name, corev1.PodFailed, exit(code, second, "")), changes...)
 }

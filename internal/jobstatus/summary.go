@@ -55,7 +55,7 @@ func (w *Writer) Seal() {
 	}
 }
 
-// waitsFor is what a run that has not ended waits for; none if it is what was asked for.
+// waitsFor returns what a run that has not ended waits for; none if it is what was asked for.
 func (w *Writer) waitsFor() obstacle {
 	status := &w.job.Status
 	if Finished(status) {
@@ -88,7 +88,7 @@ func (w *Writer) waitsFor() obstacle {
 	)
 }
 
-// refused is the change that the target did not make. What was said of one stands until the Job
+// refused returns the change that the target did not make. What was said of one stands until the Job
 // was looked at again, or the request was sent again.
 func (w *Writer) refused() obstacle {
 	before := meta.FindStatusCondition(w.before, v1alpha1.ConditionReconciling)
@@ -132,7 +132,7 @@ var countedFailures = []string{
 	batchv1.JobReasonFailedIndexes, batchv1.JobReasonMaxFailedIndexesExceeded,
 }
 
-// reasonOf is the reason that a person looks for first.
+// reasonOf returns the reason that a person looks for first.
 func reasonOf(status *v1alpha1.PooledJobStatus, waits obstacle) string {
 	find := func(kind string) *metav1.Condition {
 		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil && c.Status == metav1.ConditionTrue {

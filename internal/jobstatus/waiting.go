@@ -13,7 +13,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// waitingResult tells why a Pod of a run that has not ended does not run; nothing
+// waitingResult returns why a Pod of a run that has not ended does not run; nothing
 // when all do, or soon will. It stays what it was while that is still true, and when
 // the Pods go.
 func waitingResult(remote *batchv1.Job, pods []*corev1.Pod, before v1alpha1.Result) v1alpha1.Result {
@@ -41,7 +41,7 @@ func waitingResult(remote *batchv1.Job, pods []*corev1.Pod, before v1alpha1.Resu
 	return slices.MinFunc(found, func(a, b v1alpha1.Result) int { return cmp.Compare(a.PodName, b.PodName) })
 }
 
-// waitingFor is why a Pod does not run and may never; empty when it runs, has ended,
+// waitingFor returns why a Pod does not run and may never; empty when it runs, has ended,
 // is being stopped or is being made.
 func waitingFor(pod *corev1.Pod) (reason, message string) {
 	if ended(pod) || pod.DeletionTimestamp != nil {
@@ -60,7 +60,7 @@ func waitingFor(pod *corev1.Pod) (reason, message string) {
 	return "", ""
 }
 
-// partlyEnded tells which container of a Pod has ended while another goes on; nothing where
+// partlyEnded returns which container of a Pod has ended while another goes on; nothing where
 // none has. One that failed has not where it is started again.
 func partlyEnded(pods []*corev1.Pod, restarts bool) v1alpha1.Result {
 	for _, pod := range slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
@@ -111,7 +111,7 @@ func Standstill(remote *batchv1.Job, pods []*corev1.Pod) (still bool, standing [
 	return !lives || len(standing) > 0, standing
 }
 
-// LastEnd is when the last Pod of a Job ended, by the target's clock; zero if none has.
+// LastEnd returns when the last Pod of a Job ended, by the target's clock; zero if none has.
 func LastEnd(remote *batchv1.Job, pods []*corev1.Pod) (last time.Time) {
 	for _, pod := range controlled(remote, pods) {
 		if at := endTime(pod); ended(pod) && at.After(last) {

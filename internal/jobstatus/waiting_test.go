@@ -11,7 +11,7 @@ import (
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 )
 
-// waits is a Pod of which a container waits, for the first reason, and so on.
+// waits returns a Pod of which a container waits, for the first reason, and so on.
 func waits(name string, reasonsAndMessages ...string) *corev1.Pod {
 	p := pod(name, corev1.PodPending)
 	for i := 0; i+1 < len(reasonsAndMessages); i += 2 {
@@ -28,7 +28,7 @@ func initWaits(name, reason, message string) *corev1.Pod {
 	return p
 }
 
-// unscheduled is Pod a, which the scheduler has something to say about.
+// unscheduled returns Pod a, which the scheduler has something to say about.
 func unscheduled(reason, message string) *corev1.Pod {
 	p := pod("a", corev1.PodPending)
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, Message: message}}
@@ -88,7 +88,7 @@ func TestResultSaysWhatAPodWaitsFor(t *testing.T) {
 	}
 }
 
-// failedWhileWaiting is a Pod that was evicted before its container ran.
+// failedWhileWaiting returns a Pod that was evicted before its container ran.
 func failedWhileWaiting() *corev1.Pod {
 	p := waits("a", "ErrImagePull", "no such image")
 	p.Status.Phase = corev1.PodFailed

@@ -110,10 +110,10 @@ func boundTo(claim json.RawMessage) BoundObject {
 	return BoundObject{}
 }
 
-// Username is the name that the target knows the ServiceAccount by.
+// Username returns the name that the target knows the ServiceAccount by.
 func (a Account) Username() string {
 	return strings.Join([]string{"system:serviceaccount", a.Namespace, a.Name}, ":")
 }
 
-// Life is how long the token lives, from its beginning to its end.
+// Life returns how long the token lives, from its beginning to its end.
 func (a Account) Life() time.Duration { return a.ExpiresAt.Sub(a.IssuedAt) }

@@ -82,7 +82,7 @@ func userRefusals(u *clientcmdapi.AuthInfo) []refusal {
 	}
 }
 
-// strippedCluster is the cluster without the fields that an Identity holds and
+// strippedCluster returns the cluster without the fields that an Identity holds and
 // without those that configure nothing.
 func strippedCluster(c *clientcmdapi.Cluster) clientcmdapi.Cluster {
 	rest := *c

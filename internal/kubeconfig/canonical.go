@@ -29,7 +29,7 @@ func canonicalServer(u *url.URL) string {
 	return (&url.URL{Scheme: "https", Host: host, Path: clean}).String()
 }
 
-// canonicalServerName is empty for the name that is checked anyway.
+// canonicalServerName returns empty for the name that is checked anyway.
 func canonicalServerName(name string, server *url.URL) string {
 	name = canonicalHost(name)
 	if name == canonicalHost(server.Hostname()) {

@@ -12,7 +12,7 @@ import (
 // certificates that do not expire, and API times end there.
 const endless = 253402300799
 
-// ExpiresAt is when the credential expires by what it says of itself: the
+// ExpiresAt returns when the credential expires by what it says of itself: the
 // earlier of the end of the client certificate and the `exp` claim of the token.
 // It is in UTC and whole seconds. ok is false when neither tells, as with a
 // token that is not a JWT or a claim that makes no sense.
@@ -30,7 +30,7 @@ func (id Identity) ExpiresAt() (at time.Time, ok bool) {
 	return token, tokenEnds
 }
 
-// certificateExpiry is the end of the first certificate, the client's own.
+// certificateExpiry returns the end of the first certificate, the client's own.
 // Those that follow vouch for it, and the target may know others that do.
 func certificateExpiry(data []byte) (time.Time, bool) {
 	for block := range pemBlocks(data) {

@@ -32,7 +32,7 @@ type Identity struct {
 // String names the server only.
 func (id Identity) String() string { return id.Server }
 
-// GoString is String, so that %#v prints no secret either.
+// GoString returns String, so that %#v prints no secret either.
 func (id Identity) GoString() string { return id.Server }
 
 // Parse reads the current context of a kubeconfig. Every error is meant for the

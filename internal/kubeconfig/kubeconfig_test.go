@@ -54,7 +54,7 @@ func privateKey(t testing.TB, cert, key []byte) crypto.Signer {
 	return pair.PrivateKey.(crypto.Signer)
 }
 
-// config is a kubeconfig with the given lines in its cluster and its user.
+// config returns a kubeconfig with the given lines in its cluster and its user.
 func config(cluster, user string) []byte {
 	return []byte(fmt.Sprintf(`apiVersion: v1
 kind: Config

@@ -9,7 +9,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// allocated is how many bytes something allocates.
+// allocated returns how many bytes something allocates.
 func allocated(what func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

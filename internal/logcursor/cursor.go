@@ -61,7 +61,7 @@ type Cursor struct {
 	dropped  int  // bytes of a log without times that were skipped
 }
 
-// Since is from when on the log is to be asked for in the next go: a second before the
+// Since returns from when on the log is to be asked for in the next go: a second before the
 // last line, for lines that are written at once may be out of order. ok is false at the
 // beginning.
 func (c *Cursor) Since() (since time.Time, ok bool) {

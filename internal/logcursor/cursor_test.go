@@ -16,7 +16,7 @@ type line struct {
 
 func (l line) String() string { return l.at.Format(time.RFC3339Nano) + " " + l.text + "\n" }
 
-// served is what an API server gives of a log from a time on.
+// served returns what an API server gives of a log from a time on.
 func served(log []line, since time.Time) string {
 	var b strings.Builder
 	for _, l := range log {

@@ -36,7 +36,7 @@ const (
 	loadRetry     = time.Second
 )
 
-// reviewBackoff is for reviews that the hub did not answer.
+// reviewBackoff returns the back-off for reviews that the hub did not answer.
 func reviewBackoff() *wait.Backoff {
 	return &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 5}
 }

@@ -228,7 +228,7 @@ func (f *fake) Log(ctx context.Context, _, name string, options *corev1.PodLogOp
 	return &fakeLog{next: first, ctx: ctx, fake: f, instance: f.pods[i].instances[n], options: options, broken: f.broken}, nil
 }
 
-// requests is how many logs were asked for.
+// requests returns how many logs were asked for.
 func (f *fake) requests() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -292,7 +292,7 @@ func (l *fakeLog) read(p []byte) (n int, done bool, err error) {
 	return 0, false, nil
 }
 
-// served is a line as it is asked for; empty if it is older.
+// served returns a line as it is asked for; empty if it is older.
 func (l *fakeLog) served(line stamped) string {
 	switch since := l.options.SinceTime; {
 	case since != nil && line.at.Before(since.Time):

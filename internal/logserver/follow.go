@@ -189,7 +189,7 @@ func (r *reading) checkChoice(run Run, pods []*corev1.Pod) error {
 	return nil
 }
 
-// watchRun tells the view when the run has ended, and returns when it has or when it has
+// watchRun notifies the view when the run has ended, and returns when it has or when it has
 // another Job.
 func (r *reading) watchRun(ctx context.Context, followed Run, target Target, v *view, changed <-chan struct{}) (moved bool) {
 	patience := patience{limit: r.timing.patience}

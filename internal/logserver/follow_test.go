@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// running is a world with one Pod that runs.
+// running returns a world with one Pod that runs.
 func running() (*fake, *fakePod) {
 	f := newFake()
 	p := f.addPod("a")

@@ -104,7 +104,7 @@ const maxExcuse = 300
 // errDone tells that a Pod is read.
 var errDone = errors.New("done")
 
-// find is the Pod as it is now; as it was last when it is gone.
+// find returns the Pod as it is now; as it was last when it is gone.
 func (f *podFollower) find(now state) (*corev1.Pod, bool) {
 	if pod := f.among(now.pods); pod != nil {
 		f.pod = pod

@@ -109,14 +109,14 @@ func (l *limits) enter(of string, counts map[string]int, key string, logs, most 
 	}, nil
 }
 
-// served is how many requests of each connection are served.
+// served returns how many requests of each connection are served.
 func (l *limits) served() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.connections)
 }
 
-// refused is how many requests each limit has refused.
+// refused returns how many requests each limit has refused.
 func (l *limits) refused() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

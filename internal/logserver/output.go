@@ -131,7 +131,7 @@ func (w *podWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// stamp is the time of the line with the blank after it, which each of its pieces gets: one
+// stamp returns the time of the line with the blank after it, which each of its pieces gets: one
 // without would not be known for the container's.
 func (w *podWriter) stamp() []byte {
 	if !w.stamps {

@@ -18,7 +18,7 @@ import (
 // when none is named; kubectl knows it too.
 const defaultContainer = "kubectl.kubernetes.io/default-container"
 
-// podsOf are the Pods of a run's Job, the oldest first. Others that carry its labels are
+// podsOf returns the Pods of a run's Job, the oldest first. Others that carry its labels are
 // left out.
 func podsOf(run Run, pods []*corev1.Pod) []*corev1.Pod {
 	ours := slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
@@ -44,7 +44,7 @@ func podNamed(pods []*corev1.Pod, name string) *corev1.Pod {
 	return nil
 }
 
-// containerOf is the container of a Pod that is meant.
+// containerOf returns the container of a Pod that is meant.
 func containerOf(pod *corev1.Pod, name string) (string, error) {
 	var names []string
 	for _, containers := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
@@ -66,7 +66,7 @@ func containerOf(pod *corev1.Pod, name string) (string, error) {
 	return "", badQuery("Pod %s has no container %q; it has %s", pod.Name, name, strings.Join(names, ", "))
 }
 
-// statusOf is the status of a container; zero when there is none yet.
+// statusOf returns the status of a container; zero when there is none yet.
 func statusOf(pod *corev1.Pod, container string) corev1.ContainerStatus {
 	for _, statuses := range [][]corev1.ContainerStatus{
 		pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses,

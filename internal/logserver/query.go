@@ -23,7 +23,7 @@ type query struct {
 	sinceTime                             *metav1.Time
 }
 
-// logsAtOnce is how many logs are read at a time.
+// logsAtOnce returns how many logs are read at a time.
 func (q *query) logsAtOnce() int {
 	if q.allPods && q.follow {
 		return podsAtOnce
@@ -117,7 +117,7 @@ func badQuery(format string, args ...any) error {
 	return apierrors.NewBadRequest(fmt.Sprintf(format, args...))
 }
 
-// podLogOptions are the options for one container's log.
+// podLogOptions returns the options for one container's log.
 func (q *query) podLogOptions(container string) *corev1.PodLogOptions {
 	return &corev1.PodLogOptions{
 		Container: container, Previous: q.previous, Timestamps: q.timestamps,

@@ -57,7 +57,7 @@ type podContainer struct {
 	name string
 }
 
-// begunIn are the containers of Pods that have begun.
+// begunIn returns the containers of Pods that have begun.
 func begunIn(pods []*corev1.Pod) map[podContainer]bool {
 	begun := map[podContainer]bool{}
 	for _, pod := range pods {

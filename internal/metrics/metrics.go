@@ -77,7 +77,7 @@ func New(pooledJobs *hubcache.Reader) *Recorder {
 	return m
 }
 
-// newLatency is a histogram for each connection, also a native one for a Prometheus that
+// newLatency returns a histogram for each connection, also a native one for a Prometheus that
 // asks for those: at most 50 buckets, each a fifth wider than the one before.
 func newLatency(name, help string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{

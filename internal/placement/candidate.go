@@ -29,7 +29,7 @@ type Candidate struct {
 // Usable reports whether a run can be placed on the candidate.
 func (c *Candidate) Usable() bool { return c.Unusable == "" && !c.Closed }
 
-// WhyUnusable says why no run of a target namespace can be placed on a connection now; it is empty when
+// WhyUnusable returns why no run of a target namespace can be placed on a connection now; it is empty when
 // one can. One that is Idle is Ready. fenced are the UIDs of clusters that are fenced.
 func WhyUnusable(connection *v1alpha1.ClusterConnection, fenced map[string]bool, namespace string) string {
 	ready := meta.FindStatusCondition(connection.Status.Conditions, v1alpha1.ConditionReady)
@@ -49,7 +49,7 @@ func WhyUnusable(connection *v1alpha1.ClusterConnection, fenced map[string]bool,
 	}
 }
 
-// WhyNone says of each candidate why a run cannot be placed on it. Of those that are closed to the run
+// WhyNone returns for each candidate why a run cannot be placed on it. Of those that are closed to the run
 // it says no more than how many there are.
 func WhyNone(candidates []Candidate, hubNamespace, targetNamespace string) string {
 	var named []string

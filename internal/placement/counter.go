@@ -39,7 +39,7 @@ func (c *Counter) Count(run types.UID, connection string) {
 // Forget does not count a run any more.
 func (c *Counter) Forget(run types.UID) { c.Count(run, "") }
 
-// Runs is how many runs are counted on a connection.
+// Runs returns how many runs are counted on a connection.
 func (c *Counter) Runs(connection string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -174,7 +174,7 @@ func Status(answer io.Reader) (*metav1.Status, error) {
 	return status, err
 }
 
-// bounded is an answer that is one object, and so not longer than one.
+// bounded returns an answer that is one object, and so not longer than one.
 func bounded(answer io.Reader) io.Reader { return &boundedReader{answer, maxObject + bufferSize} }
 
 type boundedReader struct {

@@ -51,7 +51,7 @@ var podSchema = NewSchema(&corev1.Pod{}, "Pod", Bounds{Types: maxPod, Texts: max
 	})),
 })
 
-// whole is what is kept of a text that is kept whole.
+// whole returns what is kept of a text that is kept whole.
 func whole(text string) string {
 	if len(text) > 20 {
 		return Cut
@@ -59,7 +59,7 @@ func whole(text string) string {
 	return text
 }
 
-// project is what podSchema keeps of a Pod that is within its bounds.
+// project returns what podSchema keeps of a Pod that is within its bounds.
 func project(pod *corev1.Pod) *corev1.Pod {
 	kept := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: pod.Name, ResourceVersion: pod.ResourceVersion, DeletionTimestamp: pod.DeletionTimestamp,
@@ -266,7 +266,7 @@ func TestWhatUsersOfAClusterCanWriteIsCut(t *testing.T) {
 	}
 }
 
-// size is about what a Pod of podSchema takes.
+// size returns about what a Pod of podSchema takes.
 func size(p *corev1.Pod) int {
 	return len(p.Status.Message) + (len(p.Spec.Containers)+len(p.Spec.EphemeralContainers)+len(p.Status.ContainerStatuses))<<10
 }
@@ -333,7 +333,7 @@ func TestWhatNoAPIServerSendsEndsTheWatch(t *testing.T) {
 	g.Expect(event.Status.Message).To(Equal("expired"))
 }
 
-// allocated is how much f allocates, in bytes.
+// allocated returns how much f allocates, in bytes.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

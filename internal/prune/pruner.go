@@ -204,7 +204,7 @@ func (p *pruner) copy(keep, length int64) error {
 	return p.discard(length - keep)
 }
 
-// wholeRunes is a text without the character at its end that is cut, if one is.
+// wholeRunes returns a text without the character at its end that is cut, if one is.
 func wholeRunes(text []byte) []byte {
 	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
 		if last := text[len(text)-i:]; utf8.RuneStart(last[0]) {

@@ -158,7 +158,7 @@ func compileField(t reflect.Type, rule Rule, path string) *field {
 	return f
 }
 
-// timeMessage is metav1.Time as protobuf has it: seconds and nanoseconds.
+// timeMessage returns metav1.Time as protobuf has it: seconds and nanoseconds.
 func timeMessage() *message {
 	return &message{size: int(reflect.TypeFor[metav1.Time]().Size()), fields: map[uint64]*field{
 		1: {kind: ruleNumber, index: 0, wire: wireVarint}, 2: {kind: ruleNumber, index: 1, wire: wireVarint},

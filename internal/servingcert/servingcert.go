@@ -58,7 +58,7 @@ type authority struct {
 	fresh       bool
 }
 
-// authority is the one that there is, or a new one.
+// authority returns the one that there is, or a new one.
 func (f Files) authority(now time.Time) (*authority, error) {
 	known := parseCertificates(f.Bundle)
 	key, keyErr := parseKey(f.AuthorityKey)

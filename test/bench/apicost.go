@@ -38,7 +38,7 @@ func apiServerCost(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// costOf is what the API server of the first target has used more at the end.
+// costOf returns what the API server of the first target has used more at the end.
 func (w *world) costOf(ctx context.Context, variant string) (usage, error) {
 	target := w.targets[0]
 	w.keepRunning()

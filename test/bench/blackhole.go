@@ -43,7 +43,7 @@ func blackHole(ctx context.Context, b *bench) error {
 	})
 }
 
-// soundRate is how many jobs a second end on the first two targets, while others are
+// soundRate returns how many jobs a second end on the first two targets, while others are
 // created for the third, which is healed and waited for after that.
 func (w *world) soundRate(ctx context.Context, sound, others int) (float64, error) {
 	names, lost := newNames(sound), newNames(others)

@@ -21,7 +21,7 @@ const (
 
 type fields map[string]any
 
-// encode is the JSON of something that is known to have one.
+// encode returns the JSON of something that is known to have one.
 func encode(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -30,7 +30,7 @@ func encode(v any) []byte {
 	return data
 }
 
-// jobTemplate is that of a task as schedulers send it: one container with a command, some
+// jobTemplate returns that of a task as schedulers send it: one container with a command, some
 // environment and resources.
 func jobTemplate() fields {
 	env := make([]fields, 8)
@@ -56,7 +56,7 @@ func jobTemplate() fields {
 	}}
 }
 
-// pooledJob is the body of a PooledJob for a connection; its namespace is that of the request.
+// pooledJob returns the body of a PooledJob for a connection; its namespace is that of the request.
 func pooledJob(name, connection string) []byte {
 	return encode(fields{
 		"apiVersion": "pooledjob.io/v1alpha1", "kind": "PooledJob",
@@ -65,7 +65,7 @@ func pooledJob(name, connection string) []byte {
 	})
 }
 
-// remoteJob is the Job that somebody other than the manager makes of it, with the same
+// remoteJob returns the Job that somebody other than the manager makes of it, with the same
 // metadata that the manager's has.
 func remoteJob(name string) []byte {
 	labels := fields{"pooledjob.io/hub": "00000000000000000000000000000000", uidLabel: "00000000-0000-0000-0000-000000000000"}
@@ -86,7 +86,7 @@ func remoteJob(name string) []byte {
 	})
 }
 
-// clusterConnection is the body of a ClusterConnection to a target.
+// clusterConnection returns the body of a ClusterConnection to a target.
 func clusterConnection(name, secret string) []byte {
 	return encode(fields{
 		"apiVersion": "pooledjob.io/v1alpha1", "kind": "ClusterConnection",
@@ -98,7 +98,7 @@ func clusterConnection(name, secret string) []byte {
 	})
 }
 
-// kubeconfigSecret is the body of the Secret with a kubeconfig.
+// kubeconfigSecret returns the body of the Secret with a kubeconfig.
 func kubeconfigSecret(name string, kubeconfig []byte) []byte {
 	return encode(fields{
 		"apiVersion": "v1", "kind": "Secret", "metadata": fields{"name": name, "namespace": managerNamespace},
@@ -106,7 +106,7 @@ func kubeconfigSecret(name string, kubeconfig []byte) []byte {
 	})
 }
 
-// conditionOf is a condition of a status.
+// conditionOf returns a condition of a status.
 func conditionOf(kind, reason, at string) fields {
 	return fields{"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": at}
 }

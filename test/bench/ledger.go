@@ -51,7 +51,7 @@ func (l *ledger) note(name string, change func(*record)) {
 	l.changed = make(chan struct{})
 }
 
-// of is a copy of the record of a job.
+// of returns a copy of the record of a job.
 func (l *ledger) of(name string) record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +100,7 @@ func (l *ledger) await(ctx context.Context, names []string, what string, is func
 	}
 }
 
-// since are the times from one event to another of each of these jobs, in milliseconds. Two
+// since returns the times from one event to another of each of these jobs, in milliseconds. Two
 // watches have no common order: what seems to come before its cause counts as 0, and fails the
 // run if it is more than one in a hundred.
 func (l *ledger) since(names []string, from, to func(*record) time.Time) []float64 {
@@ -171,7 +171,7 @@ func (l *ledger) observeHub(ctx context.Context, hub *endpoint) error {
 	})
 }
 
-// sourceOf is the name of the job that a Job is made of. Names are unique over all
+// sourceOf returns the name of the job that a Job is made of. Names are unique over all
 // namespaces.
 func sourceOf(o *object) string {
 	_, name, _ := strings.Cut(o.Metadata.Annotations[sourceAnnotation], "/")

@@ -70,7 +70,7 @@ type tick struct {
 	Label string
 }
 
-// at is where the value is, to a tenth of a unit. What a logarithmic axis cannot show
+// at returns where the value is, to a tenth of a unit. What a logarithmic axis cannot show
 // is at its lower end.
 func (a axis) at(v float64) float64 {
 	if a.log {
@@ -87,7 +87,7 @@ func (a axis) ticked(values ...float64) axis {
 	return a
 }
 
-// scaled is n · 10^power, rounded once.
+// scaled returns n · 10^power, rounded once.
 func scaled(n float64, power int) float64 {
 	if power < 0 {
 		return n / math.Pow10(-power)
@@ -104,7 +104,7 @@ func nice(k int) (digit float64, power int) {
 
 func niceValue(k int) float64 { return scaled(nice(k)) }
 
-// niceBelow is the number of the largest value of the series that is not above v, which
+// niceBelow returns the number of the largest value of the series that is not above v, which
 // is positive.
 func niceBelow(v float64) int {
 	k := 3 * int(math.Floor(math.Log10(v)))
@@ -117,7 +117,7 @@ func niceBelow(v float64) int {
 	return k
 }
 
-// niceAbove is the number of the smallest value of the series that is not below v.
+// niceAbove returns the number of the smallest value of the series that is not below v.
 func niceAbove(v float64) int {
 	k := niceBelow(v)
 	if niceValue(k) < v {
@@ -208,7 +208,7 @@ func distributionPlot(d *Distribution) plot {
 	return p
 }
 
-// stairs is the path of the share of the sorted values that are at most x.
+// stairs returns the path of the share of the sorted values that are at most x.
 func stairs(x, y axis, values []float64) string {
 	reached, _ := slices.BinarySearch(values, math.Inf(1))
 	if reached == 0 {

@@ -69,7 +69,7 @@ func population(ctx context.Context, b *bench) error {
 	})
 }
 
-// sizes are how many jobs there are when something is measured.
+// sizes returns how many jobs there are when something is measured.
 func (b *bench) sizes() []int {
 	sizes := []int{0, 1, 10, 100, 1000}
 	for quarter := 1; quarter <= 4; quarter++ {
@@ -168,7 +168,7 @@ func (b *bench) drawConnections(variant string, size int, sockets float64) {
 	b.results.point(Curve{Title: "TCP connections to one target over running jobs", XLabel: "jobs", YLabel: "connections"}, variant, float64(size), sockets)
 }
 
-// newWatches are the watches of Jobs and Pods at a target that there were not before.
+// newWatches returns the watches of Jobs and Pods at a target that there were not before.
 func (w *world) newWatches(ctx context.Context, target *targetWorld) (float64, error) {
 	all, err := target.api.watchesOfRuns(ctx)
 	return all - target.watches, err
@@ -236,7 +236,7 @@ func (b *bench) restart(ctx context.Context, w *world, names []string) (left []s
 	return w.replace(ctx, done, left)
 }
 
-// listAll is how long a plain typed client needs to list what there is on both sides, in
+// listAll returns how long a plain typed client needs to list what there is on both sides, in
 // milliseconds.
 func (w *world) listAll(ctx context.Context, target *targetWorld) (float64, error) {
 	begin := time.Now()
@@ -260,7 +260,7 @@ func (w *world) replace(ctx context.Context, done, left []string) ([]string, err
 	return append(left, more...), w.ledger.await(ctx, more, "running", isRunning)
 }
 
-// patches is how often PooledJobs were patched on the hub. The driver never does.
+// patches returns how often PooledJobs were patched on the hub. The driver never does.
 func (w *world) patches(ctx context.Context) (n float64, err error) {
 	values, err := w.hub.metrics(ctx)
 	for name, value := range values {

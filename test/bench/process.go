@@ -120,7 +120,7 @@ func countSockets(pid int, server string, column int) (int, error) {
 	return n, nil
 }
 
-// socketsAt are the established connections with a port at one of their ends.
+// socketsAt returns the established connections with a port at one of their ends.
 func socketsAt(port, column int) (map[string]bool, error) {
 	const established = "01"
 	found := map[string]bool{}
@@ -139,7 +139,7 @@ func socketsAt(port, column int) (map[string]bool, error) {
 	return found, nil
 }
 
-// managerFigures are those of the metrics of a manager.
+// managerFigures returns those of the metrics of a manager.
 func (w *world) managerFigures(ctx context.Context) (map[string]float64, error) {
 	text, err := w.env.Manager().Metrics(ctx)
 	if err != nil {

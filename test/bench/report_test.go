@@ -199,7 +199,7 @@ func TestJSONHasEmptyLists(t *testing.T) {
 	g.Expect(text).To(ContainSubstring(`"violations": []`))
 }
 
-// labels are those of an axis, with where they are.
+// labels returns those of an axis, with where they are.
 func labels(a axis) []string {
 	return each(a.Ticks, func(at tick) string { return at.Label + "@" + strconv.FormatFloat(at.At, 'f', -1, 64) })
 }

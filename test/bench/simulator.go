@@ -96,7 +96,7 @@ func (s *simulator) start(ctx context.Context, source string, o *object) error {
 	return nil
 }
 
-// pathOf is that of a Job.
+// pathOf returns that of a Job.
 func pathOf(o *object) string {
 	return "/apis/batch/v1/namespaces/" + o.Metadata.Namespace + "/jobs/" + o.Metadata.Name
 }
@@ -133,7 +133,7 @@ func (s *simulator) startPod(ctx context.Context, o *object) error {
 
 func podName(job string) string { return job + "-abcde" }
 
-// podsOf is where the Pods of a Job's namespace are, and podOf the Pod of that Job.
+// podsOf returns where the Pods of a Job's namespace are, and podOf the Pod of that Job.
 func podsOf(job string) string {
 	return "/api/v1/namespaces/" + strings.Split(job, "/")[5] + "/pods"
 }
@@ -191,5 +191,5 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// stamp is the present as the API has it.
+// stamp returns the present as the API has it.
 func stamp() string { return time.Now().UTC().Format(time.RFC3339) }

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// quantile is the smallest value that at least the share q of all values do not exceed;
+// quantile returns the smallest value that at least the share q of all values do not exceed;
 // NaN without values.
 func quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
@@ -16,7 +16,7 @@ func quantile(values []float64, q float64) float64 {
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }
 
-// median is the middle of the values; of an even number the mean of the two in the middle.
+// median returns the middle of the values; of an even number the mean of the two in the middle.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -30,7 +30,7 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// slope is the increase of y by x, by least squares; NaN with fewer than two x.
+// slope returns the increase of y by x, by least squares; NaN with fewer than two x.
 func slope(points [][2]float64) float64 {
 	var mx, my, sxx, sxy float64
 	for _, p := range points {

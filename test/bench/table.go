@@ -125,7 +125,7 @@ func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }), " ")
 }
 
-// describe is what is known of the machine, in one line.
+// describe returns what is known of the machine, in one line.
 func describe(m Machine) string {
 	var parts []string
 	say := func(known bool, text string) {
@@ -190,7 +190,7 @@ func writeTable(w io.Writer, r *Results) error {
 	return err
 }
 
-// widths is the widest cell of each column, in characters.
+// widths returns the widest cell of each column, in characters.
 func widths(groups []group) [columns]int {
 	var widest [columns]int
 	rows := []row{header}
@@ -221,7 +221,7 @@ func writeRow(out *bytes.Buffer, cells row, widest [columns]int) {
 	out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 }
 
-// markdown is a text that is only text in a cell of a Markdown table.
+// markdown returns a text that is only text in a cell of a Markdown table.
 func markdown(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "`", "\\`", "&", "&amp;", "<", "&lt;").Replace(oneLine(s))
 }
@@ -302,7 +302,7 @@ type (
 	}
 )
 
-// each is what f makes of every item; never nil.
+// each returns what f makes of every item; never nil.
 func each[T, U any](list []T, f func(T) U) []U {
 	made := make([]U, 0, len(list))
 	for _, item := range list {

@@ -92,7 +92,7 @@ func (w *world) warmFloor(ctx context.Context, n int) error {
 	return w.removeFloor(ctx, target, names)
 }
 
-// floorRate is how many jobs a second the floor brings to their end.
+// floorRate returns how many jobs a second the floor brings to their end.
 func (b *bench) floorRate(ctx context.Context, w *world, n int) (float64, error) {
 	names, target := newNames(n), w.targets[0]
 	rate, err := b.rate(ctx, w, variantFloor, names, func() error { return w.runFloor(ctx, target, names) })
@@ -102,7 +102,7 @@ func (b *bench) floorRate(ctx context.Context, w *world, n int) (float64, error)
 	return rate, w.removeFloor(ctx, target, names)
 }
 
-// managerRate is how many the manager does, which is started for it.
+// managerRate returns how many the manager does, which is started for it.
 func (b *bench) managerRate(ctx context.Context, w *world, n int, profiling bool) (float64, error) {
 	if err := w.startManager(ctx); err != nil {
 		return 0, err
@@ -141,7 +141,7 @@ func (b *bench) managerRate(ctx context.Context, w *world, n int, profiling bool
 	return rate, w.stopManager()
 }
 
-// perTaskRate is how many clients for each task do. They keep nothing on the hub, so they
+// perTaskRate returns how many clients for each task do. They keep nothing on the hub, so they
 // have three writes less to make.
 func (b *bench) perTaskRate(ctx context.Context, w *world, n int) (float64, error) {
 	names, target := newNames(n), w.targets[0]
@@ -159,7 +159,7 @@ func (b *bench) perTaskRate(ctx context.Context, w *world, n int) (float64, erro
 	return rate, w.removeJobs(ctx, target, names)
 }
 
-// rate is how many of these jobs a second end, from the beginning of run. It notes what each
+// rate returns how many of these jobs a second end, from the beginning of run. It notes what each
 // process needed for one.
 func (b *bench) rate(ctx context.Context, w *world, variant string, names []string, run func() error) (float64, error) {
 	before, err := w.cpuTimes()
@@ -187,7 +187,7 @@ func (b *bench) addCPU(w *world, scenario, variant, each string, before map[stri
 	return err
 }
 
-// cpuTimes are the CPU times of the processes, in seconds.
+// cpuTimes returns the CPU times of the processes, in seconds.
 func (w *world) cpuTimes() (map[string]float64, error) {
 	times := map[string]float64{}
 	add := func(name string, pid int, err error) error {

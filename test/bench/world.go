@@ -290,7 +290,7 @@ func (w *world) end(ctx context.Context, t *targetWorld, names []string) error {
 // series numbers the series of names, which are never used twice.
 var series int
 
-// newNames are names for so many jobs.
+// newNames returns names for so many jobs.
 func newNames(n int) []string {
 	series++
 	names := make([]string, n)

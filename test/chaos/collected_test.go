@@ -100,7 +100,7 @@ func awaitAway(ctx context.Context, run *planned) {
 	}).WithContext(ctx).Should(Succeed())
 }
 
-// missedWithoutManager are the runs whose Job completes and is collected while the manager is down. Of
+// missedWithoutManager returns the runs whose Job completes and is collected while the manager is down. Of
 // one the hub knows the Job, of the other it knows only where one may be.
 func missedWithoutManager(ctx context.Context, t *target) []*planned {
 	known := createMovable(ctx, "collected-down-known", t, 4*time.Second)
@@ -119,7 +119,7 @@ func missedWithoutManager(ctx context.Context, t *target) []*planned {
 	return []*planned{known, unknown}
 }
 
-// missedInSilence are the same when the way is silent. It is still silent in the end.
+// missedInSilence returns the same when the way is silent. It is still silent in the end.
 func missedInSilence(ctx context.Context, t *target) []*planned {
 	known := createMovable(ctx, "collected-silent-known", t, 4*time.Second)
 	Expect(known.untilItRuns(ctx)).To(Succeed())
@@ -134,7 +134,7 @@ func missedInSilence(ctx context.Context, t *target) []*planned {
 	return []*planned{known, unknown}
 }
 
-// missedAnswer is a run of which the answer to the request for its Job is lost, and whose Job is
+// missedAnswer returns a run of which the answer to the request for its Job is lost, and whose Job is
 // collected before the next request.
 func missedAnswer(ctx context.Context, t *target) *planned {
 	reached := atCreation(t, func() faultproxy.Action {

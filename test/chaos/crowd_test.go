@@ -48,7 +48,7 @@ func newCrowd(ctx context.Context, name string, random *rand.Rand) *crowd {
 	return c
 }
 
-// next is the kind whose turn it is: by weight, in an order of the seed's.
+// next returns the kind whose turn it is: by weight, in an order of the seed's.
 func (c *crowd) next() *kind {
 	if len(c.rank) == 0 {
 		for _, k := range kinds {
@@ -93,28 +93,28 @@ func (c *crowd) attend(run *planned) {
 	}
 }
 
-// unattended are the runs to which the suite has still to do what their kind is about.
+// unattended returns the runs to which the suite has still to do what their kind is about.
 func (c *crowd) unattended() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Sorted(maps.Values(c.undone))
 }
 
-// all are the runs.
+// all returns the runs.
 func (c *crowd) all() []*planned {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.runs)
 }
 
-// of is the run with that UID; nil when it is none of the crowd.
+// of returns the run with that UID; nil when it is none of the crowd.
 func (c *crowd) of(uid types.UID) *planned {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.byUID[uid]
 }
 
-// running is how many of the crowd have a Job that has not ended.
+// running returns how many of the crowd have a Job that has not ended.
 func (c *crowd) running() int {
 	n := 0
 	for _, t := range world.targets {
@@ -127,7 +127,7 @@ func (c *crowd) running() int {
 	return n
 }
 
-// unknown is how many of the crowd ended without the hub's knowing how.
+// unknown returns how many of the crowd ended without the hub's knowing how.
 func (c *crowd) unknown() int {
 	n := 0
 	for _, run := range c.all() {
@@ -141,7 +141,7 @@ func (c *crowd) unknown() int {
 // fewUnsettled is how many unsettled runs are worth a list of all.
 const fewUnsettled = 100
 
-// unsettled are the runs that have not ended or, if they are to go, are not gone, with what the hub
+// unsettled returns the runs that have not ended or, if they are to go, are not gone, with what the hub
 // says of them. While they are many the suite's watch tells, which costs the hub nothing; but what
 // went while a watch was broken is known by a list only.
 func (c *crowd) unsettled(ctx context.Context) ([]string, error) {

@@ -73,12 +73,12 @@ var faults = []fault{
 	{name: "a credential is not accepted for a while", strike: revoke, scope: oneTarget},
 }
 
-// seconds is a time between two bounds.
+// seconds returns a time between two bounds.
 func (s *storm) seconds(from, to int) time.Duration {
 	return time.Duration(from)*time.Second + time.Duration(s.random.IntN((to-from)*1000+1))*time.Millisecond
 }
 
-// target is one of the seed's choice, to be disturbed.
+// target returns one of the seed's choice, to be disturbed.
 func (s *storm) target() *target {
 	t := world.targets[s.random.IntN(len(world.targets))]
 	s.overs = append(s.overs, trouble(t))
@@ -225,7 +225,7 @@ func (s *storm) expectReported(ctx context.Context, t *target, began time.Time) 
 	Eventually(inStep).WithContext(ctx).WithArguments(t).WithTimeout(5*time.Second).Should(BeEmpty(), "runs whose status is said to be up to date")
 }
 
-// inStep are the unfinished runs of a target of which the hub says that it follows
+// inStep returns the unfinished runs of a target of which the hub says that it follows
 // their Jobs.
 func inStep(ctx context.Context, t *target) ([]string, error) {
 	var list v1alpha1.PooledJobList
@@ -331,7 +331,7 @@ func expireWatches(ctx context.Context, s *storm) {
 	last(ctx, s.seconds(0, 2))
 }
 
-// victims are some runs of the crowd whose Job has not ended.
+// victims returns some runs of the crowd whose Job has not ended.
 func (s *storm) victims(t *target, number int) []*planned {
 	var found []*planned
 	for _, uid := range t.truth.unended() {

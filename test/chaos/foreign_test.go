@@ -37,7 +37,7 @@ func (f *foreign) claim(ctx context.Context, job *v1alpha1.PooledJob) {
 	f.plant(ctx, "foreign-"+job.Name, map[string]string{v1alpha1.LabelHub: foreignHub, v1alpha1.LabelUID: string(job.UID)})
 }
 
-// strange is a Job that does nothing.
+// strange returns a Job that does nothing.
 func (f *foreign) strange(namespace, name string, labels map[string]string) *batchv1.Job {
 	yes := true
 	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}, Spec: batchv1.JobSpec{
@@ -63,7 +63,7 @@ func (f *foreign) plant(ctx context.Context, name string, labels map[string]stri
 	f.versions[alone] = alone.ResourceVersion
 }
 
-// touched are those that are gone or changed.
+// touched returns those that are gone or changed.
 func (f *foreign) touched(ctx context.Context) []string {
 	var wrong []string
 	for obj, version := range f.versions {

@@ -44,7 +44,7 @@ func removeAndKeepWhenItRuns(ctx context.Context, p *planned) error {
 	return p.removeNow(ctx)
 }
 
-// remoteJobOf is the Job that the hub knows of a run, as its target has it.
+// remoteJobOf returns the Job that the hub knows of a run, as its target has it.
 func remoteJobOf(ctx context.Context, run *planned) (*batchv1.Job, error) {
 	says, err := latest(ctx, run)
 	if err != nil {
@@ -115,7 +115,7 @@ func checkStillRuns(ctx context.Context, t *target, job *batchv1.Job) []string {
 	return nil
 }
 
-// withoutHub are copies of a Job, as it was and as it is, without what may differ: the hub's
+// withoutHub returns copies of a Job, as it was and as it is, without what may differ: the hub's
 // label and, if the suite itself has stripped the Job of its labels, all that comes of that.
 func withoutHub(was, is *batchv1.Job) (before, after *batchv1.Job) {
 	before, after = was.DeepCopy(), is.DeepCopy()

@@ -107,7 +107,7 @@ func (t *trail) count(call string) int {
 	return n
 }
 
-// points are all moments of the calls so far.
+// points returns all moments of the calls so far.
 func (t *trail) points() []killPoint {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -66,7 +66,7 @@ func newLedger() *ledger {
 	return l
 }
 
-// openLedger is the suite's ledger, up to now.
+// openLedger returns the suite's ledger, up to now.
 func openLedger() *ledger {
 	l := world.ledger
 	events, err := l.logs[world.hub].Next()
@@ -132,7 +132,7 @@ func (l *ledger) readCreation(t *target, event localcluster.AuditEvent, key stri
 	}
 }
 
-// trespasses are writes to anything but Jobs that the manager created, and Pods of
+// trespasses returns writes to anything but Jobs that the manager created, and Pods of
 // theirs.
 func (l *ledger) trespasses() []string {
 	var wrong []string
@@ -150,7 +150,7 @@ func (l *ledger) trespasses() []string {
 	return wrong
 }
 
-// jobsOf are all Jobs that there ever were for a PooledJob, by the audit logs and by
+// jobsOf returns all Jobs that there ever were for a PooledJob, by the audit logs and by
 // what was seen: a server that is stopped may not have written its last words.
 func (l *ledger) jobsOf(owner types.UID) []string {
 	all := maps.Clone(l.created[owner])
@@ -335,7 +335,7 @@ func (l *ledger) checkUnknown(ctx context.Context, run *planned, says end, saidA
 	return append(wrong, checkExitCode(says, on)...)
 }
 
-// candidates are the targets that a run may be on.
+// candidates returns the targets that a run may be on.
 func (p *planned) candidates() []*target {
 	if p.job.Spec.ClusterName == "" {
 		return world.targets
@@ -343,7 +343,7 @@ func (p *planned) candidates() []*target {
 	return []*target{p.target}
 }
 
-// lastJob is the Job of a run, the last one if it was moved, and the target that it is
+// lastJob returns the Job of a run, the last one if it was moved, and the target that it is
 // on; nil if none was seen.
 func lastJob(owner types.UID) (*remoteJob, *target) {
 	var last *remoteJob

@@ -51,7 +51,7 @@ func latest(ctx context.Context, run *planned) (*v1alpha1.PooledJob, error) {
 	return job, err
 }
 
-// ended is how the hub says that the run ended; empty while it has not.
+// ended returns how the hub says that the run ended; empty while it has not.
 func ended(run *planned) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		job, err := latest(ctx, run)

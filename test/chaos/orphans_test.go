@@ -58,7 +58,7 @@ func (o orphan) touched(ctx context.Context) string {
 	return difference(o.job, job)
 }
 
-// told are the notes of the Events about orphans on a target.
+// told returns the notes of the Events about orphans on a target.
 func told(ctx context.Context, t *target) ([]string, error) {
 	var list eventsv1.EventList
 	if err := world.hub.client.List(ctx, &list); err != nil {
@@ -81,7 +81,7 @@ func vanish(t *target) {
 	t.proxy.Cut()
 }
 
-// allBut are the clusters without that of a target.
+// allBut returns the clusters without that of a target.
 func allBut(t *target) []*cluster {
 	var others []*cluster
 	for _, c := range allClusters() {
@@ -92,7 +92,7 @@ func allBut(t *target) []*cluster {
 	return others
 }
 
-// clusterUID is what a cluster is known by.
+// clusterUID returns what a cluster is known by.
 func clusterUID(ctx context.Context, t *target) string {
 	namespace := &corev1.Namespace{}
 	Expect(t.client.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, namespace)).To(Succeed())

@@ -87,7 +87,7 @@ func (s *sayings) ofConnection(connection *v1alpha1.ClusterConnection) {
 	s.connections[connection.Name] = append(before, said)
 }
 
-// of is a copy of what was said of a run.
+// of returns a copy of what was said of a run.
 func (s *sayings) of(uid types.UID) claims {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *sayings) of(uid types.UID) claims {
 	return claims{}
 }
 
-// readyAt is what was last said of a ClusterConnection at a time.
+// readyAt returns what was last said of a ClusterConnection at a time.
 func (s *sayings) readyAt(name string, at time.Time) readiness {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func endOf(job *v1alpha1.PooledJob) end {
 	return e
 }
 
-// String is empty while the run has not ended.
+// String returns empty while the run has not ended.
 func (e end) String() string {
 	if e.condition == "" && e.phase != v1alpha1.PooledJobSucceeded && e.phase != v1alpha1.PooledJobFailed {
 		return ""

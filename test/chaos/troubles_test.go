@@ -23,7 +23,7 @@ func (s *spans) begin() (over func()) {
 	return s.beginWith(func(time.Duration) time.Duration { return 0 })
 }
 
-// beginWith is begin, with what is to be added at the end to a span of some length.
+// beginWith returns begin, with what is to be added at the end to a span of some length.
 func (s *spans) beginWith(more func(time.Duration) time.Duration) (over func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

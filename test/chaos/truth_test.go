@@ -41,7 +41,7 @@ type remoteJob struct {
 	goneAt time.Time
 }
 
-// String is the Job in one line.
+// String returns the Job in one line.
 func (j *remoteJob) String() string {
 	text := fmt.Sprintf("Job %s/%s (UID %s), made at %s", j.namespace, j.name, j.uid, j.made.Format(clock))
 	if j.condition != "" {
@@ -131,7 +131,7 @@ func (t *truth) ofPod(pod *corev1.Pod) {
 	}
 }
 
-// jobsOf are the Jobs that there ever were for a PooledJob.
+// jobsOf returns the Jobs that there ever were for a PooledJob.
 func (t *truth) jobsOf(owner types.UID) []remoteJob {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,7 +144,7 @@ func (t *truth) jobsOf(owner types.UID) []remoteJob {
 	return found
 }
 
-// pod is what is known of a Pod.
+// pod returns what is known of a Pod.
 func (t *truth) pod(name string) (remotePod, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,7 +176,7 @@ func (t *truth) hasPod(job string, such func(*remotePod) bool) bool {
 	return false
 }
 
-// podsOf are the names of the Pods that there ever were for a PooledJob.
+// podsOf returns the names of the Pods that there ever were for a PooledJob.
 func (t *truth) podsOf(owner types.UID) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -189,7 +189,7 @@ func (t *truth) podsOf(owner types.UID) []string {
 	return found
 }
 
-// unended are the UIDs of the PooledJobs whose Job has no verdict and is there.
+// unended returns the UIDs of the PooledJobs whose Job has no verdict and is there.
 func (t *truth) unended() []types.UID {
 	t.mu.Lock()
 	defer t.mu.Unlock()

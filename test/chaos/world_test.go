@@ -181,7 +181,7 @@ func relaunch(ctx context.Context) error {
 	return err
 }
 
-// theManager is the one that acts alone.
+// theManager returns the one that acts alone.
 func theManager() *localenv.Manager {
 	world.mu.Lock()
 	defer world.mu.Unlock()
@@ -209,7 +209,7 @@ func awaitConnected(ctx context.Context) {
 	Eventually(notReady).WithContext(ctx).WithTimeout(2 * time.Minute).Should(BeEmpty())
 }
 
-// notReady are the ClusterConnections that are not Ready.
+// notReady returns the ClusterConnections that are not Ready.
 func notReady(ctx context.Context) ([]string, error) {
 	var list v1alpha1.ClusterConnectionList
 	if err := world.hub.client.List(ctx, &list); err != nil {
@@ -266,7 +266,7 @@ func removeAll(ctx context.Context) {
 	Expect(leftBehind(ctx)).To(BeEmpty(), "on the targets after all PooledJobs are gone")
 }
 
-// remaining are the PooledJobs of the hub.
+// remaining returns the PooledJobs of the hub.
 func remaining(ctx context.Context) ([]string, error) {
 	var jobs v1alpha1.PooledJobList
 	if err := world.hub.client.List(ctx, &jobs, client.InNamespace(team)); err != nil {
@@ -279,7 +279,7 @@ func remaining(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// leftBehind are the Jobs and Pods on the targets that are not foreign, whatever labels
+// leftBehind returns the Jobs and Pods on the targets that are not foreign, whatever labels
 // they have.
 func leftBehind(ctx context.Context) ([]string, error) {
 	var left []string

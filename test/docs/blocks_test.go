@@ -52,7 +52,7 @@ func blocksOf(t *testing.T, root, page string) []block {
 	return blocks
 }
 
-// pages are all that have examples.
+// pages returns all that have examples.
 func pages(t *testing.T, root string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))

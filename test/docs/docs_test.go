@@ -61,7 +61,7 @@ func TestEveryBlockOfCommandsIsInThePlan(t *testing.T) {
 	}
 }
 
-// planned is how many steps are about a block.
+// planned returns how many steps are about a block.
 func planned(page string, b block) (n int) {
 	for _, part := range plan {
 		for _, step := range part.steps {

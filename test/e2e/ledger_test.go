@@ -40,14 +40,14 @@ func (l *ledger) record(job *batchv1.Job) {
 	l.jobs[owner][string(job.UID)] = true
 }
 
-// of is how many Jobs there ever were for a PooledJob.
+// of returns how many Jobs there ever were for a PooledJob.
 func (l *ledger) of(job *v1alpha1.PooledJob) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.jobs[string(job.UID)])
 }
 
-// unlessOnce are the PooledJobs that did not have exactly one Job, with how many.
+// unlessOnce returns the PooledJobs that did not have exactly one Job, with how many.
 func (l *ledger) unlessOnce(jobs []*v1alpha1.PooledJob) []string {
 	var others []string
 	for _, job := range jobs {

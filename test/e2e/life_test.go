@@ -44,7 +44,7 @@ func failFor(reason string) gtypes.GomegaMatcher {
 	}, Equal(reason)))
 }
 
-// livePods are the Pods of a run that are not being deleted.
+// livePods returns the Pods of a run that are not being deleted.
 func livePods(job *v1alpha1.PooledJob) func(Gomega, context.Context) []corev1.Pod {
 	return func(g Gomega, ctx context.Context) []corev1.Pod {
 		var pods corev1.PodList

@@ -104,7 +104,7 @@ func (r *rotator) latest() func(Gomega, context.Context) *v1alpha1.ClusterConnec
 	return latest(&v1alpha1.ClusterConnection{ObjectMeta: metav1.ObjectMeta{Name: r.connection}})
 }
 
-// newLogin is a token or a certificate that nobody had before.
+// newLogin returns a token or a certificate that nobody had before.
 func (r *rotator) newLogin(ctx context.Context, user string) *login {
 	if strings.HasPrefix(user, "sa-") {
 		return r.newToken(ctx, user)
@@ -120,7 +120,7 @@ func (r *rotator) newLogin(ctx context.Context, user string) *login {
 	return &login{user: user, info: info, expires: certificate.NotAfter}
 }
 
-// newToken is a token that ends with a Secret, or with its ServiceAccount.
+// newToken returns a token that ends with a Secret, or with its ServiceAccount.
 func (r *rotator) newToken(ctx context.Context, user string) *login {
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: loginNamespace, Name: user}}
 	Expect(client.IgnoreAlreadyExists(r.cluster.Client.Create(ctx, account))).To(Succeed())

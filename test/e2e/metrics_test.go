@@ -101,12 +101,12 @@ func newMetricsPage(text string) metricsPage {
 	return metricsPage{slices.DeleteFunc(lines, func(line string) bool { return line == "" || line[0] == '#' })}
 }
 
-// with are the series that have the text in them.
+// with returns the series that have the text in them.
 func (p metricsPage) with(text string) []string {
 	return slices.DeleteFunc(slices.Clone(p.lines), func(line string) bool { return !strings.Contains(line, text) })
 }
 
-// of are the values of the series of that name that have all the labels.
+// of returns the values of the series of that name that have all the labels.
 func (p metricsPage) of(name string, labels ...string) []float64 {
 	var values []float64
 	for _, line := range p.lines {

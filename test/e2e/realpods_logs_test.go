@@ -133,7 +133,7 @@ func readLog(ctx context.Context, job *v1alpha1.PooledJob, parameters ...string)
 // same is differAt of two equal texts.
 const same = -1
 
-// differAt is the first place at which two texts differ; they may be too long to be shown.
+// differAt returns the first place at which two texts differ; they may be too long to be shown.
 func differAt(a, b string) int {
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {

@@ -377,7 +377,7 @@ func share(job *v1alpha1.PooledJob) {
 	}})
 }
 
-// sharedFile is what the run's containers know as /shared and its name: a file in the
+// sharedFile returns what the run's containers know as /shared and its name: a file in the
 // folder of the target, of which its node hides nothing.
 func sharedFile(job *v1alpha1.PooledJob, name string) string {
 	target := local.Targets[slices.Index(targets, targetOf(job))]

@@ -145,14 +145,14 @@ func resultIn(field string, matcher gtypes.GomegaMatcher) gtypes.GomegaMatcher {
 	return HaveField("Status.Result."+field, matcher)
 }
 
-// podsOf are the Pods of a run.
+// podsOf returns the Pods of a run.
 func podsOf(ctx context.Context, job *v1alpha1.PooledJob) []corev1.Pod {
 	var pods corev1.PodList
 	Expect(targetOf(job).List(ctx, &pods, client.MatchingLabels{v1alpha1.LabelUID: string(job.UID)})).To(Succeed())
 	return pods.Items
 }
 
-// logOf is the log of a run's Pod, as the target itself tells it.
+// logOf returns the log of a run's Pod, as the target itself tells it.
 func logOf(ctx context.Context, job *v1alpha1.PooledJob) string {
 	cluster := local.Targets[slices.Index(targets, targetOf(job))]
 	c, err := kubernetes.NewForConfig(cluster.Config())

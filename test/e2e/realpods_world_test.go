@@ -65,19 +65,19 @@ func realJob(target int, name string, flags ...string) *v1alpha1.PooledJob {
 	return job
 }
 
-// podOf is the Pod that a PooledJob asks for.
+// podOf returns the Pod that a PooledJob asks for.
 func podOf(job *v1alpha1.PooledJob) *corev1.PodSpec { return &job.Spec.Template.Spec.Template.Spec }
 
 func testContainer(name string, flags ...string) corev1.Container {
 	return corev1.Container{Name: name, Image: localcluster.TestImage, Args: flags}
 }
 
-// mark is a flag by which processesWith knows a container's process.
+// mark returns a flag by which processesWith knows a container's process.
 func mark() string {
 	return fmt.Sprintf("-print=mark-%d-%d", GinkgoRandomSeed(), time.Now().UnixNano())
 }
 
-// processesWith are the processes of this machine that have the argument.
+// processesWith returns the processes of this machine that have the argument.
 func processesWith(argument string) []int {
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	Expect(err).NotTo(HaveOccurred())

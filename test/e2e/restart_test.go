@@ -39,7 +39,7 @@ func restartControllers(ctx context.Context, cluster *localenv.Cluster) {
 	}
 }
 
-// createdTwice are the names of the Jobs that a target has created more than once, as its
+// createdTwice returns the names of the Jobs that a target has created more than once, as its
 // audit log has it.
 func createdTwice(cluster *localenv.Cluster) []string {
 	events, err := cluster.AuditEvents()

@@ -19,7 +19,7 @@ import (
 	"github.com/pooledjob/pooledjob/test/localcluster"
 )
 
-// number is a size from the environment.
+// number returns a size from the environment.
 func number(variable string, usual uint64) uint64 {
 	text := os.Getenv(variable)
 	if text == "" {
@@ -111,7 +111,7 @@ var _ = Describe("The connection to a target with many runs", Ordered, Label("lo
 	})
 })
 
-// plan is a random order of rotations in which each kind has its turn.
+// plan returns a random order of rotations in which each kind has its turn.
 func (r *rotator) plan(times int) []int {
 	kinds := make([]int, times)
 	for i := range kinds {

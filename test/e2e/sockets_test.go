@@ -53,7 +53,7 @@ func connectionsOf(g Gomega, pid int) map[string]int {
 	return counts
 }
 
-// connectionsTo are the established TCP connections of the manager to any of the
+// connectionsTo returns the established TCP connections of the manager to any of the
 // addresses, by port.
 func connectionsTo(addresses ...string) func(Gomega) map[string]int {
 	return func(g Gomega) map[string]int {
@@ -67,7 +67,7 @@ func connectionsTo(addresses ...string) func(Gomega) map[string]int {
 	}
 }
 
-// hostOf is the host and port of a URL, or of what is no URL.
+// hostOf returns the host and port of a URL, or of what is no URL.
 func hostOf(address string) string {
 	_, host, ok := strings.Cut(address, "://")
 	if !ok {
@@ -105,7 +105,7 @@ func newForwarder(ctx context.Context, to string) *forwarder {
 	return f
 }
 
-// url is the address to use.
+// url returns the address to use.
 func (f *forwarder) url() string { return "https://" + f.listener.Addr().String() }
 
 func (f *forwarder) run() {

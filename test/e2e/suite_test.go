@@ -149,7 +149,7 @@ func loadConfig(path string) *rest.Config {
 	return config
 }
 
-// newClient is a client that remembers the warnings that an API server sends.
+// newClient returns a client that remembers the warnings that an API server sends.
 func newClient(config *rest.Config) client.WithWatch {
 	config.QPS = -1
 	config.WarningHandlerWithContext = &warnings

@@ -42,7 +42,7 @@ func newJob(target int, name string, b behaviour) *v1alpha1.PooledJob {
 	return job
 }
 
-// remoteJobs are the Jobs of a target that were made for a PooledJob.
+// remoteJobs returns the Jobs of a target that were made for a PooledJob.
 func remoteJobs(ctx context.Context, job *v1alpha1.PooledJob) []batchv1.Job {
 	var jobs batchv1.JobList
 	Expect(targetOf(job).List(ctx, &jobs, client.MatchingLabels{v1alpha1.LabelUID: string(job.UID)})).To(Succeed())

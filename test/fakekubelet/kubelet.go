@@ -44,7 +44,7 @@ func (k *Kubelet) Stop() {
 	k.server.Close()
 }
 
-// Log is the log of a container.
+// Log returns the log of a container.
 func (k *Kubelet) Log(namespace, pod, container string) *Log {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -81,7 +81,7 @@ func (l *Log) Refuse(code int, message string) {
 	})
 }
 
-// Refused is how many requests were answered as Refuse says.
+// Refused returns how many requests were answered as Refuse says.
 func (l *Log) Refused() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,14 +95,14 @@ func (l *Log) Break() {
 	}
 }
 
-// Streams are all that there were, the first first.
+// Streams returns all that there were, the first first.
 func (l *Log) Streams() []*Stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.streams)
 }
 
-// Open is how many streams are open.
+// Open returns how many streams are open.
 func (l *Log) Open() int { return len(l.open()) }
 
 func (l *Log) open() []*Stream {
@@ -124,7 +124,7 @@ func (l *Log) change(how func()) {
 	l.next = make(chan struct{})
 }
 
-// chosen is the run that is asked for; nil when there is none.
+// chosen returns the run that is asked for; nil when there is none.
 func (l *Log) chosen(previous bool) (*run, *refusal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,7 +142,7 @@ func (l *Log) chosen(previous bool) (*run, *refusal) {
 	return l.runs[i], nil
 }
 
-// now is what a run has, and what is closed when it has more.
+// now returns what a run has, and what is closed when it has more.
 func (l *Log) now(r *run) (blocks []block, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -61,7 +61,7 @@ func newPage(code int) *answer {
 	return &answer{code: code, header: http.Header{"Content-Type": {"text/html"}}, body: body}
 }
 
-// newStatus is what an API server says with such a code.
+// newStatus returns what an API server says with such a code.
 func newStatus(code int, retryAfter time.Duration) *answer {
 	status := metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},

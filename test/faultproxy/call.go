@@ -22,7 +22,7 @@ type Call struct {
 	Code int
 }
 
-// String is the call in a few words, such as "PATCH pooledjobs/status".
+// String returns the call in a few words, such as "PATCH pooledjobs/status".
 func (c *Call) String() string {
 	what := c.Resource
 	if what == "" {

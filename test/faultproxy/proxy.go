@@ -103,15 +103,15 @@ func (p *Proxy) Stop() {
 	p.back.CloseIdleConnections()
 }
 
-// URL is where the proxy listens.
+// URL returns where the proxy listens.
 func (p *Proxy) URL() string { return "https://" + p.lines.Addr().String() }
 
-// Config is a configuration for the proxy with that token.
+// Config returns a configuration for the proxy with that token.
 func (p *Proxy) Config(token string) *rest.Config {
 	return &rest.Config{Host: p.URL(), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{CAData: p.ca}, QPS: -1}
 }
 
-// Kubeconfig is a kubeconfig for the proxy with that token.
+// Kubeconfig returns a kubeconfig for the proxy with that token.
 func (p *Proxy) Kubeconfig(token string) ([]byte, error) {
 	kubeconfig := clientcmdapi.NewConfig()
 	kubeconfig.Clusters[p.name] = &clientcmdapi.Cluster{Server: p.URL(), CertificateAuthorityData: p.ca}
@@ -150,10 +150,10 @@ func (p *Proxy) BlackHole() { p.lines.setSilent(true) }
 // Heal ends BlackHole: connections go on where they were.
 func (p *Proxy) Heal() { p.lines.setSilent(false) }
 
-// Connections is how many connections there are.
+// Connections returns how many connections there are.
 func (p *Proxy) Connections() int { return p.lines.count() }
 
-// Watches is how many watches are under way.
+// Watches returns how many watches are under way.
 func (p *Proxy) Watches() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -175,7 +175,7 @@ func (p *Proxy) accepts(header string) bool {
 	return slices.ContainsFunc(p.tokens, func(token string) bool { return header == "Bearer "+token })
 }
 
-// ask is what the hook says.
+// ask returns what the hook says.
 func (p *Proxy) ask(moment Moment, call *Call) Action {
 	p.mu.Lock()
 	hook := p.hook

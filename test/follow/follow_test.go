@@ -36,7 +36,7 @@ func (d *diary) write(line string) {
 	d.lines = append(d.lines, line)
 }
 
-// next is what was written since the last call.
+// next returns what was written since the last call.
 func (d *diary) next() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 
 var connected = health{Reason: v1alpha1.ReasonConnected, KStatus: "Current", Argo: "Healthy"}
 
-// needsPerson is how a connection looks that only a person can mend.
+// needsPerson returns how a connection looks that only a person can mend.
 func needsPerson(reason string) health {
 	return health{Reason: reason, KStatus: "Failed", Argo: "Degraded"}
 }

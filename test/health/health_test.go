@@ -149,7 +149,7 @@ func asLua(state *lua.LState, value any) lua.LValue {
 	panic(fmt.Sprintf("a %T in an object", value))
 }
 
-// columnsOf are those that kubectl get shows of an object.
+// columnsOf returns those that kubectl get shows of an object.
 func columnsOf(ctx context.Context, resource string, live *unstructured.Unstructured) map[string]string {
 	GinkgoHelper()
 	path := "/apis/" + v1alpha1.GroupVersion.String()

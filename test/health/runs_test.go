@@ -42,7 +42,7 @@ var (
 // patienceAfterRefusal is for what is tried again after up to 30 seconds.
 const patienceAfterRefusal = time.Minute
 
-// submit is a run whose Pod has those annotations.
+// submit returns a run whose Pod has those annotations.
 func submit(name, cluster, namespace string, annotations map[string]string) *v1alpha1.PooledJob {
 	return fixtures.PooledJob("team-a", name, fixtures.On(cluster, namespace), fixtures.PodAnnotations(annotations))
 }

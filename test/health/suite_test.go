@@ -76,7 +76,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	Eventually(look.of).WithContext(ctx).WithArguments(connection).Should(Equal(connected))
 }, NodeTimeout(5*time.Minute))
 
-// connect is a connection by the kubeconfig of a Secret.
+// connect returns a connection by the kubeconfig of a Secret.
 func connect(secret string) *v1alpha1.ClusterConnection {
 	return &v1alpha1.ClusterConnection{
 		ObjectMeta: metav1.ObjectMeta{Name: secret},

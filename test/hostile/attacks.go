@@ -188,7 +188,7 @@ func answerChanging(w http.ResponseWriter, r *http.Request) {
 // hubID is that of the hub that is attacked.
 var hubID string
 
-// job is one that the manager takes for one of a run.
+// job returns one that the manager takes for one of a run.
 func job(name string) *batchv1.Job {
 	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "default", Name: name, UID: types.UID(name), ResourceVersion: "2",
@@ -307,7 +307,7 @@ func dripping(w http.ResponseWriter) {
 	}
 }
 
-// emptyContainers is an event of a Job whose template has so many containers of two bytes each.
+// emptyContainers returns an event of a Job whose template has so many containers of two bytes each.
 func emptyContainers(n int) []byte {
 	conditions := bytes.Repeat(field(1, nil), n) // of a Job's status
 	object := append(envelope("batch/v1", "Job", uint64(len(field(3, conditions)))), field(3, conditions)...)

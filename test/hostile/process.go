@@ -36,7 +36,7 @@ func confine(pid, limit int) (remove func(), err error) {
 	return remove, nil
 }
 
-// resident is how much memory a process has, in bytes.
+// resident returns how much memory a process has, in bytes.
 func resident(pid int) (int64, error) {
 	status, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

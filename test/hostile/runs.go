@@ -74,7 +74,7 @@ func (r *runs) create(w http.ResponseWriter, request *http.Request) {
 	_, _ = w.Write(fixtures.Protobuf(made))
 }
 
-// since are the Jobs after the first n, and what is closed when there are more.
+// since returns the Jobs after the first n, and what is closed when there are more.
 func (r *runs) since(n int) (jobs []*batchv1.Job, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,7 +124,7 @@ func (r *runs) get(w http.ResponseWriter, request *http.Request) {
 	http.NotFound(w, request)
 }
 
-// ofKey is the Job of the run of which a request asks for the Pods.
+// ofKey returns the Job of the run of which a request asks for the Pods.
 func (r *runs) ofKey(query url.Values) *batchv1.Job {
 	jobs, _ := r.since(0)
 	for _, job := range jobs {
@@ -213,7 +213,7 @@ func (r *runs) changePods(t *target, number int) {
 	})
 }
 
-// first is the Job of the first run, once there is one; nil when ctx is done.
+// first returns the Job of the first run, once there is one; nil when ctx is done.
 func (r *runs) first(ctx context.Context) *batchv1.Job {
 	for {
 		jobs, changed := r.since(0)
@@ -264,7 +264,7 @@ func completed(job *batchv1.Job) {
 	}
 }
 
-// runAttacks are what a target does to runs that it is given.
+// runAttacks returns what a target does to runs that it is given.
 func runAttacks() []attack {
 	created := func(answer http.HandlerFunc) func(*target) {
 		return func(t *target) {

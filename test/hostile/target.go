@@ -156,7 +156,7 @@ func envelope(apiVersion, kind string, length uint64) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(begin, 2<<3|2), length)
 }
 
-// field is a field of a protobuf message.
+// field returns a field of a protobuf message.
 func field(number uint64, value []byte) []byte {
 	begin := binary.AppendUvarint(binary.AppendUvarint(nil, number<<3|2), uint64(len(value)))
 	return append(begin, value...)

@@ -55,7 +55,7 @@ func (e AuditEvent) DryRun() bool {
 	return err == nil && uri.Query().Get("dryRun") != ""
 }
 
-// String is the event in one line.
+// String returns the event in one line.
 func (e AuditEvent) String() string {
 	resource := e.ObjectRef.Resource
 	if e.ObjectRef.Subresource != "" {

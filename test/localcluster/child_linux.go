@@ -29,7 +29,7 @@ func childWith(path, argument string) (int, error) {
 	return 0, fmt.Errorf("no process %s with %s", path, argument)
 }
 
-// parentOf is the number of the parent of a process, given by its folder; 0 when it
+// parentOf returns the number of the parent of a process, given by its folder; 0 when it
 // has ended.
 func parentOf(process string) int {
 	stat, err := os.ReadFile(filepath.Join(process, "stat"))

@@ -104,10 +104,10 @@ func (c *Cluster) start(ctx context.Context, nodes int) error {
 	return c.waitUntilUsable(ctx, nodes)
 }
 
-// Name is the cluster's name from the Options.
+// Name returns the cluster's name from the Options.
 func (c *Cluster) Name() string { return c.name }
 
-// Dir is the folder with the cluster's state, and with one log per program in
+// Dir returns the folder with the cluster's state, and with one log per program in
 // its subfolder logs.
 func (c *Cluster) Dir() string { return c.dir }
 

@@ -242,7 +242,7 @@ func clientOf(t *testing.T, cluster *Cluster) kubernetes.Interface {
 	return clientFor(t, cluster.Config())
 }
 
-// clientAs is a client of a user that has no rights but those that RBAC gives it.
+// clientAs returns a client of a user that has no rights but those that RBAC gives it.
 func clientAs(t *testing.T, cluster *Cluster, user string, groups ...string) kubernetes.Interface {
 	t.Helper()
 	g := NewWithT(t)

@@ -154,7 +154,7 @@ func (c *Cluster) newUser(name string, groups ...string) (*rest.Config, error) {
 	return user.Config(), nil
 }
 
-// timeLeft is the time until the context's deadline, which Start always sets.
+// timeLeft returns the time until the context's deadline, which Start always sets.
 func timeLeft(ctx context.Context) time.Duration {
 	deadline, _ := ctx.Deadline()
 	return max(time.Until(deadline), time.Millisecond)

@@ -124,7 +124,7 @@ func (i image) write(archive string) error {
 	return os.WriteFile(archive, out.Bytes(), 0o600)
 }
 
-// layer is the image's only one.
+// layer returns the image's only one.
 func (i image) layer() ([]byte, error) {
 	content, err := os.ReadFile(i.program)
 	if err != nil {

@@ -90,7 +90,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, checkAssets(dir, o.programs())
 }
 
-// programs are those the cluster consists of.
+// programs returns those the cluster consists of.
 func (o Options) programs() []Program {
 	programs := []Program{Etcd, APIServer}
 	if o.Workloads {

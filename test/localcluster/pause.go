@@ -54,14 +54,14 @@ func (c *Cluster) resumeAll() error {
 	return errors.Join(errs...)
 }
 
-// PID is the process of the cluster's API server, or of another program that runs.
+// PID returns the process of the cluster's API server, or of another program that runs.
 func (c *Cluster) PID(program Program) (int, error) {
 	c.running.Lock()
 	defer c.running.Unlock()
 	return c.pid(program)
 }
 
-// pid is PID. The lock running is held.
+// pid returns PID. The lock running is held.
 func (c *Cluster) pid(program Program) (int, error) {
 	if program == APIServer {
 		if c.serverDown || c.ended {

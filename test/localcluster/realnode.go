@@ -185,12 +185,12 @@ func (n *realNode) path(name string) string { return filepath.Join(n.dir, name) 
 
 func (n *realNode) socket() string { return n.path("c.sock") }
 
-// searchPath is the PATH of root, which a shell of another user may lack.
+// searchPath returns the PATH of root, which a shell of another user may lack.
 func searchPath() string {
 	return os.Getenv("PATH") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/cni:/opt/cni/bin"
 }
 
-// findProgram is the path of a program of the distribution; empty when it is not there.
+// findProgram returns the path of a program of the distribution; empty when it is not there.
 func findProgram(name string) string {
 	for _, dir := range filepath.SplitList(searchPath()) {
 		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {

@@ -152,7 +152,7 @@ func startStubbornPod(cluster *Cluster) error {
 	})
 }
 
-// containersOf are the command lines of the processes in cgroups with that in their
+// containersOf returns the command lines of the processes in cgroups with that in their
 // names.
 func containersOf(cgroup string) []string {
 	paths, _ := filepath.Glob("/proc/[0-9]*/cgroup")
@@ -166,14 +166,14 @@ func containersOf(cgroup string) []string {
 	return found
 }
 
-// cgroupsOf are the folders of the cgroups of that name.
+// cgroupsOf returns the folders of the cgroups of that name.
 func cgroupsOf(name string) []string {
 	first, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", name))
 	second, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", name))
 	return append(first, second...)
 }
 
-// hostState is what a node could leave on the host: mounts, network interfaces, folders
+// hostState returns what a node could leave on the host: mounts, network interfaces, folders
 // of container runtimes, and kernel settings.
 func hostState(t *testing.T) []string {
 	t.Helper()
@@ -200,7 +200,7 @@ func hostState(t *testing.T) []string {
 	return state
 }
 
-// realPod is a Pod of one container, with the test image if it names none.
+// realPod returns a Pod of one container, with the test image if it names none.
 func realPod(name string, container corev1.Container) *corev1.Pod {
 	container.Name = "main"
 	if container.Image == "" {

@@ -72,7 +72,7 @@ func startParentToBeKilled(t *testing.T, node string) (*exec.Cmd, *bufio.Scanner
 	return parent, bufio.NewScanner(output)
 }
 
-// folderFrom is the next line, a folder that is removed after the test.
+// folderFrom returns the next line, a folder that is removed after the test.
 func folderFrom(t *testing.T, output *bufio.Scanner) string {
 	t.Helper()
 	g := NewWithT(t)

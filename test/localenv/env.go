@@ -233,7 +233,7 @@ func (e *Env) startCluster(ctx context.Context, options localcluster.Options) (*
 	return started, err
 }
 
-// NewClient is a client of a cluster's administrator that knows our types.
+// NewClient returns a client of a cluster's administrator that knows our types.
 func NewClient(cluster *localcluster.Cluster) (client.Client, error) {
 	c, err := client.New(cluster.Config(), client.Options{Scheme: fixtures.Scheme()})
 	if err != nil {

@@ -90,16 +90,16 @@ func (e *Env) launch(ctx context.Context, user string, servesLogs bool, flags []
 	return m, nil
 }
 
-// ManagerLog is the file with the managers' log, of all their starts.
+// ManagerLog returns the file with the managers' log, of all their starts.
 func (e *Env) ManagerLog() string { return filepath.Join(e.options.Dir, "manager.log") }
 
-// Manager is the manager of the environment; nil when it was stopped.
+// Manager returns the manager of the environment; nil when it was stopped.
 func (e *Env) Manager() *Manager { return e.manager }
 
-// PID is the number of a manager's process.
+// PID returns the number of a manager's process.
 func (m *Manager) PID() int { return m.cmd.Process.Pid }
 
-// Metrics are what a manager's metrics endpoint says.
+// Metrics returns what a manager's metrics endpoint says.
 func (m *Manager) Metrics(ctx context.Context) (string, error) {
 	body, err := get(ctx, "http://"+m.metrics+"/metrics")
 	if err != nil {
@@ -108,7 +108,7 @@ func (m *Manager) Metrics(ctx context.Context) (string, error) {
 	return string(body), nil
 }
 
-// Profile is one of the profiles of net/http/pprof, such as "heap?gc=1". It needs
+// Profile returns one of the profiles of net/http/pprof, such as "heap?gc=1". It needs
 // Options.Profiles.
 func (m *Manager) Profile(ctx context.Context, name string) ([]byte, error) {
 	body, err := get(ctx, "http://"+m.pprof+"/debug/pprof/"+name)
@@ -118,7 +118,7 @@ func (m *Manager) Profile(ctx context.Context, name string) ([]byte, error) {
 	return body, nil
 }
 
-// get is the body of an answer that is 200.
+// get returns the body of an answer that is 200.
 func get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -173,7 +173,7 @@ func (m *Manager) Pause() error { return m.cmd.Process.Signal(syscall.SIGSTOP) }
 // Resume lets a paused manager go on.
 func (m *Manager) Resume() error { return m.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Ended is closed when a manager has ended.
+// Ended returns closed when a manager has ended.
 func (m *Manager) Ended() <-chan struct{} { return m.ended }
 
 // Stop ends a manager with SIGTERM, and reports an end that was not clean.

@@ -91,7 +91,7 @@ var forged = http.Header{"X-Remote-User": {"system:admin"}, "X-Remote-Group": {"
 
 func noCertificate() []tls.Certificate { return nil }
 
-// ownCertificate is one of a name that the hub's API server has, signed by nobody whom
+// ownCertificate returns one of a name that the hub's API server has, signed by nobody whom
 // the manager knows.
 func ownCertificate() tls.Certificate {
 	certificate, err := selfSigned("front-proxy-client")
@@ -99,7 +99,7 @@ func ownCertificate() tls.Certificate {
 	return certificate
 }
 
-// certificateOf is that of a user of the hub.
+// certificateOf returns that of a user of the hub.
 func certificateOf(user string) tls.Certificate {
 	kubeconfig, err := env.Hub.KubeconfigFor(user)
 	Expect(err).NotTo(HaveOccurred())
@@ -123,7 +123,7 @@ func askPort(ctx context.Context, r *run, certificates []tls.Certificate, header
 	return read(response)
 }
 
-// servingPort is where the hub asks for logs.
+// servingPort returns where the hub asks for logs.
 func servingPort(ctx context.Context) int64 {
 	service := apiService(Default, ctx)
 	port, _, err := unstructured.NestedInt64(service.Object, "spec", "service", "port")

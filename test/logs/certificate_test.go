@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// selfSigned is a certificate that its owner signed.
+// selfSigned returns a certificate that its owner signed.
 func selfSigned(name string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -29,7 +29,7 @@ type answer struct {
 
 var clients = map[string]*rest.Config{}
 
-// clientOf is how a user reaches the hub.
+// clientOf returns how a user reaches the hub.
 func clientOf(user string) *rest.Config {
 	if clients[user] == nil {
 		kubeconfig, err := env.Hub.KubeconfigFor(user)
@@ -40,7 +40,7 @@ func clientOf(user string) *rest.Config {
 	return clients[user]
 }
 
-// logPath is where the log of a PooledJob is.
+// logPath returns where the log of a PooledJob is.
 func logPath(r *run, query string) string {
 	return "/apis/stream.pooledjob.io/v1alpha1/namespaces/" + r.Namespace + "/pooledjobs/" + r.Name + "/log?" + query
 }
@@ -132,7 +132,7 @@ func (f *follower) Write(p []byte) (int, error) {
 	return f.read.Write(p)
 }
 
-// text is what was read.
+// text returns what was read.
 func (f *follower) text() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

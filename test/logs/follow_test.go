@@ -333,7 +333,7 @@ func writeSlowly(log *fakekubelet.Log, line string) (release func()) {
 	return func() { close(held) }
 }
 
-// prefixed are the lines of a Pod in a log of several.
+// prefixed returns the lines of a Pod in a log of several.
 func prefixed(text, pod string) string {
 	var own strings.Builder
 	for line := range strings.Lines(text) {
@@ -373,7 +373,7 @@ func write(log *fakekubelet.Log) *writer {
 	return w
 }
 
-// all is what was written.
+// all returns what was written.
 func (w *writer) all() string {
 	text := <-w.written
 	w.written <- text

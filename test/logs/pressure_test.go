@@ -32,7 +32,7 @@ const (
 	crowdMemory = 80 * mebi
 )
 
-// lineOf is one of 1024 bytes.
+// lineOf returns one of 1024 bytes.
 func lineOf(i int) string { return fmt.Sprintf("%01023d", i) }
 
 func writeMuch(log *fakekubelet.Log, bytes int) { log.Generate(time.Now(), bytes/1024, lineOf) }
@@ -138,7 +138,7 @@ func standstill(ctx context.Context, figure func() int64) int64 {
 	return last
 }
 
-// residentBytes is the memory of a manager, as Linux has it.
+// residentBytes returns the memory of a manager, as Linux has it.
 func residentBytes(m *localenv.Manager) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.PID()))
 	Expect(err).NotTo(HaveOccurred())
@@ -153,7 +153,7 @@ func residentBytes(m *localenv.Manager) int64 {
 	return 0
 }
 
-// metric is a figure of the manager that serves; 0 when there is none.
+// metric returns a figure of the manager that serves; 0 when there is none.
 func metric(ctx context.Context, name string) float64 {
 	page, err := manager.Metrics(ctx)
 	Expect(err).NotTo(HaveOccurred())

@@ -270,5 +270,5 @@ var _ = Describe("A log that cannot be read", func() {
 	})
 })
 
-// say is a text that is known from the beginning.
+// say returns a text that is known from the beginning.
 func say(text string) func() string { return func() string { return text } }

@@ -174,7 +174,7 @@ func managerLog() (string, error) {
 	return string(log), err
 }
 
-// listening is how many TCP addresses a process listens on, as Linux has it.
+// listening returns how many TCP addresses a process listens on, as Linux has it.
 func listening(m *localenv.Manager) (n int) {
 	const listens = "0A"
 	folder := fmt.Sprintf("/proc/%d", m.PID())

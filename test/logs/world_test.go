@@ -30,7 +30,7 @@ type run struct {
 
 var serial int
 
-// uniqueName is a name that no other spec uses.
+// uniqueName returns a name that no other spec uses.
 func uniqueName(prefix string) string {
 	serial++
 	return fmt.Sprintf("%s-%d", prefix, serial)
@@ -84,7 +84,7 @@ func (r *run) abandon(ctx context.Context) {
 	Expect(hub.Patch(ctx, r.PooledJob, noFinalizers)).To(Succeed())
 }
 
-// pods are those of the run, the oldest first.
+// pods returns those of the run, the oldest first.
 func (r *run) pods(g Gomega, ctx context.Context) []corev1.Pod {
 	var list corev1.PodList
 	g.Expect(r.target.Client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelUID: string(r.UID)})).To(Succeed())
@@ -112,7 +112,7 @@ func (r *run) running(ctx context.Context, n int) *corev1.Pod {
 	return &newest
 }
 
-// logOf is what container main of a Pod writes.
+// logOf returns what container main of a Pod writes.
 func logOf(pod *corev1.Pod) *fakekubelet.Log { return kubelet.Log(pod.Namespace, pod.Name, "main") }
 
 // started waits until the run's first Pod runs and the hub knows of its Job, and returns the

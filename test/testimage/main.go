@@ -158,7 +158,7 @@ func (b behaviour) print() error {
 	return nil
 }
 
-// line is one numbered line, so that a reader sees whether one is lost or doubled.
+// line returns one numbered line, so that a reader sees whether one is lost or doubled.
 func (b behaviour) line(number int) string {
 	line := fmt.Sprintf("%06d ", number)
 	return line + strings.Repeat("x", max(0, b.lineBytes-len(line)-1))

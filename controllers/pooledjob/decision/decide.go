@@ -111,7 +111,7 @@ func (s *Snapshot) WasObserved() bool {
 	return s.ObservedUID() != ""
 }
 
-// ObservedUID is the UID of the Job that was observed; empty if none was.
+// ObservedUID returns the UID of the Job that was observed; empty if none was.
 func (s *Snapshot) ObservedUID() types.UID {
 	if uid := s.Job.Status.JobRef.UID; uid != "" {
 		return types.UID(uid)
@@ -156,7 +156,7 @@ func IsSuspended(remote *batchv1.Job) bool {
 	return remote.Spec.Suspend != nil && *remote.Spec.Suspend
 }
 
-// orAbandon says how to give the remote Job up.
+// orAbandon returns the end of a sentence that says how to give the remote Job up.
 func (s *Snapshot) orAbandon() string {
 	if s.Intent.ClusterUID == "" {
 		return "."
@@ -210,7 +210,7 @@ func (s *Snapshot) waiting(condition, reason, message string) Action {
 	return a
 }
 
-// DispatchTimeLeft is the time until the dispatch deadline; ok is false without
+// DispatchTimeLeft returns the time until the dispatch deadline; ok is false without
 // one. A run that was moved to another cluster has none: its Job was there in time, or
 // the deadline is over anyhow.
 func (s *Snapshot) DispatchTimeLeft() (left time.Duration, ok bool) {
@@ -221,7 +221,7 @@ func (s *Snapshot) DispatchTimeLeft() (left time.Duration, ok bool) {
 	return deadline.Sub(s.Time), true
 }
 
-// lastObstacle is what kept the run from its Job.
+// lastObstacle returns what kept the run from its Job.
 func lastObstacle(s *Snapshot) string {
 	switch {
 	case s.Cluster == "":

@@ -19,7 +19,7 @@ import (
 
 var decisionTime = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// given is a snapshot of a PooledJob that could run now, after the changes.
+// given returns a snapshot of a PooledJob that could run now, after the changes.
 func given(changes ...func(*Snapshot)) *Snapshot {
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "run", UID: "uid", CreationTimestamp: metav1.NewTime(decisionTime)},

@@ -12,8 +12,9 @@ import (
 	"github.com/pooledjob/pooledjob/internal/requeue"
 )
 
-// DecideFailover decides about a bound run whose cluster cannot be used: it waits as
-// told, moves to another cluster, or waits and says what would let it move.
+// DecideFailover decides about a bound run whose cluster cannot be used. It returns the caller's wait
+// action, a move to another cluster, or the wait action with a message that says what would let the run
+// move.
 func DecideFailover(s *Snapshot, wait Action) Action {
 	after := s.failoverAfter()
 	if after == 0 || !s.Bound {
@@ -55,7 +56,7 @@ func (s *Snapshot) mayHaveJob() bool {
 	return s.MayHaveSent() || s.WasObserved()
 }
 
-// awaySince is since when the run's connection has not been Ready; zero if it is, or
+// awaySince returns since when the run's connection has not been Ready; zero if it is, or
 // if that is not known.
 func (s *Snapshot) awaySince() time.Time {
 	if s.Connection == nil {
@@ -78,7 +79,7 @@ func (s *Snapshot) MovesAfterLoss() bool {
 	return s.failoverAfter() > 0 && s.Time.Sub(synced.LastTransitionTime.Time) >= s.failoverAfter()
 }
 
-// transition is when a condition got the status that it has; zero if it has another.
+// transition returns when a condition got the status that it has; zero if it has another.
 func transition(conditions []metav1.Condition, kind string, status metav1.ConditionStatus) time.Time {
 	c := meta.FindStatusCondition(conditions, kind)
 	if c == nil || c.Status != status {

@@ -99,7 +99,7 @@ type Gone struct {
 	Forgotten bool
 }
 
-// Size is about how many bytes it takes.
+// Size returns about how many bytes it takes.
 func (g *Gone) Size() (size int) {
 	const object = 2 << 10 // beside what its encoding takes
 	if g.Job != nil {

@@ -31,7 +31,7 @@ type Refusal struct {
 	Unknown bool
 }
 
-// Classify tells what an error of a creation means. (AlreadyExists is not a
+// Classify returns what an error of a creation means. (AlreadyExists is not a
 // Refusal.)
 func Classify(err error) Refusal {
 	var status apierrors.APIStatus
@@ -67,7 +67,7 @@ func Classify(err error) Refusal {
 	return r
 }
 
-// UnfulfilledReason is why a change of a Job has not come about: the target refused it, or could not
+// UnfulfilledReason returns why a change of a Job has not come about: the target refused it, or could not
 // answer.
 func UnfulfilledReason(err error) string {
 	refused := apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
@@ -77,7 +77,7 @@ func UnfulfilledReason(err error) string {
 	return v1alpha1.ReasonTargetError
 }
 
-// forbiddenReason tells the kinds of 403 apart, which differ in their words only.
+// forbiddenReason returns the reason for a 403. Its kinds differ only in their messages.
 func forbiddenReason(err error) string {
 	text := err.Error()
 	switch {
@@ -98,7 +98,7 @@ func IsAPIServerNotFound(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
-// Backoff is the wait after the n-th refusal in a row, counted from 0.
+// Backoff returns the wait after the n-th refusal in a row, counted from 0.
 func Backoff(n int) time.Duration {
 	if n > 10 {
 		return MaxRetry

@@ -45,7 +45,7 @@ func creationError(t *testing.T, code int, contentType string, body []byte) erro
 	return err
 }
 
-// inWords is an API server's answer in words that matter, through client-go.
+// inWords returns an API server's answer in words that matter, through client-go.
 func inWords(code int, reason metav1.StatusReason, message string, details *metav1.StatusDetails) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()
@@ -58,7 +58,7 @@ func inWords(code int, reason metav1.StatusReason, message string, details *meta
 	}
 }
 
-// page is the answer of a proxy before the API server, through client-go.
+// page returns the answer of a proxy before the API server, through client-go.
 func page(code int) func(*testing.T) error {
 	return func(t *testing.T) error {
 		t.Helper()

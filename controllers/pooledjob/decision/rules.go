@@ -41,7 +41,7 @@ var states = []state{
 	{"undispatched", always, whenUndispatched},
 }
 
-// Decide says what to do about a PooledJob. It is pure: of the state that it is in, the first rule that
+// Decide returns what to do about a PooledJob. It is pure: of the state that it is in, the first rule that
 // applies decides.
 func Decide(s *Snapshot) Action {
 	for _, state := range states {
@@ -61,7 +61,7 @@ func Decide(s *Snapshot) Action {
 
 func always(*Snapshot) bool { return true }
 
-// just is an action that needs no more words.
+// just returns an action that needs no more words.
 func just(v Verb) func(*Snapshot) Action {
 	return func(*Snapshot) Action { return Action{Verb: v} }
 }
@@ -196,7 +196,7 @@ var whenMissing = []rule{
 // isAway reports whether there is no lease, for whatever reason.
 func (s *Snapshot) isAway() bool { return s.Connection == nil || s.Contact != Reached }
 
-// viewTimeLeft is how much longer the view may take to show the Job that was created; 0 once it has.
+// viewTimeLeft returns how much longer the view may take to show the Job that was created; 0 once it has.
 func (s *Snapshot) viewTimeLeft() time.Duration {
 	if s.Job.Status.JobRef.UID != "" || s.Memory.Seen {
 		return 0

@@ -66,7 +66,7 @@ type Snapshot struct {
 // effect: the API server ends a request after 60 s, and the way there takes time.
 const RequestLifetime = 75 * time.Second
 
-// RequestsInFlight is how much longer a request to create the Job, of ours or of a
+// RequestsInFlight returns how much longer a request to create the Job, of ours or of a
 // process before us, may take effect.
 func (s *Snapshot) RequestsInFlight() time.Duration {
 	var since time.Time
@@ -111,7 +111,7 @@ func (s *Snapshot) Outlives(ttl *int32) bool {
 	return ttl == nil || time.Duration(*ttl)*time.Second > age
 }
 
-// LeftPods says which Pods go on without their Job: whoever deleted that asked for them to be
+// LeftPods returns a sentence about the Pods that go on without their Job: whoever deleted that asked for them to be
 // orphaned.
 func (s *Snapshot) LeftPods() string {
 	var names []string
@@ -160,7 +160,7 @@ func provesJob(name string, pod *corev1.Pod) bool {
 	})
 }
 
-// whyNoCluster says why the run cannot be placed.
+// whyNoCluster returns why the run cannot be placed.
 func whyNoCluster(s *Snapshot) string {
 	if s.BadSelector != nil {
 		return fmt.Sprintf("spec.clusterSelector cannot be used: %v. Create a new PooledJob.", s.BadSelector)

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// ExactlyOne is for commands that take one argument; it says which.
+// ExactlyOne returns a check for commands that take one argument, whose error names it.
 func ExactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch len(args) {

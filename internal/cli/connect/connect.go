@@ -127,7 +127,7 @@ func connectTarget(cmd *cobra.Command, env *command.Environment, name string, op
 	return l.applyHub(ctx, connection, credential, options.timeout)
 }
 
-// wantedConnection is the ClusterConnection as the flags and, where they say nothing, the
+// wantedConnection returns the ClusterConnection as the flags and, where they say nothing, the
 // existing one have it.
 func (l *link) wantedConnection(ctx context.Context, options *connectOptions) (*v1alpha1.ClusterConnection, error) {
 	labels, err := command.KeyValues("--labels", options.labels)

@@ -29,7 +29,7 @@ type credential struct {
 	token              string
 }
 
-// targetAddress is how the hub reaches the target, as the user's kubeconfig has it.
+// targetAddress returns how the hub reaches the target, as the user's kubeconfig has it.
 func (l *link) targetAddress(server string) (*credential, error) {
 	config := rest.CopyConfig(l.target.Config)
 	if config.Insecure {
@@ -55,7 +55,7 @@ func (l *link) targetAddress(server string) (*credential, error) {
 	return c, nil
 }
 
-// knownServer is the address of the target that the hub has already; "" if it has none.
+// knownServer returns the address of the target that the hub has already; "" if it has none.
 func (l *link) knownServer(ctx context.Context) (string, error) {
 	secret := &corev1.Secret{}
 	err := l.hub.Get(ctx, client.ObjectKey{Namespace: l.managerNamespace, Name: l.name}, secret)
@@ -72,7 +72,7 @@ func (l *link) knownServer(ctx context.Context) (string, error) {
 	return config.Clusters["target"].Server, nil
 }
 
-// kubeconfig is the file for the hub.
+// kubeconfig returns the file for the hub.
 func (c *credential) kubeconfig() ([]byte, error) {
 	config := clientcmdapi.NewConfig()
 	config.Clusters["target"] = &clientcmdapi.Cluster{Server: c.server, TLSServerName: c.serverName, CertificateAuthorityData: c.ca}

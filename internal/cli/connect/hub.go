@@ -110,7 +110,7 @@ func isReadyUntil(connection *v1alpha1.ClusterConnection, expiry time.Time) bool
 		at != nil && at.Unix() == expiry.Unix()
 }
 
-// onLoopback is a likely cause.
+// onLoopback returns a likely cause.
 func onLoopback(server string) string {
 	address, err := url.Parse(server)
 	if err != nil {

@@ -108,7 +108,7 @@ func (l *link) settleAccount(ctx context.Context, given bool) error {
 	return nil
 }
 
-// flagsFor are the flags that name a context of a kubeconfig, and nothing else.
+// flagsFor returns the flags that name a context of a kubeconfig, and nothing else.
 func flagsFor(kubeconfig, context string) *genericclioptions.ConfigFlags {
 	flags := genericclioptions.NewConfigFlags(true)
 	flags.KubeConfig, flags.Context = &kubeconfig, &context
@@ -141,7 +141,7 @@ func (l *link) readHubID(ctx context.Context) error {
 	return nil
 }
 
-// labels are on everything that connect makes.
+// labels returns the labels of everything that connect makes.
 func (l *link) labels() map[string]string {
 	return map[string]string{labelManagedBy: cluster.FieldOwner, v1alpha1.LabelHub: l.hubID, labelConnection: l.name}
 }
@@ -156,7 +156,7 @@ func (l *link) isOurs(obj client.Object) bool {
 	return true
 }
 
-// accountName is the name of the ServiceAccount on the target, and of the roles: no two
+// accountName returns the name of the ServiceAccount on the target, and of the roles: no two
 // connections of any two hubs have the same.
 func (l *link) accountName() string {
 	sum := sha256.Sum256([]byte(l.hubID + "/" + l.name))

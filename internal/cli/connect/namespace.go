@@ -100,7 +100,7 @@ func (l *link) findContent(ctx context.Context, namespace string) (string, error
 	return "", nil
 }
 
-// firstAdded is the first object that a namespace does not have from the start.
+// firstAdded returns the first object that a namespace does not have from the start.
 func firstAdded(resource string, list *metav1.PartialObjectMetadataList) string {
 	for i := range list.Items {
 		name := list.Items[i].Name

@@ -7,7 +7,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// workRules are the rights where Jobs run, and identityRules the one that tells clusters
+// workRules returns the rights where Jobs run, and identityRules the one that tells clusters
 // apart. Together they are those of config/target/role.yaml.
 func workRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
@@ -31,7 +31,7 @@ func tokenRules(account string) []rbacv1.PolicyRule {
 	}
 }
 
-// targetObjects are what the manager's identity on the target consists of. With
+// targetObjects returns what the manager's identity on the target consists of. With
 // namespaces it has rights in these only.
 func (l *link) targetObjects(namespaces []string) []client.Object {
 	account, where := l.accountName(), l.accountNamespace

@@ -70,7 +70,7 @@ func listClusters(ctx context.Context, env *command.Environment, names []string,
 	return printTable(env.Out, clusterTable(list.Items, sockets, time.Now()), wide, options.noHeaders)
 }
 
-// socketsOf says for each connection how many sockets it has: one while it is open. Of
+// socketsOf returns how many sockets each connection has: one while it is open. Of
 // those that are one connection the others have none.
 func socketsOf(connections []v1alpha1.ClusterConnection) map[string]string {
 	sockets, owner := map[string]string{}, map[string]string{}
@@ -117,7 +117,7 @@ func count(n *int32) string {
 	return fmt.Sprint(*n)
 }
 
-// expiry is how long a credential lasts.
+// expiry returns how long a credential lasts.
 func expiry(at *metav1.Time, now time.Time) string {
 	switch {
 	case at == nil:

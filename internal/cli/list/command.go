@@ -107,7 +107,7 @@ func (o *listOptions) includes(job *v1alpha1.PooledJob, names []string) bool {
 		(!o.unfinished || !state.HasEnded(job)) && (o.cluster == "" || state.ClusterOf(job) == o.cluster)
 }
 
-// inNamespace says where there are no runs; "" is in all namespaces.
+// inNamespace returns the end of a sentence: in that namespace, or for "" in all.
 func inNamespace(namespace string) string {
 	if namespace == "" {
 		return ""
@@ -155,7 +155,7 @@ func jobTable(jobs []v1alpha1.PooledJob, all bool) *metav1.Table {
 	return table
 }
 
-// clusterCell is the cluster of a run; a selector that has not chosen yet is none.
+// clusterCell returns the cluster of a run; a selector that has not chosen yet is none.
 func clusterCell(job *v1alpha1.PooledJob) string {
 	if job.Status.ClusterName != "" {
 		return job.Status.ClusterName

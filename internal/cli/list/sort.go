@@ -46,7 +46,7 @@ func sortBy(jobs []v1alpha1.PooledJob, path string) error {
 	return nil
 }
 
-// fieldOf is the field of a run; nil if it has none.
+// fieldOf returns the field of a run; nil if it has none.
 func fieldOf(job *v1alpha1.PooledJob, field *jsonpath.JSONPath) (any, error) {
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(job)
 	if err != nil {

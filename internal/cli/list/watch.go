@@ -142,7 +142,7 @@ func (t *tableWatch) print(jobs []v1alpha1.PooledJob) error {
 	return nil
 }
 
-// comparedCells are the cells of a line by which it differs from another: those of -o wide, which
+// comparedCells returns the cells of a line by which it differs from another: those of -o wide, which
 // come last, only if they are printed, and not the age before them.
 func (t *tableWatch) comparedCells(cells []any) []any {
 	const wideColumns = 2

@@ -18,7 +18,7 @@ type podLogs struct {
 	line       []byte // as far as it was read
 }
 
-// Since is the earliest of what the Pods need.
+// Since returns the earliest of what the Pods need.
 func (l *podLogs) Since() (since time.Time, ok bool) {
 	for _, cursor := range l.pods {
 		at, begun := cursor.Since()

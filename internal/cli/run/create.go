@@ -83,7 +83,7 @@ func decodeJob(obj runtime.Object) (*v1alpha1.PooledJob, error) {
 	return job, nil
 }
 
-// jobFlags are the flags that say what a file would say.
+// jobFlags returns the flags that say what a file would say.
 func jobFlags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addJobFlags(flags, &jobOptions{})
@@ -122,7 +122,7 @@ func createOrFind(ctx context.Context, hub *cluster.Client, wanted *v1alpha1.Poo
 	return existing, "found again", mayRejoin(existing, same, options.takeResult)
 }
 
-// asStored is what is wanted as the API server would store it: it fills in defaults, which
+// asStored returns what is wanted as the API server would store it: it fills in defaults, which
 // make no other run of the same manifest.
 func asStored(ctx context.Context, hub *cluster.Client, existing, wanted *v1alpha1.PooledJob) (*v1alpha1.PooledJob, error) {
 	if difference, err := specDifference(existing, wanted); err != nil || difference == "" {
@@ -175,7 +175,7 @@ func specDifference(a, b *v1alpha1.PooledJob) (string, error) {
 	return "", nil
 }
 
-// fixedSpec is what cannot change, as the API server would store it.
+// fixedSpec returns what cannot change, as the API server would store it.
 func fixedSpec(job *v1alpha1.PooledJob) (*v1alpha1.PooledJobSpec, error) {
 	data, err := json.Marshal(job.Spec)
 	if err != nil {

@@ -70,7 +70,7 @@ func rerun(ctx context.Context, env *command.Environment, name, newName string, 
 	return start(ctx, env, hub, copyForRerun(old, newName), options)
 }
 
-// copyForRerun is a new run of the same spec.
+// copyForRerun returns a new run of the same spec.
 func copyForRerun(old *v1alpha1.PooledJob, name string) *v1alpha1.PooledJob {
 	job := &v1alpha1.PooledJob{
 		ObjectMeta: metav1.ObjectMeta{
@@ -90,7 +90,7 @@ func copyForRerun(old *v1alpha1.PooledJob, name string) *v1alpha1.PooledJob {
 // numbered matches the names that rerun makes.
 var numbered = regexp.MustCompile(`^(.*)-([2-9]|[1-9]\d)$`)
 
-// freeName is the first of NAME-2, NAME-3, ... that is not taken.
+// freeName returns the first of NAME-2, NAME-3, ... that is not taken.
 func freeName(ctx context.Context, hub *cluster.Client, old *v1alpha1.PooledJob) (string, error) {
 	namespace, name := old.Namespace, old.Name
 	base, from := name, 2

@@ -72,7 +72,7 @@ func (o *jobOptions) checkTimes() error {
 	return nil
 }
 
-// place says where to run, and for how long to keep it.
+// place sets where to run, and for how long to keep the PooledJob.
 func (o *jobOptions) place() (v1alpha1.PooledJobSpec, error) {
 	spec := v1alpha1.PooledJobSpec{ClusterName: o.cluster, TargetNamespace: o.targetNamespace}
 	switch {
@@ -155,7 +155,7 @@ func splitPairs(texts []string) []string {
 	return pairs
 }
 
-// seconds is a duration in whole seconds; nil for none.
+// seconds returns a duration in whole seconds; nil for none.
 func seconds(d time.Duration) *int64 {
 	if d <= 0 {
 		return nil

@@ -24,7 +24,7 @@ func DescribeConnection(c *v1alpha1.ClusterConnection) (state, problem string) {
 	return readyState(ready), ""
 }
 
-// readyState is a connection that is Ready in one word.
+// readyState returns a connection that is Ready in one word.
 func readyState(ready *metav1.Condition) string {
 	if ready.Reason == v1alpha1.ReasonConnected {
 		return v1alpha1.ConditionReady

@@ -89,7 +89,7 @@ func waitForRuns(ctx context.Context, env *command.Environment, names []string, 
 	return exit
 }
 
-// awaitedRuns are the runs to wait for: those of the names, whichever have them, or those that have
+// awaitedRuns returns the runs to wait for: those of the names, whichever have them, or those that have
 // the labels now.
 func awaitedRuns(ctx context.Context, hub *cluster.Client, namespace string, names []string, selector string) ([]*v1alpha1.PooledJob, error) {
 	var runs []*v1alpha1.PooledJob

@@ -47,10 +47,10 @@ func New(maxMemory int, pool *Pool, runs func() int64) *Budget {
 	return b
 }
 
-// accounted is what the runs account for.
+// accounted returns what the runs account for.
 func (b *Budget) accounted() int64 { return memoryPerRun * b.runs() }
 
-// Limit is the most that may be held.
+// Limit returns the most that may be held.
 func (b *Budget) Limit() int64 { return b.most + b.accounted() }
 
 // Held returns how many bytes are held.

@@ -52,7 +52,7 @@ func TestThePodsOfReadersOfManyConnectionsAreBounded(t *testing.T) {
 	runtime.KeepAlive(held)
 }
 
-// newPart is the budget of a connection with so many runs.
+// newPart returns the budget of a connection with so many runs.
 func newPart(most int, pool *Pool, runs *int64) *Budget {
 	return New(most, pool, func() int64 { return *runs })
 }

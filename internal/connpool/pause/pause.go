@@ -20,7 +20,7 @@ func For(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Backoff is half of shortest and a random time below a limit that doubles from shortest to longest with
+// Backoff returns half of shortest and a random time below a limit that doubles from shortest to longest with
 // every failure, so that the connections of many targets that went down together do not come back at the
 // same moment.
 func Backoff(shortest, longest time.Duration, failures int) time.Duration {
@@ -57,5 +57,5 @@ func (a *Attempts) Pause() time.Duration {
 	return Backoff(a.Shortest, a.Longest, a.failures-1)
 }
 
-// About is a random time that differs from d by a tenth at most.
+// About returns a random time that differs from d by a tenth at most.
 func About(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }

@@ -61,7 +61,7 @@ type Gone struct {
 	PodsMissing bool
 }
 
-// GoneJob is the Job of a run as it was when it went, nil if none of that name is remembered.
+// GoneJob returns the Job of a run as it was when it went, nil if none of that name is remembered.
 func (s *Store) GoneJob(key, namespace, name string) *Gone {
 	s.mu.RLock()
 	gone := s.goneJobs[key]
@@ -201,7 +201,7 @@ func (s *Store) forgetOld() {
 	}
 }
 
-// oldest is the key of the Job that went first; empty if there is none. s.mu is held.
+// oldest returns the key of the Job that went first; empty if there is none. s.mu is held.
 func (s *Store) oldest() string {
 	for len(s.goneOrder) > 0 {
 		if first := s.goneOrder[0]; s.goneJobs[first.key].at.Equal(first.at) {
@@ -271,7 +271,7 @@ func (s *Store) rememberPod(r *Record) {
 	s.gone[r.key] = append(s.gone[r.key], r)
 }
 
-// withoutWords is the record of a Pod without what its containers said.
+// withoutWords returns the record of a Pod without what its containers said.
 func (s *Store) withoutWords(r *Record) *Record {
 	pod := s.readPod(r)
 	pod.Status.Message = ""

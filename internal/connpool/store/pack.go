@@ -351,7 +351,7 @@ func (l *Labels) hasCommon(labels map[string]string) bool {
 	return true
 }
 
-// others are the labels to be written out: names and values in turn.
+// others returns the labels to be written out: names and values in turn.
 func (l *Labels) others(labels map[string]string, hasCommon bool) []string {
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {

@@ -17,7 +17,7 @@ import (
 // packOptions are those of the stores of these tests.
 var packLabels = NewLabels("our.example/hub=hub", "our.example/run")
 
-// keptMeta is what is kept of fullMeta.
+// keptMeta returns what is kept of fullMeta.
 func keptMeta(name string) metav1.ObjectMeta {
 	deleted := metav1.NewTime(time.Unix(1_700_000_000, 0))
 	return metav1.ObjectMeta{
@@ -37,7 +37,7 @@ func fullMeta(name string) metav1.ObjectMeta {
 	return m
 }
 
-// throughStore is the Job or Pod as a store hands it out.
+// throughStore returns the Job or Pod as a store hands it out.
 func throughStore[T any](g *WithT, obj T, read func(*Store, *Record) T) T {
 	s := New(packLabels, loneBudget())
 	r, err := s.Record(obj)

@@ -22,7 +22,7 @@ type packer struct {
 	rest    string // still to be read; texts that are read are parts of it
 }
 
-// pack is what walk keeps.
+// pack returns what walk keeps.
 func (l *Labels) pack(walk func(*packer)) string {
 	var room [512]byte
 	p := &packer{labels: l, bytes: room[:0]}

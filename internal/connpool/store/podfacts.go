@@ -39,7 +39,7 @@ func factsOf(pod *corev1.Pod) podFacts {
 	}
 }
 
-// askedAt is when the deletion was asked for that a state of a Pod shows.
+// askedAt returns when the deletion was asked for that a state of a Pod shows.
 func askedAt(pod *corev1.Pod) int64 {
 	if pod.DeletionTimestamp == nil {
 		return 0

@@ -44,7 +44,7 @@ type PodList struct {
 	size   int                  // bytes that all this takes
 }
 
-// NewPodList is a list of the Pods of a run in a namespace, beside a view; nil if there is none. It may
+// NewPodList returns a list of the Pods of a run in a namespace, beside a view; nil if there is none. It may
 // become a long one if it counts as long.
 func NewPodList(view *Store, labels *Labels, key, namespace string, long *budget.Pending) *PodList {
 	return &PodList{view: view, keyLabel: labels.key, key: key, namespace: namespace, shown: map[*Record]struct{}{}, long: long}
@@ -67,7 +67,7 @@ func (l *PodList) Add(kept prune.Kept) error {
 	return l.takeRoom(ItemCost + kept.Size)
 }
 
-// shows is the record of a Pod that the view shows as it is, else nil. It cuts the Pod down to what
+// shows returns the record of a Pod that the view shows as it is, else nil. It cuts the Pod down to what
 // views show.
 func (l *PodList) shows(pod *corev1.Pod) *Record {
 	if l.view == nil {
@@ -106,7 +106,7 @@ func (l *PodList) takeRoom(size int) error {
 	return nil
 }
 
-// Pods are the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its
+// Pods returns the Pods of the list. Those that the view shows so, or has shown meanwhile, are made of its
 // records, if they are not in made.
 func (l *PodList) Pods(made MadePods) []*corev1.Pod {
 	pods := l.unseen

@@ -11,12 +11,12 @@ import (
 	"github.com/pooledjob/pooledjob/internal/prune"
 )
 
-// podListBeside is a list of the Pods of run a beside what a view shows.
+// podListBeside returns a list of the Pods of run a beside what a view shows.
 func podListBeside(view *Store) *PodList {
 	return NewPodList(view, packLabels, "a", "ns", budget.NewPending(loneBudget()))
 }
 
-// listed is what is kept of a Pod in a list that takes so much memory.
+// listed returns what is kept of a Pod in a list that takes so much memory.
 func listed(g Gomega, pod *corev1.Pod, size int) prune.Kept {
 	message, err := pod.Marshal()
 	g.Expect(err).NotTo(HaveOccurred())

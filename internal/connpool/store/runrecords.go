@@ -18,7 +18,7 @@ type looks struct {
 	top  int
 }
 
-// size is what the largest look takes, in bytes.
+// size returns what the largest look takes, in bytes.
 func (l *looks) size() int { return l.top * smallLook }
 
 // move counts a run for another step.
@@ -68,7 +68,7 @@ func (s *Store) resize(run *runRecords, by int) {
 	s.grow(s.looks.size() - before)
 }
 
-// SizeOf is how many objects of a run there are, with those that are remembered.
+// SizeOf returns how many objects of a run there are, with those that are remembered.
 func (s *Store) SizeOf(key string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -35,7 +35,7 @@ var (
 	podStatusBounds = prune.Bounds{Types: 256 << 10, Texts: 64 << 10}
 )
 
-// Schemas are what is kept of the objects of each kind that a store holds.
+// Schemas returns what is kept of the objects of each kind that a store holds.
 func (l *Labels) Schemas() (schemas [Kinds]*prune.Schema) {
 	schemas[KindJob] = prune.NewSchema(&batchv1.Job{}, "Job", jobBounds, prune.Fields{
 		"metadata": l.metaFields(), "spec": l.jobSpecFields(), "status": prune.Within(jobStatusBounds, jobStatusFields),
@@ -46,7 +46,7 @@ func (l *Labels) Schemas() (schemas [Kinds]*prune.Schema) {
 	return schemas
 }
 
-// metaFields are the metadata of a Job or a Pod. Of the labels those that packing keeps are
+// metaFields returns the metadata of a Job or a Pod. Of the labels those that packing keeps are
 // kept, and of the annotations those of an index, and that of a bookmark.
 func (l *Labels) metaFields() prune.Rule {
 	return prune.Message(prune.Fields{

@@ -96,10 +96,10 @@ type Record struct {
 // maps.
 const recordSize = 260
 
-// Size is about what a record takes, in bytes.
+// Size returns about what a record takes, in bytes.
 func (r *Record) Size() int { return recordSize + len(r.name) + len(r.packed) }
 
-// objectSize is about what the object takes that is made of it.
+// objectSize returns about what the object takes that is made of it.
 func (r *Record) objectSize() int { return r.parts + len(r.packed) }
 
 // GetObjectKind implements runtime.Object: lists of records go through a reflector.
@@ -172,7 +172,7 @@ func (s *Store) readPod(r *Record) *corev1.Pod {
 	return pod
 }
 
-// Job is the Job of that name, nil if there is none.
+// Job returns the Job of that name, nil if there is none.
 func (s *Store) Job(namespace, name string) *batchv1.Job {
 	s.mu.RLock()
 	r := s.objects[KindJob][namespace+"/"+name]
@@ -183,7 +183,7 @@ func (s *Store) Job(namespace, name string) *batchv1.Job {
 	return s.readJob(r)
 }
 
-// Jobs are the Jobs that there are when they begin to be asked for; each is made when its
+// Jobs returns the Jobs that there are when they begin to be asked for; each is made when its
 // turn comes.
 func (s *Store) Jobs() iter.Seq[*batchv1.Job] {
 	return func(yield func(*batchv1.Job) bool) {
@@ -198,7 +198,7 @@ func (s *Store) Jobs() iter.Seq[*batchv1.Job] {
 	}
 }
 
-// PodsOf are the Pods of a run in a namespace, those in made as they are there.
+// PodsOf returns the Pods of a run in a namespace, those in made as they are there.
 func (s *Store) PodsOf(key, namespace string, made MadePods) []*corev1.Pod {
 	var records []*Record
 	s.mu.RLock()
@@ -209,7 +209,7 @@ func (s *Store) PodsOf(key, namespace string, made MadePods) []*corev1.Pod {
 	return s.readPods(records, namespace, made)
 }
 
-// GonePodsOf are those that had ended, or were deleted before they had a node, and are gone.
+// GonePodsOf returns those that had ended, or were deleted before they had a node, and are gone.
 func (s *Store) GonePodsOf(key, namespace string, made MadePods) []*corev1.Pod {
 	s.mu.RLock()
 	records := slices.Clone(s.gone[key])
@@ -227,7 +227,7 @@ func (s *Store) readPods(records []*Record, namespace string, made MadePods) []*
 	return found
 }
 
-// Count is how many objects of a kind there are.
+// Count returns how many objects of a kind there are.
 func (s *Store) Count(k Kind) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -270,7 +270,7 @@ func (s *Store) Close() {
 	s.closed = true
 }
 
-// Known is the record of the same object in the same state that the store has, or else r: lists
+// Known returns the record of the same object in the same state that the store has, or else r: lists
 // bring again what is there already.
 func (s *Store) Known(k Kind, r *Record) (known *Record, isNew bool) {
 	s.mu.RLock()
@@ -372,7 +372,7 @@ func (s *Store) Replace(k Kind, records []*Record) (changed []string) {
 	return changed
 }
 
-// keysOf are the keys of an object now and, if that was another, before.
+// keysOf returns the keys of an object now and, if that was another, before.
 func keysOf(now, before *Record) []string {
 	keys := []string{now.key}
 	if before != nil && before.key != now.key {

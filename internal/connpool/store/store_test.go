@@ -45,7 +45,7 @@ func newStoreRig(t *testing.T) *storeRig {
 	return r
 }
 
-// loneBudget is that of a connection without others.
+// loneBudget returns that of a connection without others.
 func loneBudget() *budget.Budget {
 	const most = 16 << 20
 	return budget.New(most, budget.NewPool(most), func() int64 { return 0 })
@@ -316,12 +316,12 @@ func TestRememberedPodsAreBounded(t *testing.T) {
 	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})[0].Name).To(Equal("0"))
 }
 
-// onePodSpec is that of a Pod with one container.
+// onePodSpec returns that of a Pod with one container.
 func onePodSpec() corev1.PodSpec {
 	return corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "busybox"}}}
 }
 
-// liveHeap is the live heap, in bytes.
+// liveHeap returns the live heap, in bytes.
 func liveHeap() int {
 	runtime.GC()
 	runtime.GC()
@@ -330,7 +330,7 @@ func liveHeap() int {
 	return int(stats.HeapAlloc)
 }
 
-// runningPair are a Job that runs and its Pod, as API servers send them.
+// runningPair returns a Job that runs and its Pod, as API servers send them.
 func runningPair(n int) (*batchv1.Job, *corev1.Pod) {
 	name := fmt.Sprintf("nightly-report-%d-0123456789abcdef", n)
 	limit, active := int32(0), int32(1)

@@ -22,7 +22,7 @@ type sharedList struct {
 	err  error
 }
 
-// Pods are the Pods of the run of that key, as the target has them now. Others are given the same,
+// Pods returns the Pods of the run of that key, as the target has them now. Others are given the same,
 // so nobody must change them. The error is ErrTooManyPods if there are more than are read, and one
 // that ExceedsLimit if there is no room for them now.
 func (c *Stream) Pods(ctx context.Context, namespace, key string) ([]*corev1.Pod, error) {
@@ -37,7 +37,7 @@ func (c *Stream) Pods(ctx context.Context, namespace, key string) ([]*corev1.Pod
 	}
 }
 
-// joinList is the list that begins after now.
+// joinList returns the list that begins after now.
 func (c *Stream) joinList(which podWatchKey) *sharedList {
 	c.owner.mu.Lock()
 	defer c.owner.mu.Unlock()

@@ -90,7 +90,7 @@ func (s *podSource) decode(kept prune.Kept) (runtime.Object, error) {
 	return &sizedPod{Pod: pod, size: kept.Size}, pod.Unmarshal(kept.Message)
 }
 
-// together is how much memory the Pods take with one more.
+// together returns how much memory the Pods take with one more.
 func (s *podSource) together(size int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,7 +222,7 @@ func (s *podSource) tellLate() {
 	}
 }
 
-// present are all Pods as they are now, if that is known.
+// present returns all Pods as they are now, if that is known.
 func (s *podSource) present() (pods []*corev1.Pod, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

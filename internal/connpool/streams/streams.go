@@ -52,7 +52,7 @@ type Options struct {
 	MinBackoff, MaxBackoff time.Duration
 }
 
-// ofRun are the options of a request for the Pods of a run.
+// ofRun returns the options of a request for the Pods of a run.
 func (o *Options) ofRun(key string, options metav1.ListOptions) *metav1.ListOptions {
 	options.LabelSelector = o.Selector + "," + o.KeyLabel + "=" + key
 	return &options

@@ -104,7 +104,7 @@ func (c *Stream) leave(which podWatchKey, follower *podFollower) {
 	}
 }
 
-// newSource is what tells the followers of a run.
+// newSource returns what tells the followers of a run.
 func (c *connection) newSource(s *Streams, which podWatchKey, w *podWatch) *podSource {
 	return &podSource{
 		ask: func(options metav1.ListOptions) *rest.Request {

@@ -48,7 +48,7 @@ func pacedRead(ctx context.Context) context.Context {
 	return context.WithValue(ctx, readKey{}, true)
 }
 
-// UnpacedRead is for an answer that is read no faster than somebody asks for it.
+// UnpacedRead returns a context for an answer that is read no faster than its consumer asks for it.
 func UnpacedRead(ctx context.Context) context.Context {
 	return context.WithValue(ctx, readKey{}, false)
 }

@@ -20,7 +20,7 @@ type notSentError struct{ cause error }
 
 func (e *notSentError) Error() string { return e.cause.Error() }
 
-// Is tells errors.Is that it is an ErrNotSent.
+// Is reports whether the target is ErrNotSent. It implements the interface of errors.Is.
 func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
 
 // As shows of what it hides the error number of the operating system, and Timeout

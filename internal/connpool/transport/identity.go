@@ -23,7 +23,7 @@ type Identity struct {
 	Token string
 }
 
-// Hash is the key of an identity: "sha256:" and 64 hexadecimal digits. Each field
+// Hash returns the key of an identity: "sha256:" and 64 hexadecimal digits. Each field
 // is preceded by its length, so that no two identities have the same bytes.
 func (id Identity) Hash() string {
 	digest := sha256.New()
@@ -42,5 +42,5 @@ func (id Identity) Equal(other Identity) bool { return id.Hash() == other.Hash()
 // String names the server only.
 func (id Identity) String() string { return id.Server }
 
-// GoString is String, so that %#v prints no secret either.
+// GoString returns String, so that %#v prints no secret either.
 func (id Identity) GoString() string { return id.Server }

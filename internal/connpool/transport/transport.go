@@ -168,6 +168,6 @@ var namespaceSchema = prune.NewSchema(&corev1.Namespace{}, "Namespace", sanitize
 	"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1)}),
 })
 
-// Unlogged is a context without a logger: client-go would log what targets answer, and
+// Unlogged returns a context without a logger: client-go would log what targets answer, and
 // a target can answer with the credential that it was sent.
 func Unlogged(ctx context.Context) context.Context { return logr.NewContext(ctx, logr.Discard()) }
