@@ -209,7 +209,7 @@ type ClusterConnectionStatus struct {
 
 	// clusterUID is the UID of the target's kube-system namespace at the first
 	// contact, or the one that a person has confirmed since (annotation
-	// pooledjob.io/confirm-cluster-uid). It tells one cluster from another
+	// pooledjob.io/confirm-cluster-uid). It distinguishes one cluster from another
 	// behind the same address.
 	// +optional
 	// +kubebuilder:validation:MinLength=1

@@ -101,7 +101,7 @@ const (
 	// by what it says of itself. Nothing is dispatched.
 	ReasonCredentialsExpired = "CredentialsExpired"
 	// ReasonWatchStale surfaces on Synced when the target answers but its
-	// watches have told nothing, not even a bookmark, for 150 seconds.
+	// watches have been silent, without even a bookmark, for 150 seconds.
 	ReasonWatchStale = "WatchStale"
 	// ReasonLimitExceeded surfaces on Synced when the target's answers are larger
 	// than those of an API server, or there are more Jobs and Pods of this hub
@@ -217,10 +217,10 @@ const (
 
 // Reasons of a PooledJob's result.
 const (
-	// ResultPodGone surfaces when the Job ended but the Pod that would tell
+	// ResultPodGone surfaces when the Job ended but the Pod that decided it
 	// the exit code is gone. An exit code is never invented.
 	ResultPodGone = "PodGone"
-	// ResultAmbiguous surfaces when the Job failed and it cannot be told which of several
+	// ResultAmbiguous surfaces when the Job failed and it is not known which of several
 	// Pods, that ended differently, decided that. The message names them. An exit code is
 	// never guessed.
 	ResultAmbiguous = "Ambiguous"

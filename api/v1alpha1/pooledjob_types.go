@@ -341,8 +341,8 @@ type Result struct {
 	// reason is the container's or the Pod's own reason (Completed, Error,
 	// OOMKilled, Evicted, ...), that of what disrupted the Pod
 	// (EvictionByEvictionAPI, ...), DeadlineExceeded or Cancelled for what was
-	// stopped, PodGone when a Pod that would tell is gone, or Ambiguous when it
-	// cannot be told which of several Pods decided.
+	// stopped, PodGone when the Pod that decided is gone, or Ambiguous when it
+	// is not known which of several Pods decided.
 	// While the run has not ended it is why a Pod does not run (ImagePullBackOff,
 	// Unschedulable, CreateContainerConfigError, ...) or cannot be made (FailedCreate,
 	// ...), or ContainerEnded, and there is no exit code.

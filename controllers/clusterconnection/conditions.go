@@ -92,7 +92,7 @@ func (w *connectionWriter) observe(status connpool.Status, broken *finding) {
 	w.write(findings, ready)
 }
 
-// observeTarget records what the target told of itself, and what is used there.
+// observeTarget records what the target reports of itself, and what of it is used.
 func (w *connectionWriter) observeTarget(status connpool.Status) {
 	recorded := &w.connection.Status
 	recorded.Server = jobstatus.Truncate(status.Server, maxServer)

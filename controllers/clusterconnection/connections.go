@@ -15,7 +15,7 @@ type Connections interface {
 	Sleep(name string)
 	// Disconnect closes the named connection.
 	Disconnect(name string)
-	// Status tells what is known of the named connection.
+	// Status returns what is known of the named connection.
 	Status(name string) (status connpool.Status, ok bool)
 	// Lease lends the named connection to the run of that key, or says at once why
 	// it cannot.

@@ -17,10 +17,10 @@ type memory struct {
 	idleSince time.Time
 	// renewal is of the renewals of its token.
 	renewal renewalMemory
-	// identity is the one that the pool was last told of, with its pace of changes.
+	// identity is the one that the pool was given last, and how often it may change.
 	identity identityChange
-	// warned is, for each reason, the expiry of which an Event has told: while the target is away
-	// nothing is said of the credential, and when it is back it is no news.
+	// warned holds, for each reason, the expiry that an Event has reported: while the target is away
+	// the condition of the credential is Unknown, and its return is no news.
 	warned map[string]time.Time
 }
 

@@ -114,7 +114,7 @@ func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConn
 	next := slices.MaxFunc([]time.Time{due, memory.retry, memory.rest}, time.Time.Compare)
 	if wait := next.Sub(r.Clock.Now()); wait > 0 {
 		state.again = wait
-	} else if status.Next == nil { // else what is in the Secret is not in use; the pool tells when it is
+	} else if status.Next == nil { // else what is in the Secret is not in use; the pool notifies the reconciler when it is
 		state.again = r.tryRenewal(ctx, connection, source, account, memory)
 	}
 	state.failure = memory.failure
@@ -126,7 +126,7 @@ func (r *Reconciler) renew(ctx context.Context, connection *v1alpha1.ClusterConn
 func (r *Reconciler) tryRenewal(ctx context.Context, connection *v1alpha1.ClusterConnection, source credentials.Source, account kubeconfig.Account, memory *renewalMemory) time.Duration {
 	lease, err := r.Connections.Lease(connection.Name, "")
 	if err != nil {
-		memory.waking = true // if it was idle; the pool tells when it is Ready
+		memory.waking = true // if it was idle; the pool notifies the reconciler when it is Ready
 		return 0
 	}
 	if !lease.Uses(credentials.Connpool(source.Identity)) {
@@ -150,7 +150,7 @@ func (r *Reconciler) tryRenewal(ctx context.Context, connection *v1alpha1.Cluste
 		return memory.succeeded(r.Clock.Now(), fresh.Life()/10)
 	case errors.Is(err, credentials.ErrChanged):
 		return memory.succeeded(r.Clock.Now(), MinRenewalPause)
-	case idle != nil && *idle > 0: // to look opens it, and tells of that each time
+	case idle != nil && *idle > 0: // a try opens the connection, and each opening is an Event
 		return memory.failed(r.Clock.Now(), err, account.Life()/20)
 	default:
 		return memory.failed(r.Clock.Now(), err, 0)

@@ -43,7 +43,7 @@ const (
 )
 
 // ServingCertificate keeps the certificate of the log API, in a Secret that the replicas
-// share, and tells the hub's API server by the APIService whom to trust.
+// share, and writes their authority into the APIService, for the hub's API server.
 type ServingCertificate struct {
 	hub       client.Client
 	live      client.Reader
@@ -95,7 +95,7 @@ func (c *ServingCertificate) Start(ctx context.Context) error {
 	}
 }
 
-// Keep does once what is needed. The hub is told whom to trust before the certificate is used.
+// Keep does once what is needed. The authority is written to the hub before the certificate is used.
 func (c *ServingCertificate) Keep(ctx context.Context) error {
 	files, err := c.files(ctx)
 	if err != nil {

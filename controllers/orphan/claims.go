@@ -57,7 +57,7 @@ type claims struct {
 	expiry       *time.Timer
 }
 
-// errListing tells that another caller lists just now, and that it is worth coming back.
+// errListing is the error while another caller lists. The list is worth another try.
 var errListing = errors.New("the PooledJobs are being listed")
 
 // listedAfter returns a list that began after that moment and ended at most maxAge ago. Do

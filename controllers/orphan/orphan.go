@@ -232,8 +232,8 @@ func (w *Sweeper) Sweep(ctx context.Context, connection *v1alpha1.ClusterConnect
 	return again, nil
 }
 
-// judge returns which suspects are orphans, and what is to be remembered of all. The hub is
-// asked when one of them has been seen for long enough and was not told of yet, or when
+// judge returns the suspects that are orphans, and what is to be remembered of all. The hub is
+// asked when one of them has been seen for long enough and was not reported yet, or when
 // they are about to be deleted.
 func (w *Sweeper) judge(ctx context.Context, suspects []*batchv1.Job, before map[types.UID]sighting, clusterUID string, deleting bool) (orphans []*batchv1.Job, seen map[types.UID]sighting, err error) {
 	now, ask := w.Clock.Now(), deleting
@@ -293,7 +293,7 @@ func standsBehind(hubID string, run *v1alpha1.PooledJob, job *batchv1.Job, clust
 	return run.Status.JobRef.UID == string(job.UID) || claimOf(hubID, run).covers(job, clusterUID)
 }
 
-// behind tells behind which suspects a PooledJob stands that the hub's API server has,
+// behind returns the suspects behind which a PooledJob stands that the hub's API server has,
 // whether the cache has it or not.
 func (w *Sweeper) behind(ctx context.Context, suspects []*batchv1.Job, seen map[types.UID]sighting, clusterUID string) (map[types.UID]bool, error) {
 	var lastSeen time.Time

@@ -118,7 +118,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	return verdict.after, nil
 }
 
-// lossReason returns the reason to tell while a loss is being proven: that of a run which is
+// lossReason returns the reason to record while a loss is being proven: that of a run which is
 // to be moved then must stay, for it says so.
 func (r *run) lossReason(reason string) string {
 	if r.MovesAfterLoss() {
@@ -144,7 +144,7 @@ func (r *run) confirmGone(ctx context.Context) (time.Duration, error) {
 		if verdict.job.DeletionTimestamp.IsZero() {
 			_, err = r.deleteRemote(ctx, verdict.job.UID)
 		}
-		// A Job that lost its labels is not in view: nobody will tell of its end.
+		// A Job that lost its labels is not in view: no event will report its end.
 		return unseenPause, err
 	case binding.Unproven:
 		r.writer.Deleting(verdict.reason, verdict.why)

@@ -324,7 +324,7 @@ func isUnchanged(a decision.Action, answer *batchv1.Job) bool {
 	return false
 }
 
-// patchRemote records what the Job says, and then changes it. The watch tells when that
+// patchRemote records what the Job says, and then changes it. The watch shows when that
 // has come about; the same change is not asked for again meanwhile.
 func (r *run) patchRemote(ctx context.Context, a decision.Action) (time.Duration, error) {
 	if err := r.observe(ctx, r.Remote); err != nil {

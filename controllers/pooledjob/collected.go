@@ -25,7 +25,7 @@ import (
 
 // tryFirst finds out whether the Job of an earlier request may have been created, have completed
 // and have been deleted since: then there must not be another. The target says by a dry run
-// what a Job would become there. ask tells that the Job may be asked for.
+// what a Job would become there. ask is true if the Job may be created.
 func (r *run) tryFirst(ctx context.Context, wanted *connpool.NewJob) (ask bool, after time.Duration, err error) {
 	tried, err := r.lease.TryJob(ctx, *wanted)
 	switch {

@@ -21,7 +21,7 @@ import (
 	"github.com/pooledjob/pooledjob/internal/metrics"
 )
 
-// deleteRemote asks the target to delete the Job of that UID. The watch tells of its
+// deleteRemote asks the target to delete the Job of that UID. The watch reports its
 // end; should it stay silent, the next look asks again.
 func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, error) {
 	if left := r.Memory.DeletedAt.Add(decision.InformerGrace).Sub(r.Time); left > 0 && r.Memory.DeletedUID == uid {
@@ -32,7 +32,7 @@ func (r *run) deleteRemote(ctx context.Context, uid types.UID) (time.Duration, e
 		logf.FromContext(ctx).Info("Asked for the Job's deletion", "cluster", r.Cluster, "targetNamespace", r.Intent.Namespace, "job", r.Intent.JobName, "uid", uid)
 	}
 	switch {
-	case err == nil && r.Remote != nil && r.Remote.UID == uid: // else nobody will tell of its end
+	case err == nil && r.Remote != nil && r.Remote.UID == uid: // else no event will report its end
 		r.remember(func(m *decision.Memory) { m.DeletedUID, m.DeletedAt = uid, r.Time })
 	case err != nil && !decision.IsAPIServerNotFound(err) && !apierrors.IsConflict(err):
 		return 0, &targetError{"deleting the remote Job", err, true}

@@ -57,7 +57,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 // wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
 // be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
 // itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
-// too, may complete, and may be deleted then.) after is when it can be told, if it cannot now.
+// too, may complete, and may be deleted then.) after is when to ask again, if that is not known now.
 func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
 	uid, gone, since := r.ObservedUID(), r.Memory.Gone.Job, r.Time.Sub(r.Memory.Gone.At)
 	switch {

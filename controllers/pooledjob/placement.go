@@ -55,7 +55,7 @@ type placements struct {
 	placement.Counter
 }
 
-// observe counts a PooledJob as it is on the hub. One without a cluster tells nothing:
+// observe counts a PooledJob as it is on the hub. One without a cluster says nothing:
 // it may have been placed since.
 func (p *placements) observe(job *v1alpha1.PooledJob) {
 	cluster := jobspec.RunOf(p.hubID, job).ClusterName()

@@ -78,7 +78,7 @@ type Reconciler struct {
 	memories   memories
 	placements placements
 	eventTurns turns    // to read Events of a cluster
-	collecting sync.Map // clusters that do not let finished Jobs be kept, as far as was told
+	collecting sync.Map // clusters that delete finished Jobs all the same, and were reported
 	offload    *offload
 	arrivals   wakeup.Moments[types.UID] // of new PooledJobs that have no Job yet
 	process    string                    // this one, among all that there ever are

@@ -152,7 +152,7 @@ func troubleOf(warnings []corev1.Event, after time.Time, scheduled bool) (v1alph
 	return v1alpha1.Result{Reason: newest.Reason, Message: jobstatus.Truncate(newest.Message, jobstatus.MaxEventNote)}, true
 }
 
-// toldAt returns when an Event was last told: programs differ in which of its times they fill in.
+// toldAt returns when an Event was last reported: programs differ in which of its times they fill in.
 func toldAt(e *corev1.Event) time.Time {
 	at := e.LastTimestamp.Time
 	if e.EventTime.After(at) {

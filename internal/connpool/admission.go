@@ -18,7 +18,7 @@ func (p *Pool) begin(s *session, key string) error {
 	return nil
 }
 
-// end notes the end of a call, and tells whom it made room for.
+// end notes the end of a call, and notifies those for whom there is room now.
 func (p *Pool) end(s *session) {
 	p.mu.Lock()
 	s.calls--

@@ -60,7 +60,7 @@ type Options struct {
 	// OnChange is called after a watched object with the given value of
 	// KeyLabel changed in what a Lease shows of it, and when there is room again
 	// for a call on its behalf that ended with ErrBusy. Of what was there before the
-	// connection became Ready only OnState tells. It must not block.
+	// connection became Ready only OnState is called. It must not block.
 	OnChange func(key string)
 	// UserAgent names this program to the targets.
 	UserAgent string
@@ -100,11 +100,11 @@ type Options struct {
 	// SyncTimeout is how long the first list of a view may take before it counts
 	// as Unreachable. It goes on. Default 2 min.
 	SyncTimeout time.Duration
-	// WatchRenewal is how long a watch may tell nothing, not even a bookmark,
+	// WatchRenewal is how long a watch may be silent, without even a bookmark,
 	// before it is ended and its informer lists anew. Default 90 s: an API server
 	// sends a bookmark about once a minute.
 	WatchRenewal time.Duration
-	// WatchStaleness is how long a watch may tell nothing before its view does
+	// WatchStaleness is how long a watch may be silent before its view does
 	// not count as up to date. Default 150 s: one renewal must have failed, before
 	// which a reflector waits up to a minute.
 	WatchStaleness time.Duration
@@ -188,7 +188,7 @@ const maxInFlight = 90
 // minMemory is the least that Options.MaxMemory may be, in bytes: some objects, whatever their size.
 const minMemory = 1 << 20
 
-// Validate tells what of the options cannot work.
+// Validate returns an error that names the option that cannot work.
 func (o Options) Validate() error {
 	for name, d := range map[string]time.Duration{
 		"dial-timeout": o.DialTimeout, "tls-handshake-timeout": o.TLSHandshakeTimeout,

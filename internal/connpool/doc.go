@@ -23,12 +23,12 @@
 //	pool.go            what a user of the pool calls; config.go and state.go have its words
 //	lease.go           what a run calls; admission.go and gate.go bound how many calls are under way
 //	tokenrequest.go    the target is asked for a token
-//	member.go          a connection by its name: what is told of it; rotation.go swaps its credential
+//	member.go          a connection by its name, and its status; rotation.go swaps its credential
 //	entry.go           sessions, one after the other
 //	session.go         one session: probes, views, why it ends; reviews.go says which rights are missing
 //	view.go            one view, and when it is denied; informers.go lists and watches for it
-//	transitions.go     how sessions and views change the pool, and who is told of it
-//	news.go            how often runs that change are told of
+//	transitions.go     changes of the pool by sessions and views, and the calls of OnState
+//	news.go            how often OnChange is called for a run
 //
 // # Life cycle of an entry
 //
@@ -56,7 +56,7 @@
 //
 // A view that is denied a right does not end the session: it stops, the target is
 // asked which rights are missing, and it is tried again after a while. A watch that
-// tells nothing for long is made anew; when that brings nothing either, the view is
+// is silent for long is opened again; when that brings nothing either, the view is
 // Stale.
 //
 // # What is watched
@@ -68,7 +68,7 @@
 //
 //	TCP ──▶ net/http ──▶ answers ──▶ prune ──▶ reflector ──▶ store ──▶ OnChange
 //
-// A guard stands in the place of a watch's body, is told of each event, and ends the watch when
+// A guard stands in the place of a watch's body, counts each event, and ends the watch when
 // there is none. Between two arrows there is no timer and no queue.
 //
 // # Packages below
@@ -119,7 +119,7 @@
 // need the target, and every call that reads or asks fails with ErrClosed once the
 // session has ended. Lease fails at once, with the reason, while the connection is not
 // Ready; nobody waits for a target. Nor does anybody wait in front of a busy one:
-// the gate turns away what is too much, and tells when there is room.
+// the gate refuses what is too much, and OnChange is called when there is room.
 //
 // # Locking
 //

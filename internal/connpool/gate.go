@@ -11,7 +11,7 @@ import (
 const ticksPerSecond = 20
 
 // gate bounds the calls to one target. Who finds it full does not wait, for it
-// would keep a worker from other targets: it is put on a list, and told when there
+// would keep a worker from other targets: it is put on a list, and notified when there
 // is room. Pool.mu guards it.
 type gate struct {
 	limit    int

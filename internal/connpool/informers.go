@@ -24,12 +24,12 @@ import (
 type informers struct {
 	options Options
 	schemas [store.Kinds]*prune.Schema
-	ctx     context.Context // done when they have been told to end
+	ctx     context.Context // done when they are to end
 	budget  *budget.Budget  // of the connection
 	store   *store.Store
 	jobs    *informer
 	pods    *informer
-	failed  func(error)           // is told what keeps one from its list or watch
+	failed  func(error)           // is called with what keeps one from its list or watch
 	trouble atomic.Pointer[error] // that one had last
 	watches *atomic.Int64         // open ones
 	news    *runNews
@@ -81,7 +81,7 @@ func (i *informers) whyNotSynced() error {
 	return errSlowList
 }
 
-// lastWords returns when the more silent of the two watches told something.
+// lastWords returns when the more silent of the two watches last said something.
 func (i *informers) lastWords() int64 { return min(i.jobs.heard.Load(), i.pods.heard.Load()) }
 
 // informer keeps the objects of one kind in a store as the target has them.
@@ -94,7 +94,7 @@ type informer struct {
 	pending   *budget.Pending  // what it has brought that the store does not have yet
 	opened    watch.Interface  // the watch that the reflector opened last
 	guard     *transport.Guard // of that watch
-	// heard is when its watch last told something, Unix nanoseconds.
+	// heard is when its watch last said something, Unix nanoseconds.
 	heard atomic.Int64
 }
 
@@ -254,7 +254,7 @@ func (i *informer) checkSize() error {
 	return err
 }
 
-// Replace implements cache.ReflectorStore. Of the first list nothing is told: the view
+// Replace implements cache.ReflectorStore. The first list is no news of single runs: the view
 // becomes Ready after it, and that is.
 func (i *informer) Replace(list []any, _ string) error {
 	records := make([]*store.Record, 0, len(list))

@@ -139,7 +139,7 @@ func (l *Lease) ForgetJob(namespace string) {
 // what they wait for and how they ended, with their containers' statuses in the order of the
 // spec. They are the same ones as long as they do not change, so they must not be changed.
 //
-// Three things are told by the events of a Pod and not by its last state. A Pod that the Job
+// Three facts are in the events of a Pod and not in its last state. A Pod that the Job
 // controller let go while it ran (as it does when the Job is suspended) has the Job as its
 // owner, and not as its controller. One that it counted has the finalizer batch.kubernetes.io/job-tracking, although
 // that is taken off then. And deletionGracePeriodSeconds is the time from when the deletion
@@ -273,7 +273,7 @@ func (l *Lease) DeletePod(ctx context.Context, namespace, name string, uid types
 }
 
 // ListPods reads from the target itself the Pods of the run that Options.Selector picks. Those that
-// the view shows as they are come as Pods has them, the others without what only events tell. The
+// the view shows as they are come as Pods has them, the others without what only events show. The
 // error is ErrTooManyPods if there are many that the view does not show so. Any other is worth another try,
 // also that there is no room for many now. A view that is only late shows them soon, so that the next list
 // is a short one.

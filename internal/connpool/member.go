@@ -51,7 +51,7 @@ func (h *hold) set(config Config) {
 	h.entry.apply()
 }
 
-// news is what of a status is worth telling when it changes.
+// news is the part of a status whose change is worth a call of OnState.
 type news struct {
 	state, nextState State
 	err, nextErr     string

@@ -11,12 +11,12 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
-// Whoever is told of a run looks at all of its objects, so between two times there is a pause that grows
-// with them (pause.Look). Of all runs of a connection together somebody is told at lookPace, and of none later
-// than after pause.LongestLook.
+// OnChange of a run leads to a look at all of its objects, so between two calls for one run there is a pause
+// that grows with them (pause.Look). The calls for all runs of a connection together come at lookPace, and none
+// comes later than after pause.LongestLook.
 const (
-	// lookPace is how often somebody is told in a second, for each CPU, of runs of one connection that
-	// have changed, in the long run, and lookBurst how often at once.
+	// lookPace is how often OnChange is called in a second, for each CPU, for changed runs of one connection
+	// in the long run, and lookBurst how often at once.
 	lookPace  = 500
 	lookBurst = 20_000
 )
@@ -27,7 +27,7 @@ func newLooks() *rate.Limiter {
 	return rate.NewLimiter(lookPace*rate.Limit(runtime.GOMAXPROCS(0)), lookBurst)
 }
 
-// runNews tells that something of a run has changed.
+// runNews calls OnChange when something of a run has changed.
 type runNews struct {
 	ctx   context.Context
 	told  func(key string)
@@ -37,7 +37,7 @@ type runNews struct {
 	waiting map[string]*waitingRun
 }
 
-// waitingRun is a run that is told of after a pause, if there is news.
+// waitingRun is a run for which OnChange is called after a pause, if there is news.
 type waitingRun struct {
 	objects int
 	news    bool
@@ -93,7 +93,7 @@ func (n *runNews) next(key string) (news bool) {
 	return true
 }
 
-// turn returns the time until a run may be told of.
+// turn returns the time until OnChange may be called for another run.
 func (n *runNews) turn() time.Duration {
 	next := n.looks.Reserve()
 	if delay := next.Delay(); delay <= pause.LongestLook {

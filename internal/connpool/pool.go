@@ -53,7 +53,7 @@ func New(ctx context.Context, options Options) *Pool {
 //
 // A connection that uses this identity already goes on undisturbed, with the other
 // settings. Any other goes on with the identity that it has until the new one is Ready;
-// Status.Next tells of it.
+// Status.Next shows it.
 func (p *Pool) Connect(name string, config Config) {
 	p.update(func() {
 		if p.ctx.Err() != nil {
@@ -172,7 +172,7 @@ func (p *Pool) Status(name string) (status Status, ok bool) {
 // It never waits: when the connection is not Ready the error is a *NotReadyError
 // that says why. While one of several namespaces is denied the others are lent, and
 // it is the questions about the one that fail so. A connection that is Idle is opened,
-// and OnState tells when it is Ready.
+// and OnState is called when it is Ready.
 func (p *Pool) Lease(name, key string) (lease *Lease, err error) {
 	p.update(func() {
 		m := p.members[name]

@@ -78,7 +78,7 @@ func isSame(before, now error) bool {
 }
 
 // explainDenial asks the target which of the rights that are needed in the scopes the
-// identity does not have. The target tells only of the first that it met. What it
+// identity does not have. The target's denial names only the first that it met. What it
 // says of the others decides nothing: it explains. Without an answer the denial stays
 // as it is.
 func (s *session) explainDenial(ctx context.Context, scopes []string, denial error) (lacking bool, why error) {

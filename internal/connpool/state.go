@@ -30,7 +30,7 @@ const (
 	Rejected State = "Rejected"
 	// Forbidden: the target denies a right that watching needs.
 	Forbidden State = "Forbidden"
-	// Stale: the target answers, but its watches tell nothing.
+	// Stale: the target answers, but its watches are silent.
 	Stale State = "Stale"
 	// LimitExceeded: the target's answers are larger than an API server's, or there are more Jobs
 	// and Pods of this hub than can be held.
@@ -53,7 +53,7 @@ type Status struct {
 	Server string
 	// ExpiresAt is when the credential in use ends, as its Config said.
 	ExpiresAt time.Time
-	// KubernetesVersion and ClusterUID are what the target last told of
+	// KubernetesVersion and ClusterUID are what the target last reported of
 	// itself; empty before.
 	KubernetesVersion, ClusterUID string
 	// LastContact is when the target last answered; zero if it never has.
@@ -83,7 +83,7 @@ var ErrNotSent = transport.ErrNotSent
 
 // ErrBusy is the error of a call on a Lease while as many others are under way to
 // the same target, or were made within the last second, as may be. Nothing was sent.
-// OnChange tells when there is room.
+// OnChange is called when there is room.
 var ErrBusy = errors.New("too many requests to the target are under way")
 
 // ErrNotWatched is the error of a question about objects in a namespace that the

@@ -10,17 +10,17 @@ import (
 	"github.com/pooledjob/pooledjob/internal/connpool/transport"
 )
 
-// This file is how the goroutines of entries, sessions and views change the pool, and
-// how it tells of that.
+// This file has the changes that the goroutines of entries, sessions and views make to the pool, and
+// the notifications about them.
 
-// toldOf is what is to be told of one member.
+// toldOf is what OnState is to be called with for one member.
 type toldOf struct {
 	status    Status
 	onlyWords bool
 }
 
 // update changes the pool under its lock. Of the members that became dirty, by it
-// or before, it moves those whose next identity has proven itself, and it tells of
+// or before, it swaps the identity of those whose next one has proven itself, and calls OnState for
 // those whose status changed.
 func (p *Pool) update(change func()) {
 	changed := map[string]toldOf{}

@@ -14,7 +14,7 @@ import (
 const allNamespaces = metav1.NamespaceAll
 
 // explainPatience is how long a denial may wait for the names of the missing rights
-// before it is told without them.
+// before it is reported without them.
 const explainPatience = 2 * time.Second
 
 // view shows the Jobs and Pods of one scope: a namespace, or all. A view that is
@@ -74,8 +74,8 @@ func (v *view) refuse(why error, failures int, result func(State, error, *inform
 	return pause.Backoff(options.MinBackoff, options.MaxBackoff, failures) // an API server that has just started denies what it allows later
 }
 
-// deny reports that the view is denied, and which rights are missing. A target that is slow
-// to tell of them is not waited for.
+// deny reports that the view is denied, and which rights are missing. It does not
+// wait for a target that is slow to name them.
 func (v *view) deny(denied error, result func(State, error, *informers)) (lacking bool) {
 	reviewing := v.session.reviewing
 	told := make(chan struct{})

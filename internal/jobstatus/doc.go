@@ -22,8 +22,8 @@
 //
 // # Who speaks for a run that has ended
 //
-// The result tells how one container ended: the one whose end decided the Job's fate. If
-// that cannot be told there is no exit code, and the result says why. The rules below
+// The result is how one container ended: the one whose end decided the end of the Job. If
+// that is not known, there is no exit code, and the result says why. The rules below
 // follow the Job controller of Kubernetes 1.37 (pkg/controller/job).
 //
 // These Pods count (pods.go, failures.go). A Pod is the Job's when the Job's UID controls it; labels

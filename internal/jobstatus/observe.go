@@ -155,7 +155,7 @@ func Verdict(remote *batchv1.Job) *batchv1.JobCondition {
 }
 
 // EndedByDeletion reports whether a Job has a verdict that is a consequence of its deletion: its
-// Pods were killed, which the Job controller counts as failures. (Times of one second do not tell; then the verdict stands.)
+// Pods were killed, which the Job controller counts as failures. (Times of one second have no order; then the verdict stands.)
 func EndedByDeletion(remote *batchv1.Job) bool {
 	verdict := Verdict(remote)
 	if verdict == nil || verdict.Type != batchv1.JobFailed || remote.DeletionTimestamp == nil {
@@ -187,7 +187,7 @@ func Decided(remote *batchv1.Job) bool {
 	})
 }
 
-// ResultKnown reports whether the result of a Job that has ended can be told from these Pods:
+// ResultKnown reports whether the result of a Job that has ended follows from these Pods:
 // all that the Job has counted as failed are there, and have ended. When it cannot, the Pods
 // may be late rather than gone: ask the target before Observe.
 func ResultKnown(remote *batchv1.Job, pods []*corev1.Pod) bool {

@@ -31,7 +31,7 @@ func controlled(remote *batchv1.Job, pods []*corev1.Pod) []*corev1.Pod {
 	return found
 }
 
-// latestOf returns the one of two states of a Pod that is later, as far as that can be told, with the
+// latestOf returns the one of two states of a Pod that is later, as far as that is known, with the
 // finalizer if either has it, and with the earlier deletion.
 func latestOf(a, b *corev1.Pod) *corev1.Pod {
 	if ended(b) && !ended(a) {
@@ -159,7 +159,7 @@ func deletionAsked(pod *corev1.Pod) (at time.Time, ok bool) {
 	return pod.DeletionTimestamp.Add(-grace), true
 }
 
-// wasStopped reports whether a Pod ended because it was deleted, as far as whole seconds tell.
+// wasStopped reports whether a Pod ended because it was deleted, as far as whole seconds show.
 func wasStopped(pod *corev1.Pod) bool {
 	asked, ok := deletionAsked(pod)
 	return ok && !asked.After(endTime(pod))

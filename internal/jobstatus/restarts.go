@@ -78,7 +78,7 @@ func tryOf(pod *corev1.Pod, status *corev1.ContainerStatus) try {
 		return t
 	}
 	t.again = now.StartedAt.Time
-	if t.again.Before(before.FinishedAt.Time) { // it could not be started, and the runtime tells no time
+	if t.again.Before(before.FinishedAt.Time) { // it could not be started, and the runtime gives no time
 		t.again = now.FinishedAt.Time
 	}
 	return t

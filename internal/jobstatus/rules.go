@@ -77,7 +77,7 @@ func (j *judged) result() v1alpha1.Result {
 	return v1alpha1.Result{}
 }
 
-// podGone is the result when the Pod that would tell is not there.
+// podGone is the result when the Pod that decides it is not there.
 var podGone = v1alpha1.Result{Reason: v1alpha1.ResultPodGone}
 
 func completed(j *judged) (v1alpha1.Result, bool) {

@@ -27,7 +27,7 @@ type Account struct {
 // BoundObject is an object that a token is bound to: a Pod, a Secret or a Node.
 type BoundObject struct{ Kind, Name, UID string }
 
-// Errors that tell why Account has nothing to tell. Each says what to do.
+// Errors of Account. Each says what to do.
 var (
 	errNoToken      = errors.New("the credential is a client certificate; put a ServiceAccount's token into the Secret")
 	errTwoCreds     = errors.New("the kubeconfig has a client certificate beside the token, and the target goes by the certificate; take one of them out")

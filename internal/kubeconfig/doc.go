@@ -31,7 +31,7 @@
 //   - All PEM has standard line lengths, no headers and nothing around it. Data
 //     that are absent are nil.
 //
-// The reverse is a promise too: whatever tells one server, one trust or one
+// The reverse is a promise too: whatever distinguishes one server, one trust or one
 // credential from another is kept. Where in doubt, Identities differ: the names
 // target.example and target.example. (with a dot), or a key as PKCS#1 and as
 // PKCS#8, cost a second connection and nothing else.

@@ -14,7 +14,7 @@ const endless = 253402300799
 
 // ExpiresAt returns when the credential expires by what it says of itself: the
 // earlier of the end of the client certificate and the `exp` claim of the token.
-// It is in UTC and whole seconds. ok is false when neither tells, as with a
+// It is in UTC and whole seconds. ok is false when neither says so, as with a
 // token that is not a JWT or a claim that makes no sense.
 //
 // The claim is read without checking the token's signature, which only the
@@ -82,7 +82,7 @@ func instant(claim json.RawMessage) (time.Time, bool) {
 }
 
 // jsonPart decodes the JSON object in one part of a JWT. Its values stay as they
-// are written: a map, unlike a struct, tells exp from EXP.
+// are written: a map, unlike a struct, distinguishes exp from EXP.
 func jsonPart(part string) (map[string]json.RawMessage, bool) {
 	text, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil {

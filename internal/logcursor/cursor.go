@@ -78,7 +78,7 @@ func (c *Cursor) Resume() {
 // before. An answer that ends without it is not the log's end.
 func (c *Cursor) Reached() bool { return !c.skipping }
 
-// Restarted tells that the next go is about a later container.
+// Restarted makes the next go be about a later container.
 func (c *Cursor) Restarted() { c.plain = 0 }
 
 // Write takes in the next bytes of the go.

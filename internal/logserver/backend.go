@@ -42,7 +42,7 @@ func (r Run) sameJob(other Run) bool {
 	return r.UID == other.UID && r.JobUID == other.JobUID && r.Connection == other.Connection && r.ClusterUID == other.ClusterUID
 }
 
-// Target is a cluster where Pods are. Runs are told apart by the UID of the PooledJob.
+// Target is a cluster where Pods are. Runs are identified by the UID of the PooledJob.
 type Target interface {
 	// Pods reads the Pods of a run.
 	Pods(ctx context.Context, namespace, uid string) ([]*corev1.Pod, error)

@@ -66,7 +66,7 @@ func (r *reading) dispatched(ctx context.Context, changed <-chan struct{}) (Run,
 	}
 }
 
-// followJob follows one Job of the run; moved tells that the run has another one now.
+// followJob follows one Job of the run; moved is true if the run has another one now.
 func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{}) (moved bool, err error) {
 	leave, err := r.enter(run.Connection)
 	if err != nil {
@@ -109,8 +109,8 @@ func (r *reading) followJob(ctx context.Context, run Run, changed <-chan struct{
 	return false, err
 }
 
-// reach opens the target and reads the Pods. An error is told at once as long as it can be
-// told.
+// reach opens the target and reads the Pods. As long as no header was sent, an error is returned
+// at once.
 func (r *reading) reach(ctx context.Context, run Run) (Target, []*corev1.Pod, error) {
 	// It takes the manager up to a minute to notice that a cluster is back.
 	patience := patience{limit: 2 * r.timing.patience}
@@ -139,7 +139,7 @@ func (r *reading) tryReach(ctx context.Context, run Run) (Target, []*corev1.Pod,
 	return target, pods, nil
 }
 
-// refresh reads the Pods whenever there is doubt about what the watch has told.
+// refresh reads the Pods whenever there is doubt about what the watch has reported.
 func (r *reading) refresh(ctx context.Context, target Target, v *view) {
 	for {
 		select {
@@ -173,7 +173,7 @@ func (r *reading) preferSpeaker(pods []*corev1.Pod) {
 	}
 }
 
-// checkChoice refuses what cannot be right, as long as an error can be told.
+// checkChoice refuses what cannot be right, as long as an error can be sent.
 func (r *reading) checkChoice(run Run, pods []*corev1.Pod) error {
 	if r.query.pod != "" && podNamed(pods, r.query.pod) == nil {
 		return notFound(r.name, "PooledJob \""+r.name+"\" has no Pod "+r.query.pod+" on the cluster")
@@ -246,7 +246,7 @@ func (r *reading) followPods(ctx context.Context, target Target, v *view) error 
 	defer func() {
 		cancel()
 		for ; f.active > 0; f.active-- {
-			<-f.ended //nolint:errcheck // there is another error to tell, or none
+			<-f.ended //nolint:errcheck // there is another error to return, or none
 		}
 	}()
 	for {

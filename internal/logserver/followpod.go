@@ -49,7 +49,7 @@ const (
 type outcome int
 
 const (
-	ended      outcome = iota // to its end, as far as the answer tells
+	ended      outcome = iota // to its end, as far as the answer shows
 	broken                    // there is more
 	notThere                  // it cannot be had: not yet, or not now
 	gone                      // nor ever again: the Pod is gone
@@ -98,10 +98,10 @@ func (r *reading) followPod(ctx context.Context, target Target, v *view, pod *co
 // errShort is why a log is not taken for complete.
 var errShort = errors.New("the answer ended before the last line that is known")
 
-// maxExcuse bounds what is told of a kubelet's excuse.
+// maxExcuse bounds what of a kubelet's excuse is passed on, in bytes.
 const maxExcuse = 300
 
-// errDone tells that a Pod is read.
+// errDone is the result of a Pod that was read to its end.
 var errDone = errors.New("done")
 
 // find returns the Pod as it is now; as it was last when it is gone.
@@ -166,7 +166,7 @@ func (f *podFollower) readOn(ctx context.Context, status corev1.ContainerStatus,
 // is false, the Pod is to be looked at again.
 func (f *podFollower) prepare(ctx context.Context, status corev1.ContainerStatus, over bool) (ok bool, err error) {
 	if _, known := f.cursor.Since(); f.progress != unread && !known && !over {
-		// No line would tell that this is another container's log.
+		// No line would show that this is another container's log.
 		now, err := f.statusNow(ctx)
 		if err != nil || now.RestartCount != status.RestartCount {
 			return false, err
@@ -197,7 +197,7 @@ func (f *podFollower) statusNow(ctx context.Context) (corev1.ContainerStatus, er
 		f.view.setRead(pods, told)
 		return statusOf(pod, f.container), nil
 	}
-	return statusOf(f.pod, f.container), nil // it is gone, as its log will tell
+	return statusOf(f.pod, f.container), nil // it is gone, as the request for its log will show
 }
 
 // readPrevious reads on in the log of the container before the last restart, if it is still

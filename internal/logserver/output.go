@@ -35,7 +35,7 @@ func newOutput(w http.ResponseWriter, limit *int64) *output {
 	return o
 }
 
-// begin sends the header, if it was not sent: from then on no error can be told.
+// begin sends the header, if it was not sent: from then on no error can be sent.
 func (o *output) begin() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

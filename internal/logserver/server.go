@@ -140,7 +140,7 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-// serveLog answers one request. After an error that cannot be told any more the
+// serveLog answers one request. After an error that cannot be sent any more the
 // response is broken off, so that nobody takes it for complete.
 func (s *Server) serveLog(w http.ResponseWriter, r *http.Request) {
 	out, err := s.log(w, r)

@@ -31,7 +31,7 @@ type view struct {
 
 	mu    sync.Mutex
 	pods  []*corev1.Pod // the oldest first
-	told  int           // how often the watch has told of them
+	told  int           // how often the watch has reported them
 	ended bool          // the run has ended, and pods are all that it had
 	err   error         // why the view is given up
 	next  chan struct{} // closed at the next change
@@ -95,7 +95,7 @@ func (v *view) change(how func()) {
 	v.next = make(chan struct{})
 }
 
-// setPods is told by the watch. Once the run has ended it has all Pods that it will have,
+// setPods is called by the watch. Once the run has ended it has all Pods that it will have,
 // and those that go then are not forgotten.
 func (v *view) setPods(pods []*corev1.Pod) {
 	v.change(func() {
@@ -106,8 +106,8 @@ func (v *view) setPods(pods []*corev1.Pod) {
 	})
 }
 
-// setRead is told the Pods that were read when the watch had told of them so often; if it
-// has told of them since, it knows better.
+// setRead sets the Pods that were read when the watch had reported them so often. If the watch
+// has reported since, it knows better.
 func (v *view) setRead(pods []*corev1.Pod, told int) {
 	v.change(func() {
 		if !v.ended && v.told == told {
@@ -122,7 +122,7 @@ func (v *view) toldSoFar() int {
 	return v.told
 }
 
-// end is told when the run has ended, with the Pods that there were then.
+// end is called when the run has ended, with the Pods that there were then.
 func (v *view) end(pods []*corev1.Pod) {
 	v.change(func() {
 		v.pods, v.ended = podsOf(v.run, pods), true

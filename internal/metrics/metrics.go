@@ -1,4 +1,4 @@
-// Package metrics has the figures that the reconcilers tell of their work.
+// Package metrics has the metrics of the reconcilers.
 package metrics
 
 import (
@@ -33,7 +33,7 @@ var Writes = []Write{WriteIntent, WriteTakeover, WriteRestore, WriteStatus, Writ
 var latencyBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 300}
 
 // Recorder has the figures of the reconcilers. Series of a ClusterConnection begin and end
-// with it: what is told of one that does not exist makes none.
+// with it: a figure of one that does not exist is dropped.
 type Recorder struct {
 	orphaned         *prometheus.GaugeVec
 	dispatch, lag    *prometheus.HistogramVec

@@ -1,4 +1,4 @@
-// Package wakeup brings what the pool and the hub tell to the work queues of the reconcilers.
+// Package wakeup puts the news of the pool and of the hub into the work queues of the reconcilers.
 package wakeup
 
 import (

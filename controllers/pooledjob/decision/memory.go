@@ -45,7 +45,7 @@ type Memory struct {
 	// create the Job is older.
 	BoundAt time.Time
 	// UnknownSince is when the last request to create the Job ended without an
-	// answer to tell whether it was created.
+	// answer, so that it is not known whether it was created.
 	UnknownSince time.Time
 	// Refusal is the target's last answer that is worth another try, RetryAt
 	// when, and Refusals how many came in a row.

@@ -7,7 +7,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// workRules returns the rights where Jobs run, and identityRules the one that tells clusters
+// workRules returns the rights where Jobs run, and identityRules the right to identify clusters
 // apart. Together they are those of config/target/role.yaml.
 func workRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{

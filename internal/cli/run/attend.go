@@ -81,7 +81,7 @@ func (a *attendant) showState(job *v1alpha1.PooledJob) bool {
 	return false
 }
 
-// noteLeaving says how to come back, when we were told to go.
+// noteLeaving prints how to come back after a signal.
 func (a *attendant) noteLeaving(err error) error {
 	if !errors.Is(err, errLeft) {
 		return err

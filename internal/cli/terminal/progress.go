@@ -8,7 +8,7 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
-// Progress tells a person how a run or a connection goes: one line for each change, and
+// Progress prints how a run or a connection goes: one line for each change, and
 // on a terminal a spinner that shows the name while nothing else is written.
 type Progress struct {
 	mu         sync.Mutex

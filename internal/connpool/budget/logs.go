@@ -42,7 +42,7 @@ func (b *Budget) Take(pod *corev1.Pod, size, together int) error {
 }
 
 // collectPause is how often garbage is collected at most to find out what is still held, and
-// cleanupTime is how long the collector is given to tell.
+// cleanupTime is how long the garbage collector is given to run the finalizers.
 const (
 	collectPause = time.Second
 	cleanupTime  = 20 * time.Millisecond
@@ -53,7 +53,7 @@ var collecting struct {
 	last time.Time
 }
 
-// collect has what is not held any more be told of, unless that was done just now.
+// collect runs the garbage collector, so that what is not held any more is given back, unless it ran just now.
 func collect() {
 	collecting.Lock()
 	defer collecting.Unlock()

@@ -5,7 +5,7 @@ import "github.com/pooledjob/pooledjob/internal/prune"
 const (
 	// MaxOwnLabels is how many labels an object may have that say something to a run.
 	MaxOwnLabels = 16
-	// MaxContainers is how many containers of each kind a Pod may have for its end to be told.
+	// MaxContainers is how many containers of each kind a Pod may have for its end to be recorded.
 	MaxContainers = 128
 	// MaxOwners is how many owners an object may have.
 	MaxOwners = 32

@@ -27,7 +27,7 @@ const (
 	// maxLost is of how many runs it is remembered that such Pods were dropped, for maxGoneAge.
 	maxLost = 4096
 	// maxGoneJobs is how many Jobs are remembered per view after they went, and maxGoneAge
-	// for how long: until the hub has been told how they ended, which takes a moment but
+	// for how long: until their end is written to the hub, which takes a moment but
 	// when the hub is away.
 	maxGoneJobs = 1024
 	maxGoneAge  = 10 * time.Minute
@@ -53,7 +53,7 @@ type Gone struct {
 	*batchv1.Job
 	// At is when that was noticed.
 	At time.Time
-	// Watched is true if an event told of it, and nothing can have happened to the Job
+	// Watched is true if an event reported it, and nothing can have happened to the Job
 	// between the state that it has here and its going; else it was missing from a list.
 	// (An object that lost the labels of the selector goes by the same event.)
 	Watched bool

@@ -245,7 +245,7 @@ func terminated(p *packer, t *corev1.ContainerStateTerminated) {
 	moment(p, &t.FinishedAt)
 }
 
-// failedAt keeps, of a Pod that has ended and of which no container tells when, when it was
+// failedAt keeps, of a Pod that has ended and of which no container says when it ended, when it was
 // started or, if it never was, made.
 func (p *packer) failedAt(pod *corev1.Pod) {
 	at := metav1.Time{}

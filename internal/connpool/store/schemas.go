@@ -90,7 +90,7 @@ func (l *Labels) jobSpecFields() prune.Rule {
 		"successPolicy": prune.Message(prune.Fields{"rules": prune.List(maxRules, prune.Message(prune.Fields{
 			"succeededIndexes": prune.Whole(maxIndexList), "succeededCount": prune.Number(),
 		}))}),
-		// The labels of its Pods tell whose a Job is from which somebody has taken its own.
+		// The labels of its Pods show whose a Job is when somebody has removed its own.
 		"template": prune.Message(prune.Fields{
 			"metadata": prune.Message(prune.Fields{"labels": prune.Map(sanitize.MaxOwnLabels, prune.MaxLabel, l.isKept)}),
 			"spec":     prune.Message(prune.Fields{"restartPolicy": prune.Text(prune.MaxLabel)}),

@@ -61,7 +61,7 @@ type Store struct {
 	// would be lost.
 	gone map[string][]*Record
 	// early are the keys in gone whose Job was not seen yet, and since when: the two watches
-	// have no common order, so a Pod may come and go before its Job is told of.
+	// have no common order, so a Pod may come and go before the first event of its Job.
 	early map[string]time.Time
 	// lost are the hashes of keys whose Pods were dropped from early, and when; lostOthers is when
 	// keys were dropped from lost.

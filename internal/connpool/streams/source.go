@@ -34,10 +34,10 @@ type podSource struct {
 	pods    map[string]*sizedPod // by name
 	held    int                  // bytes that they take
 	pending int                  // bytes of what a list has brought that is not in pods yet
-	waiting *time.Timer          // after which they are told of; nil if they are told of at once
+	waiting *time.Timer          // after which the followers are notified; nil if that happens at once
 }
 
-// followPause bounds the pause between two times that those who follow a run are told of its Pods: they
+// followPause bounds the pause between two notifications of those who follow a run: they
 // wait for its log.
 const followPause = time.Second
 
@@ -184,7 +184,7 @@ func (s *podSource) forget() {
 	clear(s.pods)
 }
 
-// change changes the Pods, and tells of them or, when they take too much, gives them up.
+// change changes the Pods, and notifies the followers or, when the Pods take too much, gives them up.
 func (s *podSource) change(how func()) {
 	s.mu.Lock()
 	how()
@@ -211,7 +211,8 @@ func (s *podSource) change(how func()) {
 	}
 }
 
-// tellLate tells of all Pods after the pause, unless they were told of meanwhile or given up.
+// tellLate notifies the followers of all Pods after the pause, unless that was done meanwhile or the Pods were
+// given up.
 func (s *podSource) tellLate() {
 	s.mu.Lock()
 	due := s.waiting != nil

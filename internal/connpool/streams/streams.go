@@ -70,7 +70,7 @@ type Streams struct {
 	open map[connectionKey]*connection
 }
 
-// connectionKey tells connections apart: what reaches one cluster is not used for another.
+// connectionKey identifies a connection: what reaches one cluster is not used for another.
 type connectionKey struct{ hash, clusterUID string }
 
 // connection is one connection; users counts who holds it.
@@ -232,7 +232,7 @@ func (c *Stream) Log(ctx context.Context, namespace, pod string, options *corev1
 	return body, c.clean(err)
 }
 
-// clean is what may be told of an error.
+// clean returns an error without secrets.
 func (c *connection) clean(err error) error {
 	return transport.Redact(transport.Uncover(err), c.token)
 }

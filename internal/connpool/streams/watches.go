@@ -19,7 +19,7 @@ import (
 // podWatch watches the Pods of one run for all who follow it.
 type podWatch struct {
 	cancel context.CancelFunc
-	// telling is held while the followers are told, so that nobody is told of an older state
+	// telling is held while the followers are notified, so that none gets an older state
 	// after a newer one. It is taken before the mutex of the Streams, which guards what follows.
 	telling   sync.Mutex
 	followers map[*podFollower]struct{}
@@ -29,7 +29,7 @@ type podWatch struct {
 
 type podWatchKey struct{ namespace, key string }
 
-// podFollower is who is told.
+// podFollower is one who is notified.
 type podFollower struct {
 	changed func([]*corev1.Pod)
 	failed  func(error)
@@ -37,7 +37,7 @@ type podFollower struct {
 
 // WatchPods calls changed with the Pods of the run of that key, at first and after each
 // change, until ctx is done, and failed with whatever keeps it from that; it goes on then.
-// Neither must block, nor change what it is given: all who watch the same run are told the same.
+// Neither must block, nor change what it is given: all who watch the same run get the same.
 func (c *Stream) WatchPods(ctx context.Context, namespace, key string, changed func([]*corev1.Pod), failed func(error)) {
 	follower := &podFollower{changed, failed}
 	which := podWatchKey{namespace, key}
@@ -62,7 +62,7 @@ func (c *Stream) join(which podWatchKey, follower *podFollower) {
 	go w.tellPods(s, func(f *podFollower) bool { return f == follower })
 }
 
-// tellPods tells followers which Pods there are at that time, if it is known.
+// tellPods notifies followers of the Pods that there are at that time, if they are known.
 func (w *podWatch) tellPods(s *Streams, which func(*podFollower) bool) {
 	w.telling.Lock()
 	defer w.telling.Unlock()
@@ -77,7 +77,7 @@ func (w *podWatch) tellPods(s *Streams, which func(*podFollower) bool) {
 	}
 }
 
-// tellFailure tells every follower what keeps it from the Pods.
+// tellFailure notifies every follower of what keeps it from the Pods.
 func (w *podWatch) tellFailure(s *Streams, err error) {
 	w.telling.Lock()
 	defer w.telling.Unlock()
@@ -104,7 +104,7 @@ func (c *Stream) leave(which podWatchKey, follower *podFollower) {
 	}
 }
 
-// newSource returns what tells the followers of a run.
+// newSource returns the source of Pods for the followers of a run.
 func (c *connection) newSource(s *Streams, which podWatchKey, w *podWatch) *podSource {
 	return &podSource{
 		ask: func(options metav1.ListOptions) *rest.Request {

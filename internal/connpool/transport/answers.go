@@ -33,7 +33,7 @@ const (
 
 // answers is the one place through which every answer of a target comes. Each is bounded
 // here, but those that are read as they come: package prune bounds what is held of them, and
-// pace how fast they are read, so that a target that has always something to tell takes no
+// pace how fast they are read, so that a target that always sends something takes no
 // time from others.
 type answers struct {
 	http.RoundTripper
@@ -237,7 +237,7 @@ type Events struct {
 	// Told is called after each event, with about how many bytes it takes once it is decoded; nil if
 	// nobody need know.
 	Told   func(size int)
-	Failed func(error) // is told why the watch cannot be read further
+	Failed func(error) // is called with the reason why the watch cannot be read further
 
 	answer io.Closer
 	watch  *prune.Watch

@@ -9,6 +9,6 @@
 // guarded by a Guard, which ends a watch that says nothing for too long. What a target says of errors is cut, and
 // never has the credential in it (redact.go).
 //
-// net/http's own pool would dial without telling: behind the same address another cluster may have appeared
+// net/http's own pool would dial without notice: behind the same address another cluster may have appeared
 // meanwhile. That is why there is a wire of our own.
 package transport

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// errSilent is how the answer to a watch ends that has told nothing for too long.
+// errSilent is the error of the answer to a watch that was silent for too long.
 var errSilent = errors.New("the watch has told nothing for too long")
 
 // Guard records when a watch last sent an event, and ends a watch that has sent none for too long: one whose
@@ -20,8 +20,8 @@ var errSilent = errors.New("the watch has told nothing for too long")
 // nothing on.
 type Guard struct {
 	Cancel  func()        // ends the request
-	Renewal time.Duration // how long it may tell nothing
-	// Heard is when it last told something, Unix nanoseconds; to Open one is added while
+	Renewal time.Duration // how long it may be silent
+	// Heard is when it was last not silent, Unix nanoseconds; to Open one is added while
 	// the watch is.
 	Heard, Open *atomic.Int64
 

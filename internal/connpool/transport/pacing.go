@@ -28,7 +28,7 @@ const (
 	writeBurst = 20_000
 )
 
-// Pacing is how fast what a target tells is taken in, so that one that has always something to tell
+// Pacing limits how fast the answers of a target are read, so that one that always sends something
 // takes no time from others. Sessions that follow each other have it together.
 type Pacing struct {
 	answers, reads, writes *rate.Limiter

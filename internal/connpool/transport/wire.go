@@ -22,7 +22,7 @@ import (
 // a second one is made beside it only while the first has as many requests under
 // way as the server allows.
 //
-// An http.Transport would do this by itself, but it dials without telling: behind
+// An http.Transport would do this by itself, but it dials without notice: behind
 // the same address another cluster may have appeared meanwhile. Here nothing is
 // sent over a new connection before prove has let it pass.
 type wire struct {
