@@ -226,7 +226,7 @@ type ClusterConnectionStatus struct {
 
 	// credentialsExpireAt is when the credential in use expires: the earlier of
 	// the client certificate's end and the token's own exp claim. Absent when
-	// neither tells.
+	// neither has an end.
 	// +optional
 	CredentialsExpireAt *metav1.Time `json:"credentialsExpireAt,omitempty"`
 

@@ -71,7 +71,7 @@ var _ = Describe("A watch that sends no events", func() {
 		var notReady *NotReadyError
 		Expect(errors.As(err, &notReady)).To(BeTrue(), "%v", err)
 		Expect(notReady.Status.State).To(Equal(Stale))
-		Expect(err).To(MatchError(ContainSubstring("its watches have told nothing for too long")))
+		Expect(err).To(MatchError(ContainSubstring("its watches have been silent for too long")))
 		stale := time.Now()
 		Eventually(ctx, func() time.Time { return r.status().LastContact }).Should(BeTemporally(">", stale), "probes are answered")
 		Consistently(ctx, r.stateOf(target)).Should(Equal(Stale))

@@ -93,7 +93,7 @@ func (s *session) prove(ctx context.Context) error {
 		if isForbidden(err) {
 			_, err = s.explainDenial(ctx, s.entry.pool.scopesOf(s.entry), err)
 		}
-		return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
+		return fmt.Errorf("reading namespace kube-system, which identifies the cluster: %w", err)
 	case s.clusterUID == "":
 		if err := s.entry.pool.welcome(s.entry, uid); err != nil {
 			return err

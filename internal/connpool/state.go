@@ -120,7 +120,7 @@ var (
 	// errIdle ends the session of a connection that nobody needs.
 	errIdle     = errors.New("nobody needs the connection")
 	errSlowList = errors.New("the first list of Jobs and Pods took too long")
-	errStale    = errors.New("the target answers, but its watches have told nothing for too long, not even that nothing changed")
+	errStale    = errors.New("the target answers, but its watches have been silent for too long, without even a bookmark")
 )
 
 // stateAfter returns the state of a connection whose session ended with err.

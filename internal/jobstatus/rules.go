@@ -353,7 +353,7 @@ func codeOf(result v1alpha1.Result) string {
 func ambiguous(candidates []v1alpha1.Result) v1alpha1.Result {
 	return v1alpha1.Result{
 		Reason:  v1alpha1.ResultAmbiguous,
-		Message: Truncate("Which of several failures made the Job fail cannot be told: "+list(candidates)+".", maxResultMessage),
+		Message: Truncate("It is not known which of several failures made the Job fail: "+list(candidates)+".", maxResultMessage),
 	}
 }
 

@@ -210,10 +210,10 @@ func TestWhoSpeaksForARunThatFailed(t *testing.T) {
 			[]*corev1.Pod{fails("a", 143, 9, stopped(7), before(5, 6)), fails("b", 143, 9, stopped(7), before(6, 7))}, says(6, "Error", "b")},
 		"restarts in one second": {failedJob(exceeded, 2, onFailure, decided(7)),
 			[]*corev1.Pod{fails("a", 143, 9, stopped(7), before(5, 6)), fails("b", 143, 9, stopped(7), before(6, 6))},
-			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: a (exit code 5), b (exit code 6)."}},
+			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "It is not known which of several failures made the Job fail: a (exit code 5), b (exit code 6)."}},
 		"suspended while it ran": {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 3, letGo(2)), fails("b", 3, 5)}, says(3, "Error", "b")},
 		"two Pods cannot be told apart": {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 5, 5), fails("b", 3, 5)},
-			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: a (exit code 5), b (exit code 3)."}},
+			v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "It is not known which of several failures made the Job fail: a (exit code 5), b (exit code 3)."}},
 		"two Pods ended alike":        {failedJob(exceeded, 2), []*corev1.Pod{fails("a", 3, 5), fails("b", 3, 5)}, says(3, "Error", "a")},
 		"evicted by the API":          {failedJob(exceeded, 1), []*corev1.Pod{fails("a", 143, 5, stopped(4), disrupted(evicted, "Eviction API: evicting"))}, says(143, evicted, "a", "Eviction API: evicting")},
 		"preempted before it ran":     {failedJob(exceeded, 1), []*corev1.Pod{with(pod("a", corev1.PodFailed), stopped(4), disrupted("PreemptionByScheduler", "preempting"))}, v1alpha1.Result{Reason: "PreemptionByScheduler", Message: "preempting", PodName: "a"}},
@@ -305,7 +305,7 @@ func TestWhatTheJobControllerKillsDoesNotDecide(t *testing.T) {
 		j.Spec.BackoffLimitPerIndex, j.Spec.MaxFailedIndexes, j.Status.FailedIndexes = ptr(int32(1)), ptr(int32(0)), ptr("0")
 	}
 	unknown := func(list string) v1alpha1.Result {
-		return v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "Which of several failures made the Job fail cannot be told: " + list + "."}
+		return v1alpha1.Result{Reason: v1alpha1.ResultAmbiguous, Message: "It is not known which of several failures made the Job fail: " + list + "."}
 	}
 	expectResults(t, map[string]endedJob{
 		"a peer had no image": {failedJob(exceeded, 3, limit(1), decided(31)),

@@ -59,7 +59,7 @@ func New(pooledJobs *hubcache.Reader) *Recorder {
 		dispatch: newLatency("pooledjob_dispatch_duration_seconds",
 			"From the moment that the manager saw a new PooledJob until the target said that its Job exists."),
 		lag: newLatency("pooledjob_status_lag_seconds",
-			"From the moment that the manager was told of the end of a Job until the hub had its PooledJob's final status."),
+			"From the moment that the manager learned of the end of a Job until the hub had its PooledJob's final status."),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pooledjob_runs_finished_total",
 			Help: "PooledJobs whose final status the hub has acknowledged.",

@@ -38,7 +38,7 @@ func (l *link) removeNamespace(ctx context.Context) error {
 	}
 	content, err := l.findContent(ctx, namespace.Name)
 	if err != nil {
-		l.env.Sayf("The namespace %s is left on the target: it cannot be told whether it is empty (%v).", namespace.Name, err)
+		l.env.Sayf("The namespace %s is left on the target: it is not known whether it is empty (%v).", namespace.Name, err)
 		return nil
 	}
 	if content != "" {

@@ -138,7 +138,7 @@ func (s *Streams) connect(identity transport.Identity, clusterUID string) (*conn
 		defer cancel()
 		uid, err := t.ReadClusterUID(ctx)
 		if err != nil {
-			return fmt.Errorf("reading namespace kube-system, which tells clusters apart: %w", err)
+			return fmt.Errorf("reading namespace kube-system, which identifies the cluster: %w", err)
 		}
 		if uid != clusterUID {
 			return transport.ErrOtherCluster

@@ -10,7 +10,7 @@ import (
 )
 
 // errSilent is the error of the answer to a watch that was silent for too long.
-var errSilent = errors.New("the watch has told nothing for too long")
+var errSilent = errors.New("the watch has been silent for too long")
 
 // Guard records when a watch last sent an event, and ends a watch that has sent none for too long: one whose
 // server is gone looks like one without events. The watch ends with an error, so that its reader, a
