@@ -13,7 +13,8 @@ GO := CGO_ENABLED=0 go
 # same version as the library.
 PROCS ?= 4
 E2E_PROCS ?= 3
-# These suites load the machine, or look at all of it.
+CHAOS_PROCS ?= 2
+# These suites load the machine, or look at all of it. Of the others two run at a time, the longest first.
 ALONE := /test/(chaos|hostile|localcluster)$$
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo --no-color --timeout=30m
 BUILD := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
@@ -42,8 +43,9 @@ down: ## Stop what `make up` started.
 
 .PHONY: test
 test: localkube build build-installer test-pool test-controllers test-e2e ## Run every test.
-	go test -p 2 $$(go list ./... | grep -vE '/internal/connpool|/controllers$$|/test/e2e$$|$(ALONE)') -timeout 30m
-	go test -p 1 $$(go list ./... | grep -E '$(ALONE)') -timeout 30m
+	go test -p 2 ./test/logs ./cmd/kubectl-pooledjob $$(go list ./... | grep -vE '/internal/connpool|/controllers$$|/test/e2e$$|$(ALONE)') -timeout 30m
+	$(GINKGO) --procs=$(CHAOS_PROCS) ./test/chaos
+	go test -p 1 ./test/hostile ./test/localcluster -timeout 30m
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no clusters.

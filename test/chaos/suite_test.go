@@ -37,17 +37,24 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	dir, err := os.MkdirTemp("", "pooledjob-chaos-")
 	Expect(err).NotTo(HaveOccurred())
 	settings.dir = dir
+	DeferCleanup(removeLogs) // after the programs of the world have ended
 	startWorld(ctx, dir)
 })
 
-var _ = ReportAfterSuite("the seed", func(report Report) {
+// failed is true once a spec of this process has failed.
+var failed bool
+
+var _ = ReportAfterEach(func(report SpecReport) { failed = failed || report.Failed() })
+
+// removeLogs removes what the programs wrote, unless somebody will look at it.
+func removeLogs() {
 	fmt.Fprintf(os.Stderr, "CHAOS_SEED=%d\n", settings.seed)
-	if !report.SuiteSucceeded || os.Getenv("CHAOS_KEEP") != "" {
+	if failed || os.Getenv("CHAOS_KEEP") != "" {
 		fmt.Fprintf(os.Stderr, "The logs of all programs are in %s\n", settings.dir)
 		return
 	}
 	Expect(os.RemoveAll(settings.dir)).To(Succeed())
-})
+}
 
 func readSettings() {
 	settings.seed, settings.jobs = uint64(GinkgoRandomSeed()), 150
