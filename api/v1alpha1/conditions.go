@@ -217,8 +217,8 @@ const (
 
 // Reasons of a PooledJob's result.
 const (
-	// ResultPodGone surfaces when the Job ended but the Pod that decided it
-	// the exit code is gone. An exit code is never invented.
+	// ResultPodGone surfaces when the Job ended but the Pod whose exit code decided
+	// that is gone. An exit code is never invented.
 	ResultPodGone = "PodGone"
 	// ResultAmbiguous surfaces when the Job failed and it is not known which of several
 	// Pods, that ended differently, decided that. The message names them. An exit code is

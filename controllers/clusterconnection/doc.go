@@ -2,6 +2,8 @@
 //
 //	reconciler.go   one ClusterConnection is looked at: finalizer, connect, count, status
 //	connect.go      hands the kubeconfig to the pool
+//	identitychanges.go  how often a connection may change its credential
+//	connections.go  what is needed of the pool
 //	token.go        tokens of ServiceAccounts are renewed before they end
 //	jobs.go         status.jobs, and when a connection may sleep
 //	memory.go       what one process remembers of a connection

@@ -193,7 +193,7 @@ var (
 	errImmutable    = errors.New("the Secret is immutable; create it anew without that")
 )
 
-// account reads whose token is in the Secret. The error says why it cannot be renewed.
+// accountOf returns whose token is in the Secret. The error says why it cannot be renewed.
 func accountOf(s credentials.Source) (kubeconfig.Account, error) {
 	if s.Secret.Immutable != nil && *s.Secret.Immutable {
 		return kubeconfig.Account{}, errImmutable

@@ -3,7 +3,7 @@
 //	reconciler.go   what wakes a PooledJob, and what happens then
 //	snapshot.go     what is known is gathered; placement.go has the clusters to choose from
 //	decision/       what to do, pure
-//	act.go          what the decision asks for; delete.go ends a run
+//	act.go          what the decision asks for; delete.go is for deleted PooledJobs: their Job goes first
 //	dispatch.go     the Job is created; collected.go makes sure that it has not been before
 //	absence.go      the Job is proven absent; gonejob.go says how its run ends then
 //	standstill.go   why nothing happens is looked up
@@ -32,10 +32,11 @@
 //
 // The remote name is a function of the hub, the PooledJob's UID and the attempt, so
 // a second creation is refused by the target. A Job that was created, ran and was
-// deleted leaves its name free, however; so before a process continues a creation
-// that it did not begin, it reads the PooledJob from the hub's API server itself
-// (a cache may not show yet that the Job was seen). All hub writes carry the
-// resourceVersion that was read.
+// deleted leaves its name free, however. So before a process continues a creation
+// that it did not begin, it writes its own ID to the PooledJob (takeOver in dispatch.go): that
+// fails if its cache does not show yet that the Job was seen. Before it continues its own after
+// a pause, it reads the PooledJob from the hub's API server itself (isCurrent). All hub writes
+// carry the resourceVersion that was read.
 //
 // # What makes it never a lie
 //

@@ -109,7 +109,7 @@ func (r *run) wrote(kind metrics.Write, written *metav1.ObjectMeta, status *v1al
 	r.Metrics.Wrote(kind)
 	over := r.Job.ResourceVersion
 	r.Job.ObjectMeta = *written
-	// Nobody changes what it shares with r.job: metadata are replaced as a whole, and the
+	// Nobody changes what it shares with r.Job: metadata are replaced as a whole, and the
 	// status is not touched after it was written.
 	latest := &v1alpha1.PooledJob{TypeMeta: r.Job.TypeMeta, ObjectMeta: *written, Spec: r.Job.Spec, Status: *status}
 	r.remember(func(m *decision.Memory) {

@@ -47,8 +47,8 @@ func (r Run) Whose(observed types.UID, found metav1.Object, podLabels map[string
 
 // Proof is what the absence of a remote object is proven from.
 type Proof struct {
-	// Look reads the object of our name from the target itself. It returns Absent if there is none, else
-	// whose it is.
+	// Look reads the object of our name from the target itself. It returns Absent if there is none, which a
+	// 404 of a Kubernetes API server says and not that of a proxy, else whose it is.
 	Look func(context.Context) (Outcome, error)
 	// ReadClusterUID asks the target which cluster it is; without an error the UID is not empty.
 	ReadClusterUID func(context.Context) (string, error)
@@ -57,7 +57,8 @@ type Proof struct {
 	// DeletionAccepted is true if that cluster has accepted the deletion, in the foreground, of the object that
 	// was observed: there it goes with its Pods, whoever answers now.
 	DeletionAccepted bool
-	// InFlight is how much longer an earlier request to create the object may take effect.
+	// InFlight is how much longer an earlier request to create the object may take effect. For a PooledJob
+	// that is decision.RequestLifetime after it was sent.
 	InFlight time.Duration
 }
 

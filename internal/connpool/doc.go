@@ -43,8 +43,8 @@
 //
 // A session opens a transport, starts the views, and is put in use when every view
 // has come to a first result and a probe was answered. It ends when its probe has
-// failed three times in a row, when the target rejects the credentials (to whatever
-// request), when another cluster answers, when nobody needs it, and when the entry is
+// failed three times in a row, when a probe or a watch is rejected for its credentials (a call
+// that is, only causes a probe at once), when another cluster answers, when nobody needs it, and when the entry is
 // closed. Nothing of a session outlives it: the next one dials anew and lists anew.
 // Watches that end by themselves are no such event, nor is a TCP connection that
 // breaks: the wire makes another, and the informers resume where they were.

@@ -90,7 +90,7 @@ func idIn(config *corev1.ConfigMap) (string, error) {
 // hubIDPause is the wait between two looks for the hub ID.
 const hubIDPause = time.Second
 
-// Await returns the ID of this installation as soon as HubID has made it in another process.
+// Await returns the ID of this installation as soon as Ensure has made it in another process.
 func Await(ctx context.Context, hub client.Client, namespace string) (string, error) {
 	config := &corev1.ConfigMap{}
 	key := client.ObjectKey{Namespace: namespace, Name: configMap}

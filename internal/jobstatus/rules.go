@@ -251,10 +251,12 @@ func (j *judged) mayDecide() []failure {
 	})
 }
 
-// oneTooMany returns the result of the failure after a number of others. Failures of one second that were
-// not killed have no order, and so have those of which the time is not known. Where failures are
-// missing any of them may be among the others, and where there are more than the Job counted any of
-// them may not count: then several come into question, which must have ended alike.
+// oneTooMany returns the result of the failure that decided: the first after a number of others, in the order of
+// their times. With backoffLimit 2 that is the third. Failures without a known time, and failures of the same
+// second that were not killed, have no order. If failures are missing, each missing one may have been one of
+// the others: with one of three gone, the second of the two that are left may have decided, or the missing
+// one itself. If there are more failures than the Job counted, any of them may be one that it did not count.
+// Then several failures may have decided, and there is a result only if all of them ended alike.
 func (j *judged) oneTooMany(failures []failure, others int) v1alpha1.Result {
 	if len(failures) <= others {
 		return podGone
