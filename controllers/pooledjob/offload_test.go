@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/pooledjob/pooledjob/controllers/pooledjob/decision"
 	"github.com/pooledjob/pooledjob/internal/wakeup"
 )
 
@@ -134,6 +135,13 @@ func TestOffloadBacksOff(t *testing.T) {
 	}
 	r.finish(t.Context(), &reconcileTask{request: offloadRequest, done: make(chan struct{}), detached: true})
 	g.Expect(r.retries.NumRequeues(offloadRequest)).To(BeZero())
+	var waits []time.Duration
+	for range 100 {
+		waits = append(waits, r.retries.When(offloadRequest))
+	}
+	g.Expect(waits[0]).To(Equal(minBackoff))
+	g.Expect(waits[3]).To(Equal(8 * minBackoff))
+	g.Expect(waits[16:]).To(HaveEach(decision.MaxRetry))
 }
 
 func TestOffloadSurvivesAPanic(t *testing.T) {

@@ -125,7 +125,7 @@ func TestRemoteNamesAreLabelsAndUnique(t *testing.T) {
 				t.Fatalf("%+v and %+v have the hash %q", before, other, hash)
 			}
 			seen[name], hashes[hash] = other, other
-			if again := RemoteName(other.hub, job, other.attempt); again != name {
+			if again := RemoteName(other.hub, job.DeepCopy(), other.attempt); again != name {
 				t.Fatalf("RemoteName is %q and then %q", name, again)
 			}
 		}

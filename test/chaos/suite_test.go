@@ -39,10 +39,11 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	settings.dir = dir
 	DeferCleanup(removeLogs) // after the programs of the world have ended
 	startWorld(ctx, dir)
+	failed = false
 })
 
-// failed is true once a spec of this process has failed.
-var failed bool
+// failed is true until the world of this process is there, and once a spec of it has failed.
+var failed = true
 
 var _ = ReportAfterEach(func(report SpecReport) { failed = failed || report.Failed() })
 
