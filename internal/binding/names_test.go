@@ -2,11 +2,11 @@ package binding
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/quick"
 
+	"github.com/pooledjob/pooledjob/test/fixtures"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -15,9 +15,6 @@ import (
 func object(name string) *metav1.ObjectMeta {
 	return &metav1.ObjectMeta{Namespace: "team-a", Name: name, UID: "6d8f0d6a-1111-4222-8333-444455556666"}
 }
-
-// random returns a source that is the same in every run.
-func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 42)) }
 
 // The name decides whether a second creation is refused: a change of this value
 // would let a new version of the program run every unfinished job again.
@@ -53,33 +50,6 @@ func TestRemoteNameDependsOnHubUIDAndAttempt(t *testing.T) {
 	}
 }
 
-// objectName returns a random name of any Kubernetes object: a DNS subdomain of up to 253
-// characters, with dots, digits and dashes in every place that may have them.
-func objectName(r *rand.Rand) string {
-	const edge, inner = "abz019", "abz019-"
-	length := 1 + r.IntN(validation.DNS1123SubdomainMaxLength)
-	if r.IntN(2) == 0 {
-		length = 1 + r.IntN(40) // about where names are cut
-	}
-	name := make([]byte, length)
-	for i := range name {
-		atEdge := i == 0 || i == length-1 || name[i-1] == '.'
-		switch {
-		case atEdge:
-			name[i] = edge[r.IntN(len(edge))]
-		case name[i-1] != '-' && r.IntN(4) == 0:
-			name[i] = '.'
-		default:
-			name[i] = inner[r.IntN(len(inner))]
-		}
-	}
-	return string(name)
-}
-
-func objectUID(r *rand.Rand) types.UID {
-	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.IntN(1<<16), r.IntN(1<<12), r.IntN(1<<12), r.Int64N(1<<48)))
-}
-
 // checkRemoteName fails the test unless the name can be that of a Job, and tells whose
 // it is.
 func checkRemoteName(t *testing.T, hub string, job metav1.Object, attempt int32) string {
@@ -99,7 +69,7 @@ func checkRemoteName(t *testing.T, hub string, job metav1.Object, attempt int32)
 }
 
 func TestRemoteNamesAreLabelsAndUnique(t *testing.T) {
-	r := random(1)
+	r := fixtures.Random(1)
 	type run struct {
 		hub     string
 		uid     types.UID
@@ -108,8 +78,8 @@ func TestRemoteNamesAreLabelsAndUnique(t *testing.T) {
 	seen := map[string]run{}
 	hashes := map[string]run{}
 	for range 20000 {
-		of := run{hub: fmt.Sprintf("%016x", r.Uint64()), uid: objectUID(r), attempt: r.Int32N(3)}
-		job := object(objectName(r))
+		of := run{hub: fmt.Sprintf("%016x", r.Uint64()), uid: fixtures.ObjectUID(r), attempt: r.Int32N(3)}
+		job := object(fixtures.ObjectName(r))
 		if errs := validation.IsDNS1123Subdomain(job.Name); len(errs) > 0 {
 			t.Fatalf("the test made a name that no object can have: %q: %v", job.Name, errs)
 		}

@@ -12,50 +12,19 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pooledjob/pooledjob/api/v1alpha1"
 	"github.com/pooledjob/pooledjob/internal/binding"
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
-
-// random returns a source that is the same in every run.
-func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 42)) }
-
-// objectName returns a random name of any Kubernetes object: a DNS subdomain of up to 253
-// characters, with dots, digits and dashes in every place that may have them.
-func objectName(r *rand.Rand) string {
-	const edge, inner = "abz019", "abz019-"
-	length := 1 + r.IntN(validation.DNS1123SubdomainMaxLength)
-	if r.IntN(2) == 0 {
-		length = 1 + r.IntN(40) // about where names are cut
-	}
-	name := make([]byte, length)
-	for i := range name {
-		atEdge := i == 0 || i == length-1 || name[i-1] == '.'
-		switch {
-		case atEdge:
-			name[i] = edge[r.IntN(len(edge))]
-		case name[i-1] != '-' && r.IntN(4) == 0:
-			name[i] = '.'
-		default:
-			name[i] = inner[r.IntN(len(inner))]
-		}
-	}
-	return string(name)
-}
-
-func objectUID(r *rand.Rand) types.UID {
-	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", r.Uint32(), r.IntN(1<<16), r.IntN(1<<12), r.IntN(1<<12), r.Int64N(1<<48)))
-}
 
 // The name is a function of nothing that may change while a run lives.
 func TestRemoteNameDependsOnNothingThatChanges(t *testing.T) {
-	r := random(2)
+	r := fixtures.Random(2)
 	for range 500 {
-		job := pooledJob(objectName(r))
-		job.UID = objectUID(r)
+		job := pooledJob(fixtures.ObjectName(r))
+		job.UID = fixtures.ObjectUID(r)
 		want := binding.RemoteName("hub-1", job, 1)
 		fill(reflect.ValueOf(&job.Spec).Elem(), r, 0)
 		fill(reflect.ValueOf(&job.Status).Elem(), r, 0)
@@ -190,9 +159,9 @@ func takeBack(t *testing.T, job *v1alpha1.PooledJob, remote *batchv1.Job) *batch
 
 func TestTemplatesArriveUnchanged(t *testing.T) {
 	for seed := range uint64(3000) {
-		r := random(seed)
-		job := pooledJob(objectName(r))
-		job.UID = objectUID(r)
+		r := fixtures.Random(seed)
+		job := pooledJob(fixtures.ObjectName(r))
+		job.UID = fixtures.ObjectUID(r)
 		job.Spec.Template = randomTemplate(r)
 		job.Spec.Suspend = []*bool{nil, ptr(false), ptr(true)}[r.IntN(3)]
 		job.Spec.Cancel = []*bool{nil, ptr(false), ptr(true)}[r.IntN(3)]
@@ -221,10 +190,10 @@ func TestTemplatesArriveUnchanged(t *testing.T) {
 // Whoever reads an intent back finds what was written, and nothing that another run, hub
 // or attempt wrote.
 func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
-	r := random(3)
+	r := fixtures.Random(3)
 	newRun := func() *v1alpha1.PooledJob {
-		job := pooledJob(objectName(r))
-		job.UID = objectUID(r)
+		job := pooledJob(fixtures.ObjectName(r))
+		job.UID = fixtures.ObjectUID(r)
 		job.Status.Attempt = r.Int32N(3)
 		if r.IntN(2) == 0 {
 			job.Spec.ClusterName, job.Spec.ClusterSelector = "", &v1alpha1.LabelSelector{}
@@ -236,7 +205,7 @@ func TestIntentsAreBelievedOnlyByTheirRun(t *testing.T) {
 	}
 	for range 2000 {
 		job, other := newRun(), newRun()
-		want := RunOf("hub-1", job).NewIntent("prod-eu", string(objectUID(r)))
+		want := RunOf("hub-1", job).NewIntent("prod-eu", string(fixtures.ObjectUID(r)))
 		written := map[string]string{v1alpha1.AnnotationIntent: want.Encode()}
 		job.Annotations, other.Annotations = written, written
 		got, ok, err := RunOf("hub-1", job).Recorded()
