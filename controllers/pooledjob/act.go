@@ -246,7 +246,7 @@ func addFinalizer(m *metav1.ObjectMeta) {
 // observe records what the remote Job says. When it has ended and its Pods are not
 // in view, the target is asked: two watches have no common order.
 func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
-	r.clock(remote)
+	r.recordTimes(remote)
 	r.noteDeletion(remote)
 	pods := slices.Concat(r.Pods, r.EndedPods, r.Memory.Gone.Pods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
@@ -276,7 +276,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 // not show as they are, or it shows one that has not ended and that is not there any more. How that
 // ended comes with the event of its going; it is waited for as long as a watch may take.
 func (r *run) isBehind(remote *batchv1.Job, listed []*corev1.Pod, tooMany bool) bool {
-	return r.MayAwaitPods(r.Memory.EndedAt) && (tooMany || r.showsPodThatIsGone(remote, listed))
+	return r.MayAwaitPods() && (tooMany || r.showsPodThatIsGone(remote, listed))
 }
 
 // showsPodThatIsGone reports whether the view shows a Pod that has not ended, and that the target
@@ -299,10 +299,10 @@ func (r *run) noteDeletion(remote *batchv1.Job) {
 	}
 }
 
-// clock takes the times of a Job that exists: of its dispatch, which ends here, and of its
+// recordTimes takes the times of a Job that exists: of its dispatch, which ends here, and of its
 // status lag, which begins with the news of its end. That goes back further than this look,
 // and at most to the first news since the look before, when it had not ended.
-func (r *run) clock(remote *batchv1.Job) {
+func (r *run) recordTimes(remote *batchv1.Job) {
 	if seen := r.arrivals.Take(r.Job.UID); !seen.IsZero() {
 		r.Metrics.RunDispatched(r.Cluster, r.Clock.Now().Sub(seen))
 	}

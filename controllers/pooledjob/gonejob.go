@@ -23,7 +23,7 @@ import (
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.Intent.Namespace, r.Intent.JobName)
 	if r.MovesAfterLoss() && r.NeverStarted() {
-		if left := r.PodsTimeLeft(r.Memory.Gone.At); left > 0 {
+		if left := r.PodsTimeLeft(); left > 0 {
 			return left, nil
 		}
 		found, err := r.lookForPods(ctx)
@@ -59,7 +59,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 // itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
 // too, may complete, and may be deleted then.) after is when to ask again, if that is not known now.
 func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
-	uid, gone, since := r.ObservedUID(), r.Memory.Gone.Job, r.Time.Sub(r.Memory.Gone.At)
+	uid, gone, since, left := r.ObservedUID(), r.Memory.Gone.Job, r.Time.Sub(r.Memory.Gone.At), r.PodsTimeLeft()
 	switch {
 	case uid != "" && r.Memory.DeletionSeen == uid:
 		return true, 0, nil
@@ -69,8 +69,8 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return true, 0, nil
 	case !r.Memory.Gone.Watched || r.Memory.Gone.PodsMissing || r.Memory.Gone.Forgotten || since >= decision.InformerGrace:
 		return false, 0, nil
-	case r.PodsTimeLeft(r.Memory.Gone.At) > 0:
-		return false, r.PodsTimeLeft(r.Memory.Gone.At), nil
+	case left > 0:
+		return false, left, nil
 	}
 	found, err := r.lookForPods(ctx)
 	switch {

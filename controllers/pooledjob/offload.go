@@ -131,12 +131,12 @@ func (o *offload) finish(ctx context.Context, task *reconcileTask) {
 	o.mu.Lock()
 	delete(o.running, task.request)
 	detached, again := task.detached, task.again
-	o.mu.Unlock()
 	if detached && task.err != nil {
 		after = o.retries.When(task.request)
 	} else {
 		o.retries.Forget(task.request)
 	}
+	o.mu.Unlock()
 	close(task.done)
 	if !detached {
 		return // nobody else could start meanwhile: the worker holds the object

@@ -28,7 +28,7 @@ type podFollower struct {
 	progress progress
 
 	late     bool  // the container had begun before the request came
-	wrote    bool  // something was ever passed on
+	wroteAny bool  // something was ever passed on
 	restarts int32 // of the container, when its log was last asked for
 	instance int32 // how often the container had been started again whose log is read; -1: not known
 	lineOf   int32 // the same of the last line that was passed on
@@ -149,7 +149,7 @@ func (f *podFollower) readOn(ctx context.Context, status corev1.ContainerStatus,
 		}
 		return f.await(ctx, status)
 	case result == notThere && f.patience.failed():
-		if f.query.allPods && over && !f.wrote {
+		if f.query.allPods && over && !f.wroteAny {
 			return errDone // what its node has removed shall not keep others from being read
 		}
 		return unavailable("the node of Pod %s does not give the log of container %s: %v", f.pod.Name, f.container, f.excuse)
@@ -365,7 +365,7 @@ func (s *logStream) Write(p []byte) (int, error) {
 	if s.buffer.Len() == 0 {
 		return len(p), nil
 	}
-	s.wrote, s.podFollower.wrote, s.lineOf = true, true, s.instance
+	s.wrote, s.wroteAny, s.lineOf = true, true, s.instance
 	_, err := s.to.Write(s.buffer.Bytes())
 	return len(p), err
 }

@@ -17,18 +17,16 @@ const (
 
 // PodsTimeLeft returns how much longer the view of the Pods may not show everything that had happened
 // when the Job went. It is never positive once InformerGrace has passed.
-func (s *Snapshot) PodsTimeLeft(gone time.Time) time.Duration {
-	since := s.Time.Sub(gone)
-	switch {
-	case s.ViewIsBehind && since < InformerGrace:
+func (s *Snapshot) PodsTimeLeft() time.Duration {
+	since := s.Time.Sub(s.Memory.Gone.At)
+	if s.ViewIsBehind && since < InformerGrace {
 		return behindPause
-	default:
-		return max(0, PodsPause-since)
 	}
+	return max(0, PodsPause-since)
 }
 
-// MayAwaitPods reports whether a run whose Job ended at a time may still wait for events of its Pods.
-func (s *Snapshot) MayAwaitPods(ended time.Time) bool {
-	since := s.Time.Sub(ended)
+// MayAwaitPods reports whether a run whose Job has ended may still wait for events of its Pods.
+func (s *Snapshot) MayAwaitPods() bool {
+	since := s.Time.Sub(s.Memory.EndedAt)
 	return since <= PodsGoneGrace || (s.ViewIsBehind && since < InformerGrace)
 }

@@ -24,11 +24,12 @@ func TestPodsAreAwaited(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := &Snapshot{Time: time.Unix(1000, 0), ViewIsBehind: test.isBehind}
-			at := s.Time.Add(-test.since)
-			if left := s.PodsTimeLeft(at); left != test.left {
+			s.Memory.Gone.At = s.Time.Add(-test.since)
+			s.Memory.EndedAt = s.Memory.Gone.At
+			if left := s.PodsTimeLeft(); left != test.left {
 				t.Errorf("PodsTimeLeft = %v, want %v", left, test.left)
 			}
-			if may := s.MayAwaitPods(at); may != test.may {
+			if may := s.MayAwaitPods(); may != test.may {
 				t.Errorf("MayAwaitPods = %v, want %v", may, test.may)
 			}
 		})
