@@ -24,6 +24,9 @@ func supervise(ctx context.Context, env *localenv.Env) {
 		case <-ctx.Done():
 			return
 		}
+		if ctx.Err() != nil {
+			return // both were ready: what stops now is not to be started again
+		}
 		for _, cluster := range append([]*localenv.Cluster{env.Hub}, env.Targets...) {
 			report(reviveAPIServer(ctx, cluster))
 		}
@@ -49,10 +52,12 @@ func reviveAPIServer(ctx context.Context, cluster *localenv.Cluster) error {
 }
 
 func reviveManager(ctx context.Context, env *localenv.Env) error {
-	select {
-	case <-env.Manager().Ended():
-	default:
-		return nil
+	if manager := env.Manager(); manager != nil { // else the last start failed
+		select {
+		case <-manager.Ended():
+		default:
+			return nil
+		}
 	}
 	fmt.Println("the manager has ended; starting it again")
 	return env.StartManager(ctx)
