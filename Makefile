@@ -14,8 +14,10 @@ GO := CGO_ENABLED=0 go
 PROCS ?= 4
 E2E_PROCS ?= 3
 CHAOS_PROCS ?= 2
-# These suites load the machine, or look at all of it. Of the others two run at a time, the longest first.
-ALONE := /test/(chaos|hostile|localcluster)$$
+# The attacks load the machine, and the suite of the local clusters looks at all of it.
+ALONE := ./test/hostile ./test/localcluster
+# Of all that has no command of its own in `make test` two run at a time, the longest first.
+REST = ./test/logs ./cmd/kubectl-pooledjob $(shell go list ./... | grep -vxF "$$(go list ./internal/connpool/... ./controllers ./test/e2e ./test/chaos $(ALONE))")
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo --no-color --timeout=30m
 BUILD := $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
@@ -43,9 +45,9 @@ down: ## Stop what `make up` started.
 
 .PHONY: test
 test: localkube build build-installer test-pool test-controllers test-e2e ## Run every test.
-	go test -p 2 ./test/logs ./cmd/kubectl-pooledjob $$(go list ./... | grep -vE '/internal/connpool|/controllers$$|/test/e2e$$|$(ALONE)') -timeout 30m
+	go test -p 2 $(REST) -timeout 30m
 	$(GINKGO) --procs=$(CHAOS_PROCS) ./test/chaos
-	go test -p 1 ./test/hostile ./test/localcluster -timeout 30m
+	go test -p 1 $(ALONE) -timeout 30m
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no clusters.
