@@ -54,7 +54,7 @@ type ServingCertificate struct {
 }
 
 // NewServingCertificate returns one for a manager to run. live must read the hub's API server itself,
-// and now is the clock.
+// and clock tells the time.
 func NewServingCertificate(hub client.Client, live client.Reader, namespace string, clock clock.PassiveClock) *ServingCertificate {
 	return &ServingCertificate{hub: hub, live: live, namespace: namespace, clock: clock, ready: make(chan struct{})}
 }

@@ -116,7 +116,7 @@
 //
 // A stopped informer goes on answering from its last view without an error. So
 // nobody holds a client or an informer: consumers take a Lease each time they
-// need the target, and every call that reads or asks fails with ErrClosed once the
+// need the target, and every request, Job and Pods fail with ErrClosed once the
 // session has ended. Lease fails at once, with the reason, while the connection is not
 // Ready; nobody waits for a target. Nor does anybody wait in front of a busy one:
 // the gate refuses what is too much, and OnChange is called when there is room.

@@ -69,7 +69,7 @@ func (g *gate) dequeue() []string {
 	return keys
 }
 
-// tick returns when take must be called although no call ends: each time that a token
+// tick returns the time until dequeue must be called although no call ends: until the next token
 // comes, while somebody is on the list. It is 0 when there is no need, or when a
 // tick is on its way already.
 func (g *gate) tick() time.Duration {

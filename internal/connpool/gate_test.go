@@ -33,7 +33,7 @@ func TestGateListsThoseWhoFindItFull(t *testing.T) {
 	gate.leave()
 	gate.leave()
 	g.Expect(gate.dequeue()).To(Equal([]string{"d", "e"}), "first come, first served")
-	g.Expect(gate.dequeue()).To(Equal([]string{"c"}), "it came again after it was told")
+	g.Expect(gate.dequeue()).To(Equal([]string{"c"}), "it came again after it was notified")
 	g.Expect(gate.dequeue()).To(BeEmpty())
 	g.Expect(gate.queued).To(BeEmpty())
 	g.Expect(gate.tick()).To(BeZero())

@@ -323,7 +323,7 @@ func newHistory() *history {
 	return h
 }
 
-// of returns the states that a connection was told to be in.
+// of returns the states of a connection that OnState has reported.
 func (h *history) of(name string) []State {
 	h.mu.Lock()
 	defer h.mu.Unlock()

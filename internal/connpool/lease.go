@@ -25,8 +25,8 @@ import (
 )
 
 // Lease lends the client and the informers of one session to one run. It is meant
-// for one piece of work, not to be kept: after the session has ended every call
-// fails with ErrClosed.
+// for one piece of work, not to be kept: after the session has ended every request,
+// Job and Pods fail with ErrClosed, and the other methods return nothing.
 //
 // Errors of calls to the target are those of client-go, as they came.
 type Lease struct {
@@ -60,8 +60,8 @@ func (l *Lease) ClusterUID() string { return l.session.clusterUID }
 // ExpiresAt returns when the credential ends, as its Config said; zero if it did not.
 func (l *Lease) ExpiresAt() time.Time { return l.expiresAt }
 
-// IsBehind reports whether the target sends more than the pool reads of it, so that the views may be
-// many seconds behind and the Jobs and the Pods in them of different moments.
+// IsBehind reports whether the connection has used its pace up, or almost: the views may be many
+// seconds behind then, and the Jobs and the Pods in them of different moments.
 func (l *Lease) IsBehind() bool { return l.session.entry.pacing.IsBehind() }
 
 // view returns the one that shows a namespace.

@@ -37,8 +37,8 @@ type session struct {
 	// reviewing holds one element while the target is asked for the rights of a view.
 	reviewing chan struct{}
 
-	// version and clusterUID are set by the first proof, before anybody else
-	// has the session.
+	// version and clusterUID are set when the session is opened, the latter by the first
+	// proof, before anybody else has the session.
 	version    string
 	clusterUID string
 

@@ -87,7 +87,7 @@ func (p *Pool) ready(e *entry, s *session) {
 	})
 }
 
-// welcome reports whether anybody who holds e expects that cluster, or any.
+// welcome returns nil if anybody who holds e expects that cluster, or any, else an identityError.
 func (p *Pool) welcome(e *entry, uid string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -27,7 +27,7 @@ type view struct {
 	settled chan struct{} // closed at the first result, synced or denied, or at the end
 
 	// Guarded by Pool.mu.
-	state   State // Connecting, Ready, Forbidden, LimitExceeded or Stale
+	state   State // Connecting, Ready, Unreachable, Forbidden, LimitExceeded or Stale
 	err     error // unless Ready or Connecting
 	current *informers
 }
@@ -97,8 +97,8 @@ func (v *view) deny(denied error, result func(State, error, *informers)) (lackin
 	return lacking
 }
 
-// watch runs informers until they are denied or the view ends, and returns the
-// denial.
+// watch runs informers until they are denied, exceed a limit or the view ends, and returns
+// the cause.
 func (v *view) watch(result func(State, error, *informers)) error {
 	ctx, cancel := context.WithCancelCause(v.ctx)
 	defer cancel(nil)

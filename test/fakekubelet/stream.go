@@ -29,7 +29,7 @@ type Stream struct {
 // Taken returns how many bytes were taken from it, by the reader or on the way.
 func (s *Stream) Taken() int64 { return s.taken.Load() }
 
-// Ended returns closed when everything was sent, or it was broken off, or the reader went away.
+// Ended returns a channel that is closed when everything was sent, or it was broken off, or the reader went away.
 func (s *Stream) Ended() <-chan struct{} { return s.ended }
 
 // serve answers a request as a kubelet does.

@@ -173,7 +173,7 @@ func (m *Manager) Pause() error { return m.cmd.Process.Signal(syscall.SIGSTOP) }
 // Resume lets a paused manager go on.
 func (m *Manager) Resume() error { return m.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Ended returns closed when a manager has ended.
+// Ended returns a channel that is closed when a manager has ended.
 func (m *Manager) Ended() <-chan struct{} { return m.ended }
 
 // Stop ends a manager with SIGTERM, and reports an end that was not clean.

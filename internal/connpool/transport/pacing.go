@@ -43,6 +43,7 @@ func NewPacing() *Pacing {
 	}
 }
 
-// IsBehind reports whether the target sends more than is read: then what was read last may be many
-// seconds old. It stays true for a second after everything was read.
+// IsBehind reports whether less may be read at once than in a second of the pace. Then the reader may be held
+// back, and what it read last may be many seconds old. That is so, too, for a moment after much was read at
+// once, for requests count as well. How sockets are read is not looked at.
 func (p *Pacing) IsBehind() bool { return p.answers.Tokens() < pace }
