@@ -6,10 +6,11 @@ import (
 	"testing"
 	"testing/quick"
 
-	"github.com/pooledjob/pooledjob/test/fixtures"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/pooledjob/pooledjob/test/fixtures"
 )
 
 func object(name string) *metav1.ObjectMeta {
