@@ -250,6 +250,10 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.noteDeletion(remote)
 	pods := slices.Concat(r.Pods, r.EndedPods, r.Memory.Gone.Pods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
+		if r.Memory.PodsAwaited && r.ViewIsHeldBack() && r.MayAwaitPods() {
+			r.lookAgain = decision.PodsPause // or with the event: the target has enough to send
+			return nil
+		}
 		listed, err := r.lease.ListPods(ctx, r.Intent.Namespace)
 		tooMany := errors.Is(err, connpool.ErrTooManyPods) // then the result is what the view knows
 		if err != nil && !tooMany {
@@ -257,6 +261,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 		}
 		pods = slices.Concat(pods, ofJob(listed, r.Intent.JobName), ofJob(r.lease.EndedPods(r.Intent.Namespace), r.Intent.JobName))
 		if r.isBehind(remote, listed, tooMany) {
+			r.remember(func(m *decision.Memory) { m.PodsAwaited = true })
 			r.lookAgain = time.Second // or with the event
 			return nil
 		}

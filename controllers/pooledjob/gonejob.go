@@ -19,18 +19,18 @@ import (
 // This file says how a run ends whose Job is proven gone.
 
 // lost ends a run whose Job is proven gone, unless it is to be moved: that is done only with
-// one that is known not to have completed.
+// one that is known not to have completed, by a view that shows all of its Pods.
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.Intent.Namespace, r.Intent.JobName)
 	if r.MovesAfterLoss() && r.NeverStarted() {
 		if left := r.PodsTimeLeft(); left > 0 {
-			return left, nil
+			return r.awaitPods(left), nil
 		}
 		found, err := r.lookForPods(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if !found.tooMany && (found.complete || r.Memory.Gone.Settled) && len(found.listed)+len(found.ended) == 0 {
+		if r.hadNoPods(found) {
 			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
 				"and %s was seen to be deleted before it had started.", r.Cluster, name))
 			return 0, nil
@@ -38,8 +38,10 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	}
 	deleted, after, err := r.wasDeleted(ctx)
 	switch {
-	case err != nil || after > 0:
-		return after, err
+	case err != nil:
+		return 0, err
+	case after > 0:
+		return r.awaitPods(after), nil
 	case deleted && r.Cancelled():
 		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.LeftPods())
 	case deleted:
@@ -54,12 +56,26 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
+// hadNoPods reports whether the Job that is gone certainly had no Pods.
+func (r *run) hadNoPods(found podsOfGone) bool {
+	complete := r.Memory.Gone.Settled || (found.complete && r.ViewShows(r.Memory.Gone.At))
+	return complete && !found.tooMany && len(found.listed)+len(found.ended) == 0
+}
+
+// awaitPods remembers that nothing but the view is waited for, and returns for how long.
+func (r *run) awaitPods(left time.Duration) time.Duration {
+	if !r.Memory.Gone.Awaited {
+		r.remember(func(m *decision.Memory) { m.Gone.Awaited = true })
+	}
+	return left
+}
+
 // wasDeleted reports whether the Job that is gone had not ended when it was deleted. It was seen to
 // be deleted, or it left the view undecided, is proven absent at once, and no Pod of it has ended by
 // itself since. (That it left the view proves too little: a Job that loses its labels leaves it,
 // too, may complete, and may be deleted then.) after is when to ask again, if that is not known now.
 func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration, err error) {
-	uid, gone, since, left := r.ObservedUID(), r.Memory.Gone.Job, r.Time.Sub(r.Memory.Gone.At), r.PodsTimeLeft()
+	uid, gone, left := r.ObservedUID(), r.Memory.Gone.Job, r.PodsTimeLeft()
 	switch {
 	case uid != "" && r.Memory.DeletionSeen == uid:
 		return true, 0, nil
@@ -67,7 +83,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		return false, 0, nil // it was about to end, and may have
 	case !gone.DeletionTimestamp.IsZero():
 		return true, 0, nil
-	case !r.Memory.Gone.Watched || r.Memory.Gone.PodsMissing || r.Memory.Gone.Forgotten || since >= decision.InformerGrace:
+	case !r.Memory.Gone.Watched || r.Memory.Gone.PodsMissing || r.Memory.Gone.Forgotten || r.PodsWaitIsOver():
 		return false, 0, nil
 	case left > 0:
 		return false, left, nil
@@ -81,7 +97,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	case !found.tooMany && !r.showsPodThatIsGone(gone, found.listed):
 		pods := slices.Concat(found.listed, r.Pods, found.ended, r.EndedPods, r.Memory.Gone.Pods)
 		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
-	case since < decision.PodsPause+decision.PodsGoneGrace:
+	case r.MayAwaitGonePods():
 		return false, time.Second, nil
 	default:
 		return false, 0, nil

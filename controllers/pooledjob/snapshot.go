@@ -116,7 +116,9 @@ func (r *Reconciler) gatherRemote(s *decision.Snapshot, lease *connpool.Lease) e
 	if remote != nil && binding.Owns(r.HubID, s.Job, remote.Labels) {
 		s.Remote = remote
 	}
-	s.ViewIsBehind = lease.IsBehind()
+	if at := lease.HeldBackAt(); !at.IsZero() {
+		s.ViewHeldBackAt = s.Time.Add(-time.Since(at))
+	}
 	pods, err := lease.Pods(s.Intent.Namespace)
 	s.Pods = ofJob(pods, s.Intent.JobName)
 	s.EndedPods = ofJob(lease.EndedPods(s.Intent.Namespace), s.Intent.JobName)
@@ -133,10 +135,10 @@ func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.Gone = decision.Gone{} })
 	case s.Remote == nil && s.Bound && gone != nil && binding.Owns(r.HubID, s.Job, gone.Labels) && decision.IsKnown(s, gone.Job):
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) {
-			since := time.Since(gone.At)
+			at := s.Time.Add(-time.Since(gone.At))
 			m.Gone = decision.Gone{
-				Job: gone.Job, Pods: slices.Concat(s.Pods, s.EndedPods), At: s.Time.Add(-since),
-				Watched: gone.Watched, PodsMissing: gone.PodsMissing, Settled: since >= decision.PodsPause && !s.ViewIsBehind,
+				Job: gone.Job, Pods: slices.Concat(s.Pods, s.EndedPods), At: at, Watched: gone.Watched, PodsMissing: gone.PodsMissing,
+				Settled: s.ViewShows(at), Awaited: m.Gone.Awaited && m.Gone.Job != nil && m.Gone.Job.UID == gone.Job.UID,
 			}
 		})
 	case s.Remote == nil && gone == nil && s.Memory.Gone.Job != nil && !s.Memory.Gone.Forgotten:

@@ -98,6 +98,7 @@
 //	                                   (package store)
 //	Pods of those who read logs        128 MiB, of one connection 64 MiB, of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (transport/pacing.go)
+//	and answers to single requests     as much again
 //	how often runs are looked at       500 times a second for each CPU after the first 20,000 of a
 //	                                   connection, none later than after 10 s; a run of more than 25
 //	                                   objects once in 2 ms for each of them, or in 10 s (news.go)

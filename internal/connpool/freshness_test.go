@@ -132,19 +132,19 @@ var _ = Describe("A watch that the server ends", func() {
 })
 
 var _ = Describe("A target that sends more than is read", func() {
-	It("makes the lease report that the view is behind, until everything is read", func(ctx context.Context) {
+	It("makes the lease report when the views were last held back", func(ctx context.Context) {
 		s := newAPIServer()
 		_, pods := s.feeds()
 		r := newRig()
 		lease := r.connect(ctx, target, s.config("token"))
 		Eventually(ctx, pods.open).Should(Equal(1))
-		Expect(lease.IsBehind()).To(BeFalse())
+		Expect(lease.HeldBackAt()).To(BeZero())
 		large := bookmarkOf(&corev1.Pod{}, 2, map[string]string{"large": strings.Repeat("x", 1<<20)})
 		for range 80 { // the first 64 MiB are read at once
 			pods.say(large)
 		}
-		Eventually(ctx, lease.IsBehind).WithPolling(10 * time.Millisecond).Should(BeTrue())
-		Eventually(ctx, lease.IsBehind).Should(BeFalse())
+		Eventually(ctx, lease.HeldBackAt).WithPolling(10 * time.Millisecond).ShouldNot(BeZero())
+		Eventually(ctx, func() time.Duration { return time.Since(lease.HeldBackAt()) }).Should(BeNumerically(">", 100*time.Millisecond))
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 })

@@ -135,7 +135,7 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 		return nil, err
 	}
 	listed := &metav1.List{}
-	meta, err := transport.ReadList(ctx, i.ask().VersionedParams(&o, metav1.ParameterCodec), i.schema(), func(kept prune.Kept) error {
+	meta, err := transport.ReadList(transport.ViewRead(ctx), i.ask().VersionedParams(&o, metav1.ParameterCodec), i.schema(), func(kept prune.Kept) error {
 		obj, err := i.decode(kept)
 		if err != nil {
 			return err

@@ -60,9 +60,10 @@ func (l *Lease) ClusterUID() string { return l.session.clusterUID }
 // ExpiresAt returns when the credential ends, as its Config said; zero if it did not.
 func (l *Lease) ExpiresAt() time.Time { return l.expiresAt }
 
-// IsBehind reports whether the connection has used its pace up, or almost: the views may be many
-// seconds behind then, and the Jobs and the Pods in them of different moments.
-func (l *Lease) IsBehind() bool { return l.session.entry.pacing.IsBehind() }
+// HeldBackAt returns when something that the target had sent for the views was last kept waiting, because it
+// sends more than the connection reads; zero if nothing ever was. Until then the views may have been many
+// seconds late, and the Jobs and the Pods in them of different moments.
+func (l *Lease) HeldBackAt() time.Time { return l.session.entry.pacing.HeldBackAt() }
 
 // view returns the one that shows a namespace.
 func (l *Lease) view(namespace string) (*informers, error) {

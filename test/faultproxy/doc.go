@@ -10,8 +10,9 @@
 // A [Hook] is called twice for every request: before it is forwarded, and after the
 // server has answered but before the client hears of it. Its [Action] says what
 // happens: the request goes on, gets another answer, waits, loses its connection, is
-// left without an answer, or comes later than it seems. What the hook does meanwhile,
-// such as killing the client, happens at that very point.
+// left without an answer, or comes later than it seems; and a watch may begin with what
+// the server did not send. What the hook does meanwhile, such as killing the client,
+// happens at that very point.
 //
 // Beside that [Proxy.Cut] ends all connections, [Proxy.BlackHole] makes them silent
 // without an end, [Proxy.EndWatches] ends all watches, and [Proxy.Accept] says which

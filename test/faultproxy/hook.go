@@ -1,6 +1,9 @@
 package faultproxy
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // Moment is when a hook is called.
 type Moment string
@@ -37,4 +40,6 @@ type Action struct {
 	Answer int
 	// RetryAfter is the header of that name of Answer, in whole seconds; 0 means none.
 	RetryAfter time.Duration
+	// First is sent before what the server answers to a watch. It is for the moment After.
+	First io.Reader
 }

@@ -284,14 +284,15 @@ func (p *Proxy) answered(response *http.Response) error {
 		return errors.New("a request without a call")
 	}
 	call.Code = response.StatusCode
-	other, err := perform(ctx, p.ask(After, call))
+	action := p.ask(After, call)
+	other, err := perform(ctx, action)
 	if err != nil {
 		return err
 	}
 	if other != nil {
 		other.replace(response)
 	} else if call.Watch && response.StatusCode == http.StatusOK {
-		response.Body = p.watchBody(response.Body)
+		response.Body = p.watchBody(response.Body, action.First)
 	}
 	return nil
 }
@@ -307,14 +308,18 @@ func (p *Proxy) failed(_ http.ResponseWriter, r *http.Request, _ error) {
 
 // watchBody is what a watch tells. It can be ended.
 type watchBody struct {
-	io.ReadCloser
+	io.Reader
+	io.Closer
 	proxy *Proxy
 	once  sync.Once
 	ended chan struct{}
 }
 
-func (p *Proxy) watchBody(body io.ReadCloser) *watchBody {
-	b := &watchBody{ReadCloser: body, proxy: p, ended: make(chan struct{})}
+func (p *Proxy) watchBody(body io.ReadCloser, first io.Reader) *watchBody {
+	b := &watchBody{Reader: body, Closer: body, proxy: p, ended: make(chan struct{})}
+	if first != nil {
+		b.Reader = io.MultiReader(first, body)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watches[b] = struct{}{}
@@ -325,13 +330,13 @@ func (p *Proxy) watchBody(body io.ReadCloser) *watchBody {
 func (b *watchBody) end() {
 	b.once.Do(func() {
 		close(b.ended)
-		_ = b.ReadCloser.Close()
+		_ = b.Closer.Close()
 	})
 }
 
 // Read implements io.Reader.
 func (b *watchBody) Read(buffer []byte) (int, error) {
-	n, err := b.ReadCloser.Read(buffer)
+	n, err := b.Reader.Read(buffer)
 	select {
 	case <-b.ended:
 		return n, io.EOF
@@ -345,5 +350,5 @@ func (b *watchBody) Close() error {
 	b.proxy.mu.Lock()
 	delete(b.proxy.watches, b)
 	b.proxy.mu.Unlock()
-	return b.ReadCloser.Close()
+	return b.Closer.Close()
 }

@@ -52,8 +52,10 @@ type Memory struct {
 	Refusal  *Refusal
 	RetryAt  time.Time
 	Refusals int
-	// EndedAt is when the end of the Job became known.
-	EndedAt time.Time
+	// EndedAt is when the end of the Job became known. PodsAwaited says that its Pods were asked for since,
+	// and that the view did not show them as they are.
+	EndedAt     time.Time
+	PodsAwaited bool
 	// Patch is the last change of the Job that the target took, and PatchedAt when.
 	Patch     string
 	PatchedAt time.Time
@@ -91,9 +93,12 @@ type Gone struct {
 	Watched bool
 	// PodsMissing says that Pods are not all: there was no room for them.
 	PodsMissing bool
-	// Settled says that the view still remembered the Job PodsPause after it had left, and was not
-	// behind, so that Pods has all that ended before it left.
+	// Settled says that the view still remembered the Job when it showed everything that had happened
+	// when it left, so that Pods has all that ended before.
 	Settled bool
+	// Awaited says that the Job was proven absent since, and that only the view is waited for: the target is
+	// not asked meanwhile, for it has enough to send.
+	Awaited bool
 	// Forgotten says that the view does not remember the Job any more: Pods that have ended since
 	// it left are not known.
 	Forgotten bool

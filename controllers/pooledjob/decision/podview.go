@@ -11,22 +11,45 @@ const (
 	PodsPause = 2 * time.Second
 	// PodsGoneGrace is how long the end of a run may wait for the event of a Pod that has gone.
 	PodsGoneGrace = 5 * time.Second
-	// behindPause is the time between two looks while the view is behind.
-	behindPause = time.Second
+	// maxPodsWait is how long an end waits at most, however long the view is held back.
+	maxPodsWait = 30 * time.Second
 )
 
-// PodsTimeLeft returns how much longer the view of the Pods may not show everything that had happened
-// when the Job went. It is never positive once InformerGrace has passed.
-func (s *Snapshot) PodsTimeLeft() time.Duration {
-	since := s.Time.Sub(s.Memory.Gone.At)
-	if s.ViewIsBehind && since < InformerGrace {
-		return behindPause
+// sinceUndisturbed returns for how long the view of the Pods has not been held back since an event.
+func (s *Snapshot) sinceUndisturbed(event time.Time) time.Duration {
+	if s.ViewHeldBackAt.After(event) {
+		event = s.ViewHeldBackAt
 	}
-	return max(0, PodsPause-since)
+	return max(0, s.Time.Sub(event))
+}
+
+// ViewIsHeldBack reports whether the view of the Pods is held back, or was a moment ago.
+func (s *Snapshot) ViewIsHeldBack() bool {
+	return !s.ViewHeldBackAt.IsZero() && s.Time.Sub(s.ViewHeldBackAt) < PodsPause
+}
+
+// ViewShows reports whether the view of the Pods shows everything that had happened at a time.
+func (s *Snapshot) ViewShows(at time.Time) bool { return s.sinceUndisturbed(at) >= PodsPause }
+
+// PodsTimeLeft returns how much longer to wait until the view of the Pods shows everything that had happened
+// when the Job went. It is 0 when it does, and when it was waited for as long as may be.
+func (s *Snapshot) PodsTimeLeft() time.Duration {
+	if s.PodsWaitIsOver() {
+		return 0
+	}
+	return max(0, PodsPause-s.sinceUndisturbed(s.Memory.Gone.At))
+}
+
+// PodsWaitIsOver reports whether the view of the Pods was waited for as long as may be since the Job went.
+func (s *Snapshot) PodsWaitIsOver() bool { return s.Time.Sub(s.Memory.Gone.At) >= maxPodsWait }
+
+// MayAwaitGonePods reports whether a run whose Job is gone may still wait for events of Pods that have
+// gone with it.
+func (s *Snapshot) MayAwaitGonePods() bool {
+	return !s.PodsWaitIsOver() && s.sinceUndisturbed(s.Memory.Gone.At) < PodsPause+PodsGoneGrace
 }
 
 // MayAwaitPods reports whether a run whose Job has ended may still wait for events of its Pods.
 func (s *Snapshot) MayAwaitPods() bool {
-	since := s.Time.Sub(s.Memory.EndedAt)
-	return since <= PodsGoneGrace || (s.ViewIsBehind && since < InformerGrace)
+	return s.Time.Sub(s.Memory.EndedAt) < maxPodsWait && s.sinceUndisturbed(s.Memory.EndedAt) <= PodsGoneGrace
 }

@@ -54,9 +54,10 @@ type Snapshot struct {
 	// EndedPods are Pods that have ended and are gone.
 	EndedPods []*corev1.Pod
 
-	// ViewIsBehind is true if the target sends more than the connection reads: the Pods may be of
-	// a moment that is many seconds before that of the Job.
-	ViewIsBehind bool
+	// ViewHeldBackAt is when something that the target had sent was last kept waiting, because it sends more
+	// than the connection reads; zero if nothing ever was. Until then the Pods may have been of a moment that
+	// is many seconds before that of the Job.
+	ViewHeldBackAt time.Time
 
 	// Memory is what this process remembers of its own requests.
 	Memory Memory

@@ -40,27 +40,33 @@ type answers struct {
 	pacing *Pacing
 }
 
-// readKey is the context key of a request whose answer is not taken whole. Its value says
-// whether that is read at the pace.
-type readKey struct{}
-
-func pacedRead(ctx context.Context) context.Context {
-	return context.WithValue(ctx, readKey{}, true)
-}
+// purposeKey is the context key of the purpose of an answer that is not taken whole.
+type purposeKey struct{}
 
 // UnpacedRead returns a context for an answer that is read no faster than its consumer asks for it.
 func UnpacedRead(ctx context.Context) context.Context {
-	return context.WithValue(ctx, readKey{}, false)
+	return context.WithValue(ctx, purposeKey{}, forItself)
+}
+
+// ViewRead returns a context for lists that a view is made from. (Watches are always read for a view.)
+func ViewRead(ctx context.Context) context.Context {
+	return context.WithValue(ctx, purposeKey{}, forView)
+}
+
+// requestRead returns a context for the answer to a single request, unless it is read for a view.
+func requestRead(ctx context.Context) context.Context {
+	if ctx.Value(purposeKey{}) == forView {
+		return ctx
+	}
+	return context.WithValue(ctx, purposeKey{}, forRequest)
 }
 
 // RoundTrip implements http.RoundTripper.
 func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
-	atPace, isRead := ctx.Value(readKey{}).(bool)
-	if atPace {
-		if err := a.pacing.answers.WaitN(ctx, requestCost); err != nil {
-			return nil, &notSentError{err}
-		}
+	purpose, isRead := ctx.Value(purposeKey{}).(readPurpose)
+	if err := a.pacing.wait(ctx, purpose, requestCost); err != nil {
+		return nil, &notSentError{err}
 	}
 	response, err := a.RoundTripper.RoundTrip(request)
 	if err != nil {
@@ -74,8 +80,8 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 		response.Body = &bounded{ReadCloser: response.Body, left: maxAnswer}
 		return response, nil
 	}
-	if atPace {
-		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pacing: a.pacing}
+	if purpose != forItself {
+		response.Body = &paced{ReadCloser: response.Body, ctx: ctx, pacing: a.pacing, purpose: purpose}
 	}
 	if guard, ok := ctx.Value(guardKey{}).(*Guard); ok {
 		response.Body = guard.over(response.Body)
@@ -86,15 +92,16 @@ func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 // paced is an answer that is read no faster than may be.
 type paced struct {
 	io.ReadCloser
-	ctx    context.Context // of the request
-	pacing *Pacing
+	ctx     context.Context // of the request
+	pacing  *Pacing
+	purpose readPurpose
 }
 
 // Read implements io.Reader.
 func (p *paced) Read(into []byte) (int, error) {
 	n, err := p.ReadCloser.Read(into)
 	if err == nil {
-		err = p.pacing.answers.WaitN(p.ctx, n)
+		err = p.pacing.wait(p.ctx, p.purpose, n)
 	}
 	return n, err
 }
@@ -102,7 +109,7 @@ func (p *paced) Read(into []byte) (int, error) {
 // charge counts an event that takes so many bytes once it is decoded. What is read next says if the
 // time was up.
 func (p *paced) charge(size int) {
-	_ = p.pacing.answers.WaitN(p.ctx, max(eventCost, size/decodedFraction))
+	_ = p.pacing.wait(p.ctx, p.purpose, max(eventCost, size/decodedFraction))
 }
 
 // errorOf takes what is needed of an answer that is an error, which client-go would decode
@@ -175,7 +182,7 @@ type message interface{ Unmarshal(data []byte) error }
 // Read sends a request, and fills into with what a schema keeps of the object that is the
 // answer.
 func Read(ctx context.Context, request *rest.Request, schema *prune.Schema, into message) error {
-	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
+	answer, err := request.MaxRetries(0).Stream(requestRead(ctx))
 	if err != nil {
 		return err
 	}
@@ -190,7 +197,7 @@ func Read(ctx context.Context, request *rest.Request, schema *prune.Schema, into
 // ReadList sends a request, and calls each with what a schema keeps of each object in the list that
 // is the answer.
 func ReadList(ctx context.Context, request *rest.Request, schema *prune.Schema, each func(prune.Kept) error) (metav1.ListMeta, error) {
-	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
+	answer, err := request.MaxRetries(0).Stream(requestRead(ctx))
 	if err != nil {
 		return metav1.ListMeta{}, err
 	}
@@ -202,7 +209,7 @@ func ReadList(ctx context.Context, request *rest.Request, schema *prune.Schema, 
 // Send sends a request whose answer says nothing but that it was done: API servers answer with
 // the whole object.
 func Send(ctx context.Context, request *rest.Request) error {
-	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
+	answer, err := request.MaxRetries(0).Stream(requestRead(ctx))
 	if err != nil {
 		return err
 	}
@@ -213,7 +220,7 @@ func Send(ctx context.Context, request *rest.Request) error {
 
 // ReadWatch sends a request for a watch, whose events are decoded by events.
 func ReadWatch(ctx context.Context, request *rest.Request, events *Events) (watch.Interface, error) {
-	answer, err := request.MaxRetries(0).Stream(pacedRead(ctx))
+	answer, err := request.MaxRetries(0).Stream(ViewRead(ctx))
 	if utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
 		return watch.NewEmptyWatch(), nil // as client-go has it: the reflector goes on where it was
 	}

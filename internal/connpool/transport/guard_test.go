@@ -49,7 +49,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 		_ = far.Close() // what a refusal says is read at once
 	}
 	g := &Guard{Cancel: cancel, Renewal: time.Minute, Heard: &a.heard, Open: &a.open}
-	request, err := http.NewRequestWithContext(pacedRead(Guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
+	request, err := http.NewRequestWithContext(ViewRead(Guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	response, err := answers{roundTripper(func(*http.Request) *http.Response {
 		return &http.Response{StatusCode: status, Body: struct {

@@ -1,12 +1,19 @@
 package transport
 
 import (
+	"context"
+	"sync"
+	"time"
+
 	"golang.org/x/time/rate"
+
+	"github.com/pooledjob/pooledjob/internal/connpool/pause"
 )
 
 const (
 	// pace is how much is read of the lists and watches of one connection in a second, in the
-	// long run, in bytes, and paceBurst at once: the first lists of some 5,000 Jobs and Pods.
+	// long run, in bytes, and paceBurst at once: the first lists of some 5,000 Jobs and Pods. As
+	// much again is read of the answers to single requests.
 	pace      = 16 << 20
 	paceBurst = 64 << 20
 	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
@@ -30,20 +37,70 @@ const (
 
 // Pacing limits how fast the answers of a target are read, so that one that always sends something
 // takes no time from others. Sessions that follow each other have it together.
+//
+// What the views are made from has a limit of its own: however many requests there are, they do not make
+// the views late.
 type Pacing struct {
-	answers, reads, writes *rate.Limiter
+	views, requests, reads, writes *rate.Limiter
+
+	mu        sync.Mutex
+	heldUntil time.Time // when the last wait of a view is over, or was
 }
 
 // NewPacing returns the pacing of a connection that has read nothing yet.
 func NewPacing() *Pacing {
 	return &Pacing{
-		answers: rate.NewLimiter(pace, paceBurst),
-		reads:   rate.NewLimiter(readPace, readBurst),
-		writes:  rate.NewLimiter(writePace, writeBurst),
+		views:    rate.NewLimiter(pace, paceBurst),
+		requests: rate.NewLimiter(pace, paceBurst),
+		reads:    rate.NewLimiter(readPace, readBurst),
+		writes:   rate.NewLimiter(writePace, writeBurst),
 	}
 }
 
-// IsBehind reports whether less may be read at once than in a second of the pace. Then the reader may be held
-// back, and what it read last may be many seconds old. That is so, too, for a moment after much was read at
-// once, for requests count as well. How sockets are read is not looked at.
-func (p *Pacing) IsBehind() bool { return p.answers.Tokens() < pace }
+// HeldBackAt returns when something that the target had sent for a view was last kept waiting, because
+// the target sends more than is read. That is now if something waits now, and zero if nothing ever did.
+func (p *Pacing) HeldBackAt() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); p.heldUntil.After(now) {
+		return now
+	}
+	return p.heldUntil
+}
+
+// reserve takes n of a limiter by which views are held back, and returns for how long to wait.
+func (p *Pacing) reserve(limiter *rate.Limiter, n int) time.Duration {
+	now := time.Now()
+	delay := limiter.ReserveN(now, min(n, limiter.Burst())).DelayFrom(now)
+	if delay > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if until := now.Add(delay); until.After(p.heldUntil) {
+			p.heldUntil = until
+		}
+	}
+	return delay
+}
+
+// readPurpose is what an answer is read for.
+type readPurpose int
+
+const (
+	forItself  readPurpose = iota // is read no faster than its consumer asks for it
+	forView                       // a list or a watch that a view is made from
+	forRequest                    // the answer to a single request
+)
+
+// wait waits until n bytes more may be read for a purpose.
+func (p *Pacing) wait(ctx context.Context, purpose readPurpose, n int) error {
+	switch purpose {
+	case forView:
+		if delay := p.reserve(p.views, n); delay > 0 && !pause.For(ctx, delay) {
+			return ctx.Err()
+		}
+	case forRequest:
+		return p.requests.WaitN(ctx, n)
+	case forItself:
+	}
+	return nil
+}

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // sockets are the open TCP connections of one session.
@@ -35,19 +33,19 @@ type socket struct {
 // Read implements net.Conn.
 func (s *socket) Read(into []byte) (int, error) {
 	n, err := s.Conn.Read(into)
-	s.owner.pause(s.owner.pacing.reads, max(n, readCost))
+	s.owner.pause(s.owner.pacing.reserve(s.owner.pacing.reads, max(n, readCost)))
 	return n, err
 }
 
 // Write implements net.Conn.
 func (s *socket) Write(data []byte) (int, error) {
-	s.owner.pause(s.owner.pacing.writes, 1)
+	s.owner.pause(s.owner.pacing.writes.Reserve().Delay())
 	return s.Conn.Write(data)
 }
 
-// pause waits until what was done is no more than may be.
-func (s *sockets) pause(limiter *rate.Limiter, n int) {
-	if delay := limiter.ReserveN(time.Now(), n).Delay(); delay > 0 {
+// pause waits for a delay, or until all sockets are closed.
+func (s *sockets) pause(delay time.Duration) {
+	if delay > 0 {
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
 		select {
