@@ -5,7 +5,7 @@
 //	identitychanges.go  how often a connection may change its credential
 //	connections.go  what is needed of the pool
 //	token.go        tokens of ServiceAccounts are renewed before they end
-//	jobs.go         status.jobs, and when a connection may sleep
+//	usage.go        status.jobs, and when a connection may sleep
 //	memory.go       what one process remembers of a connection
 //	conditions.go   what is known of a connection, as conditions and Events
 //

@@ -127,7 +127,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	// Before the connection may be put to sleep, which a look at it would end.
 	sweepAgain, sweepErr := r.Orphans.Sweep(ctx, connection)
-	again, err := r.count(ctx, connection, m)
+	countAgain, err := r.countJobs(ctx, connection, m)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	sleepAgain, err := r.sleepIfIdle(ctx, connection, m)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -139,7 +143,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.patchStatus(ctx, before, connection, m); err != nil {
 		return requeue.Result(0, err)
 	}
-	return requeue.Result(requeue.Earliest(sweepAgain, requeue.Earliest(again, writer.again)), sweepErr)
+	again := requeue.Earliest(requeue.Earliest(sweepAgain, countAgain), requeue.Earliest(sleepAgain, writer.again))
+	return requeue.Result(again, sweepErr)
 }
 
 // forget closes a connection that is gone, and drops what was remembered of it.
@@ -148,17 +153,6 @@ func (r *Reconciler) forget(name string) {
 	r.memories.forget(name)
 	r.Orphans.Forget(name)
 	r.Metrics.Forget(name)
-}
-
-// count looks at the PooledJobs of the connection: how many there are, and whether
-// any needs it. It returns when to look again.
-func (r *Reconciler) count(ctx context.Context, connection *v1alpha1.ClusterConnection, m *memory) (time.Duration, error) {
-	countAgain, err := r.countJobs(ctx, connection, m)
-	if err != nil {
-		return 0, err
-	}
-	sleepAgain, err := r.sleepIfIdle(ctx, connection, m)
-	return requeue.Earliest(countAgain, sleepAgain), err
 }
 
 func (r *Reconciler) addFinalizer(ctx context.Context, connection *v1alpha1.ClusterConnection) error {

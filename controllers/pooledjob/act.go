@@ -69,7 +69,7 @@ func (r *run) act(ctx context.Context, a decision.Action) (after time.Duration, 
 	case decision.Place, decision.Bind:
 		after, err = r.begin(ctx, a.Verb)
 	case decision.Create:
-		after, err = r.resume(ctx)
+		after, err = r.claimAndCreate(ctx)
 	case decision.Observe:
 		after, err = a.After, r.observe(ctx, r.Remote)
 	case decision.ObserveGone:

@@ -38,10 +38,10 @@ const (
 	busyTemplates = 2 * time.Second
 )
 
-// resume goes on with a creation that has begun. One that another process began it takes
-// over first, and after a pause it makes sure that nobody has taken over from it: a Job
-// that was seen already must not be created again.
-func (r *run) resume(ctx context.Context) (time.Duration, error) {
+// claimAndCreate creates the remote Job, once this process has the creation to itself. One that
+// another process began it takes over first, and after a pause it makes sure that nobody has taken
+// over from it: a Job that was seen already must not be created again.
+func (r *run) claimAndCreate(ctx context.Context) (time.Duration, error) {
 	if !r.Memory.Current {
 		if err := r.takeOver(ctx); err != nil || !r.Memory.Current {
 			return 0, err
