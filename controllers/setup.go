@@ -39,7 +39,7 @@ type Options struct {
 	Orphans orphan.Options
 	// Metrics is where the figures are registered; nil is nowhere.
 	Metrics prometheus.Registerer
-	// Clock tells the time; nil is the system's.
+	// Clock is where the time is read; nil is the system's.
 	Clock clock.PassiveClock
 }
 

@@ -61,7 +61,7 @@ type Reconciler struct {
 	Namespace string
 	// Recorder emits Events on transitions of connections.
 	Recorder events.EventRecorder
-	// Clock tells the time.
+	// Clock is where the time is read.
 	Clock clock.PassiveClock
 	// ExpiryWarning is how long before its end a credential is warned about.
 	ExpiryWarning time.Duration

@@ -53,8 +53,7 @@ type ServingCertificate struct {
 	ready     chan struct{}
 }
 
-// NewServingCertificate returns one for a manager to run. live must read the hub's API server itself,
-// and clock tells the time.
+// NewServingCertificate returns one for a manager to run. live must read the hub's API server itself.
 func NewServingCertificate(hub client.Client, live client.Reader, namespace string, clock clock.PassiveClock) *ServingCertificate {
 	return &ServingCertificate{hub: hub, live: live, namespace: namespace, clock: clock, ready: make(chan struct{})}
 }

@@ -104,7 +104,7 @@ type Sweeper struct {
 	// Recorder emits the Events that name them, and Metrics has how many there are.
 	Recorder events.EventRecorder
 	Metrics  *metrics.Recorder
-	// Clock tells the time.
+	// Clock is where the time is read.
 	Clock clock.PassiveClock
 
 	sweeps  sweeps
@@ -351,8 +351,8 @@ func (w *Sweeper) report(connection *v1alpha1.ClusterConnection, orphans []*batc
 	if more := len(names) - maxNamedOrphans; more > 0 {
 		named += fmt.Sprintf(" and %d more", more)
 	}
-	// Events that differ in nothing but their words are taken for one; the related
-	// object tells them apart.
+	// Events that differ only in their text are counted as one; the related object makes them
+	// different.
 	w.Recorder.Eventf(connection, first, corev1.EventTypeWarning, v1alpha1.ReasonOrphanedJobs, "Sweep", "%s", jobstatus.Truncate(
 		fmt.Sprintf("%d Jobs of this installation have no PooledJob behind them: %s.", len(names), named), jobstatus.MaxEventNote))
 }

@@ -68,7 +68,7 @@ type Reconciler struct {
 	HubID string
 	// Recorder emits Events on failed runs.
 	Recorder events.EventRecorder
-	// Clock tells the time.
+	// Clock is where the time is read.
 	Clock clock.PassiveClock
 	// Workers is how many PooledJobs are reconciled at once.
 	Workers int

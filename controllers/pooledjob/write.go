@@ -42,8 +42,8 @@ func (r *run) writeMeta(ctx context.Context, kind metrics.Write, changed *metav1
 	return nil
 }
 
-// writeStatus writes the status if it changed: a final one at once, one that tells something
-// new when enough time has passed since the last write, and any other when it has waited for
+// writeStatus writes the status if it changed: a final one at once, one with news
+// when enough time has passed since the last write, and any other when it has waited for
 // long enough. It returns the time until then.
 func (r *run) writeStatus(ctx context.Context) (wait time.Duration, err error) {
 	r.writer.Seal()

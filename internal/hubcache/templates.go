@@ -52,8 +52,8 @@ func (t *templates) keep(uid types.UID, template []byte, size int) {
 	t.size += len(template)
 }
 
-// reset drops everything, because all PooledJobs are listed anew: those that are gone by then are
-// not told of.
+// reset drops everything, because all PooledJobs are listed anew: no event reports those that are gone
+// by then.
 func (t *templates) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 )
 
-// The ConfigMap in which every hub says by which certificate and headers its API server
-// tells aggregated ones who asks.
+// The ConfigMap in which every hub publishes the certificate and the headers by which its API server
+// passes the user of a request on to aggregated API servers.
 const (
 	authenticationConfigMap = "extension-apiserver-authentication"
 	requestHeaderCAKey      = "requestheader-client-ca-file"

@@ -71,8 +71,8 @@ func (l *link) applyHub(ctx context.Context, connection *v1alpha1.ClusterConnect
 	return l.awaitReady(ctx, c.server, expiry, timeout)
 }
 
-// awaitReady waits until the connection is Ready with the new token, which is told by
-// when that ends.
+// awaitReady waits until the connection is Ready with the new token. It recognizes the token by when
+// that expires.
 func (l *link) awaitReady(ctx context.Context, server string, expiry time.Time, timeout time.Duration) error {
 	ctx, stop := command.WithTimeout(ctx, timeout)
 	defer stop()

@@ -4,8 +4,8 @@ import (
 	"sync"
 )
 
-// Pending counts what a list has brought that is still coming. A reflector may still list when
-// it has been told to end.
+// Pending counts what a list has brought that has not come to its end. A reflector may still list
+// after its context is done.
 type Pending struct {
 	budget *Budget
 

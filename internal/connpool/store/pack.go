@@ -364,8 +364,8 @@ func (l *Labels) others(labels map[string]string, hasCommon bool) []string {
 	return pairs
 }
 
-// jobName keeps the label that tells the Job of a Pod; of one whose Pod is named after its
-// Job, as Job controllers do, only the length.
+// jobName keeps the label that names the Job of a Pod. Job controllers name the Pod after its Job;
+// then the length of the Job's name is enough.
 func (p *packer) jobName(pod *corev1.Pod) {
 	name, has := pod.Labels[batchv1.JobNameLabel]
 	flag(p, &has)

@@ -80,7 +80,7 @@ type connection struct {
 	redialled atomic.Int64
 	ctx       context.Context // done when it is closed
 	cancel    context.CancelFunc
-	token     string // not to be told to anybody
+	token     string // must not get into a message or a log
 	users     int
 	since     time.Time      // without users
 	budget    *budget.Budget // of its Pods

@@ -27,7 +27,7 @@ type Transport struct {
 	Batch   *batchv1client.BatchV1Client
 	wire    *wire
 	sockets *sockets
-	token   string // not to be told to anybody
+	token   string // must not get into a message or a log
 }
 
 // Options say how requests are sent.
@@ -163,7 +163,7 @@ func restConfigOf(identity Identity, o Options) *rest.Config {
 	}
 }
 
-// namespaceSchema is what is kept of the namespace that tells clusters apart.
+// namespaceSchema is what is kept of the namespace whose UID identifies a cluster.
 var namespaceSchema = prune.NewSchema(&corev1.Namespace{}, "Namespace", sanitize.SmallBounds, prune.Fields{
 	"metadata": prune.Message(prune.Fields{"name": prune.Exact(prune.MaxName), "uid": prune.Text(sanitize.MaxUID + 1)}),
 })
