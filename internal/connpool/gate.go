@@ -7,12 +7,12 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
-// ticksPerSecond is how often at most the list is looked at as time passes.
+// ticksPerSecond is how often the list is looked at for new tokens, at most.
 const ticksPerSecond = 20
 
-// gate bounds the calls to one target. Who finds it full does not wait, for it
-// would keep a worker from other targets: it is put on a list, and notified when there
-// is room. Pool.mu guards it.
+// gate bounds the calls to one target. A caller that finds it full does not wait, for that
+// would keep a worker from other targets: its key is put on a list, and the caller is notified when
+// there is room. Pool.mu guards it.
 type gate struct {
 	limit    int
 	qps      int
@@ -54,7 +54,7 @@ func (g *gate) enter(key string) bool {
 
 func (g *gate) leave() { g.inFlight-- }
 
-// dequeue takes those off the list for whom there is room: with a bound per second one
+// dequeue takes as many keys off the list as there is room for: with a bound per second one
 // at a time, as there are tokens.
 func (g *gate) dequeue() []string {
 	room := min(max(g.limit-g.inFlight, 0), len(g.queue))

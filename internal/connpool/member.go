@@ -17,7 +17,7 @@ type member struct {
 	reconnects map[string]int64
 }
 
-// hold is one member's share in an entry.
+// hold is the use that one member makes of an entry.
 type hold struct {
 	member *member
 	config Config
@@ -28,8 +28,8 @@ type hold struct {
 	before map[string]int64
 }
 
-// isGood reports whether a hold in that state serves, if only some namespaces, or will in
-// a moment as it did before. Pool.mu is held.
+// isGood reports whether a hold in that state serves at least some namespaces, or served them before and
+// will again in a moment. Pool.mu is held.
 func (h *hold) isGood(state State) bool {
 	target, _ := h.targetState()
 	return state == Idle || (state == Connecting && h.entry.used) || (target == Ready && len(h.views()) > 0)
@@ -59,7 +59,7 @@ type news struct {
 	views            string
 }
 
-// onlyWords reports whether nothing but the words for the same states changed.
+// onlyWords reports whether only the text of errors changed, and no state.
 func (n news) onlyWords(before news) bool {
 	before.err, before.nextErr = n.err, n.nextErr
 	return n == before
