@@ -14,6 +14,7 @@ GO := CGO_ENABLED=0 go
 PROCS ?= 4
 E2E_PROCS ?= 3
 CHAOS_PROCS ?= 2
+POOL_PROCS ?= 2
 # The attacks load the machine, and the suite of the local clusters looks at all of it.
 ALONE := ./test/hostile ./test/localcluster
 # Of all that has no command of its own in `make test` two run at a time, the longest first.
@@ -54,8 +55,9 @@ test-unit: ## Run the tests that need no clusters.
 	go test -short ./...
 
 .PHONY: test-pool
-test-pool: localkube ## Run the pool's tests, with the race detector where there is a C compiler.
-	go test $(RACE) ./internal/connpool/... -timeout 15m
+test-pool: localkube ## Run the pool's tests in POOL_PROCS (2) processes, with the race detector where there is a C compiler.
+	$(GINKGO) $(if $(RACE),--race) --procs=$(POOL_PROCS) ./internal/connpool
+	go test $(RACE) ./internal/connpool/*/ -timeout 15m
 
 .PHONY: test-controllers
 test-controllers: localkube ## Run the suite of the reconcilers, in PROCS (4) processes side by side.
