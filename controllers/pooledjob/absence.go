@@ -96,7 +96,7 @@ func (r *run) confirmLoss(ctx context.Context) (time.Duration, error) {
 	if gone := r.Memory.Gone.Job; gone != nil {
 		r.writer.Found(gone) // for the next process
 	}
-	if left := r.PodsTimeLeft(); left > 0 && r.Memory.Gone.Awaited {
+	if left := r.PodsTimeLeft(); left > 0 && r.Memory.Gone.Awaited && !r.Memory.Gone.Forgotten {
 		return left, nil
 	}
 	verdict, err := r.proveAbsence(ctx)

@@ -250,7 +250,7 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 	r.noteDeletion(remote)
 	pods := slices.Concat(r.Pods, r.EndedPods, r.Memory.Gone.Pods)
 	if r.lease != nil && !jobstatus.ResultKnown(remote, pods) {
-		if r.Memory.PodsAwaited && r.ViewIsHeldBack() && r.MayAwaitPods() {
+		if r.Memory.PodsAsks > 0 && r.PodsWereLate() && r.MayAwaitPods() {
 			r.lookAgain = decision.PodsPause // or with the event: the target has enough to send
 			return nil
 		}
@@ -261,8 +261,8 @@ func (r *run) observe(ctx context.Context, remote *batchv1.Job) error {
 		}
 		pods = slices.Concat(pods, ofJob(listed, r.Intent.JobName), ofJob(r.lease.EndedPods(r.Intent.Namespace), r.Intent.JobName))
 		if r.isBehind(remote, listed, tooMany) {
-			r.remember(func(m *decision.Memory) { m.PodsAwaited = true })
-			r.lookAgain = time.Second // or with the event
+			r.remember(func(m *decision.Memory) { m.PodsAsks++ })
+			r.lookAgain = decision.AskPause(r.Memory.PodsAsks) // or with the event
 			return nil
 		}
 	}

@@ -23,17 +23,9 @@ import (
 func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	name := fmt.Sprintf("Job %s/%s", r.Intent.Namespace, r.Intent.JobName)
 	if r.MovesAfterLoss() && r.NeverStarted() {
-		if left := r.PodsTimeLeft(); left > 0 {
-			return r.awaitPods(left), nil
-		}
-		found, err := r.lookForPods(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if r.hadNoPods(found) {
-			r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
-				"and %s was seen to be deleted before it had started.", r.Cluster, name))
-			return 0, nil
+		moved, after, err := r.moveIdle(ctx, name)
+		if moved || after > 0 || err != nil {
+			return after, err
 		}
 	}
 	deleted, after, err := r.wasDeleted(ctx)
@@ -41,7 +33,7 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case after > 0:
-		return r.awaitPods(after), nil
+		return after, nil
 	case deleted && r.Cancelled():
 		r.writer.Fail(v1alpha1.ReasonCancelled, "The run was cancelled, and "+name+" is gone."+r.LeftPods())
 	case deleted:
@@ -56,9 +48,32 @@ func (r *run) lost(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
+// moveIdle moves a run whose Job is gone, and never started, if it certainly had no Pods. after is when to ask
+// again, if that is not known now.
+func (r *run) moveIdle(ctx context.Context, name string) (moved bool, after time.Duration, err error) {
+	if left := r.PodsTimeLeft(); left > 0 && !r.Memory.Gone.Settled {
+		return false, r.awaitPods(left), nil
+	}
+	if !r.showsAllPods() {
+		return false, 0, nil
+	}
+	found, err := r.lookForPods(ctx)
+	if err != nil || !r.hadNoPods(found) {
+		return false, 0, err
+	}
+	r.writer.Move(fmt.Sprintf("Moved away from ClusterConnection %q: the run's status was unknown for longer than spec.failover.afterSeconds, "+
+		"and %s was seen to be deleted before it had started.", r.Cluster, name))
+	return true, 0, nil
+}
+
+// showsAllPods reports whether the view has shown, or shows, all Pods of the Job that is gone.
+func (r *run) showsAllPods() bool {
+	return r.Memory.Gone.Settled || r.ViewShows(r.Memory.Gone.At)
+}
+
 // hadNoPods reports whether the Job that is gone certainly had no Pods.
 func (r *run) hadNoPods(found podsOfGone) bool {
-	complete := r.Memory.Gone.Settled || (found.complete && r.ViewShows(r.Memory.Gone.At))
+	complete := r.Memory.Gone.Settled || (found.complete && r.showsAllPods())
 	return complete && !found.tooMany && len(found.listed)+len(found.ended) == 0
 }
 
@@ -86,7 +101,7 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 	case !r.Memory.Gone.Watched || r.Memory.Gone.PodsMissing || r.Memory.Gone.Forgotten || r.PodsWaitIsOver():
 		return false, 0, nil
 	case left > 0:
-		return false, left, nil
+		return false, r.awaitPods(left), nil
 	}
 	found, err := r.lookForPods(ctx)
 	switch {
@@ -98,7 +113,8 @@ func (r *run) wasDeleted(ctx context.Context) (deleted bool, after time.Duration
 		pods := slices.Concat(found.listed, r.Pods, found.ended, r.EndedPods, r.Memory.Gone.Pods)
 		return !jobstatus.MayHaveEnded(gone, withoutRepeats(pods)), 0, nil
 	case r.MayAwaitGonePods():
-		return false, time.Second, nil
+		r.remember(func(m *decision.Memory) { m.Gone.Asks++ })
+		return false, decision.AskPause(r.Memory.Gone.Asks), nil
 	default:
 		return false, 0, nil
 	}

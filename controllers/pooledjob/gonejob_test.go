@@ -18,15 +18,15 @@ func goneRun(since time.Duration, heldBack bool) *run {
 	s.Memory.Gone.Job = &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: "job"}}
 	s.Memory.Gone.Watched, s.Memory.Gone.At = true, s.Time.Add(-since)
 	if heldBack {
-		s.ViewHeldBackAt = s.Time
+		s.PodsLateAt = s.Time
 	}
-	return &run{Snapshot: s}
+	return &run{Reconciler: &Reconciler{}, Snapshot: s}
 }
 
 const tooLong = 30 * time.Second
 
 // A run has no lease here: whoever asked the target before the view has caught up would panic.
-func TestDeletionIsNotJudgedWhileTheViewIsHeldBack(t *testing.T) {
+func TestDeletionIsNotJudgedWhileThePodsWereLate(t *testing.T) {
 	tests := map[string]struct {
 		since    time.Duration
 		heldBack bool

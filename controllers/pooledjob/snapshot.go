@@ -116,9 +116,7 @@ func (r *Reconciler) gatherRemote(s *decision.Snapshot, lease *connpool.Lease) e
 	if remote != nil && binding.Owns(r.HubID, s.Job, remote.Labels) {
 		s.Remote = remote
 	}
-	if at := lease.HeldBackAt(); !at.IsZero() {
-		s.ViewHeldBackAt = s.Time.Add(-time.Since(at))
-	}
+	s.PodsLateAt = s.Time.Add(-time.Since(lease.PodsLateAt(s.Intent.Namespace)))
 	pods, err := lease.Pods(s.Intent.Namespace)
 	s.Pods = ofJob(pods, s.Intent.JobName)
 	s.EndedPods = ofJob(lease.EndedPods(s.Intent.Namespace), s.Intent.JobName)
@@ -135,10 +133,13 @@ func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) { m.Gone = decision.Gone{} })
 	case s.Remote == nil && s.Bound && gone != nil && binding.Owns(r.HubID, s.Job, gone.Labels) && decision.IsKnown(s, gone.Job):
 		s.Memory = r.memories.update(s.Job, func(m *decision.Memory) {
-			at := s.Time.Add(-time.Since(gone.At))
+			at, before := s.Time.Add(-time.Since(gone.At)), m.Gone
 			m.Gone = decision.Gone{
 				Job: gone.Job, Pods: slices.Concat(s.Pods, s.EndedPods), At: at, Watched: gone.Watched, PodsMissing: gone.PodsMissing,
-				Settled: s.ViewShows(at), Awaited: m.Gone.Awaited && m.Gone.Job != nil && m.Gone.Job.UID == gone.Job.UID,
+				Settled: s.ViewShows(at),
+			}
+			if known := before.Job; known != nil && known.UID == gone.UID {
+				m.Gone.Settled, m.Gone.Awaited, m.Gone.Asks = m.Gone.Settled || before.Settled, before.Awaited, before.Asks
 			}
 		})
 	case s.Remote == nil && gone == nil && s.Memory.Gone.Job != nil && !s.Memory.Gone.Forgotten:

@@ -128,6 +128,11 @@ type Options struct {
 	// to MaxBackoff with each failure. Defaults 1 s and 60 s.
 	MinBackoff, MaxBackoff time.Duration
 
+	// Pace is how much is read of the lists and watches of one connection in a second, in the long run,
+	// in bytes; four times as much may come at once. The same is read besides of the answers to
+	// single requests. Default 16 MiB: see transport/pacing.go.
+	Pace int
+
 	// streamBuffer is how much of one answer that nobody reads is taken in, in bytes, and
 	// connectionBuffer of all answers over one TCP connection; 0 is the default of net/http.
 	streamBuffer, connectionBuffer int
@@ -146,6 +151,7 @@ func (o Options) Transport() transport.Options {
 func (o Options) WithDefaults() Options {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 64)
 	o.MaxMemory = cmp.Or(o.MaxMemory, 16<<20)
+	o.Pace = cmp.Or(o.Pace, transport.DefaultPace)
 	for duration, value := range map[*time.Duration]time.Duration{
 		&o.DialTimeout:         5 * time.Second,
 		&o.TLSHandshakeTimeout: 10 * time.Second,

@@ -21,7 +21,8 @@
 // # Where is what
 //
 //	pool.go            what a user of the pool calls; config.go and state.go have its words
-//	lease.go           what a run calls; admission.go and gate.go bound how many calls are under way
+//	lease.go           what a run sees; requests.go what it asks the target; admission.go and gate.go bound how
+//	                   many calls are under way
 //	tokenrequest.go    the target is asked for a token
 //	member.go          a connection by its name, and its status; rotation.go swaps its credential
 //	entry.go           sessions, one after the other
@@ -98,7 +99,7 @@
 //	                                   (package store)
 //	Pods of those who read logs        128 MiB, of one connection 64 MiB, of one run 16 MiB
 //	how fast lists and watches come    16 MiB a second after the first 64 MiB (transport/pacing.go)
-//	and answers to single requests     as much again
+//	and answers to single requests     another 16 MiB a second
 //	how often runs are looked at       500 times a second for each CPU after the first 20,000 of a
 //	                                   connection, none later than after 10 s; a run of more than 25
 //	                                   objects once in 2 ms for each of them, or in 10 s (news.go)

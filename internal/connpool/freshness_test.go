@@ -131,20 +131,39 @@ var _ = Describe("A watch that the server ends", func() {
 	)
 })
 
-var _ = Describe("A target that sends more than is read", func() {
-	It("makes the lease report when the views were last held back", func(ctx context.Context) {
+var _ = Describe("A view whose watch of Pods is not open", func() {
+	It("makes the lease report the Pods as late", func(ctx context.Context) {
 		s := newAPIServer()
 		_, pods := s.feeds()
 		r := newRig()
 		lease := r.connect(ctx, target, s.config("token"))
+		lateFor := func() time.Duration { return time.Since(lease.PodsLateAt("default")) }
+		Eventually(ctx, lateFor).Should(BeNumerically(">", time.Second))
+		pods.refuse(true)
+		pods.end()
+		Eventually(ctx, lateFor).Should(BeNumerically("<", 100*time.Millisecond))
+		Consistently(ctx, lateFor).Should(BeNumerically("<", 100*time.Millisecond))
+		pods.refuse(false)
+		Eventually(ctx, lateFor).Should(BeNumerically(">", time.Second))
+		Expect(r.transitions()).To(Equal([]State{Ready}))
+	})
+})
+
+var _ = Describe("A target that sends more than is read", func() {
+	It("makes the lease report the Pods as late until everything is read", func(ctx context.Context) {
+		s := newAPIServer()
+		_, pods := s.feeds()
+		r := newRig(func(o *Options) { o.Pace = 1 << 20 })
+		lease := r.connect(ctx, target, s.config("token"))
 		Eventually(ctx, pods.open).Should(Equal(1))
-		Expect(lease.HeldBackAt()).To(BeZero())
+		lateFor := func() time.Duration { return time.Since(lease.PodsLateAt("default")) }
+		Eventually(ctx, lateFor).Should(BeNumerically(">", time.Second))
 		large := bookmarkOf(&corev1.Pod{}, 2, map[string]string{"large": strings.Repeat("x", 1<<20)})
-		for range 80 { // the first 64 MiB are read at once
+		for range 8 { // the first 4 MiB are read at once
 			pods.say(large)
 		}
-		Eventually(ctx, lease.HeldBackAt).WithPolling(10 * time.Millisecond).ShouldNot(BeZero())
-		Eventually(ctx, func() time.Duration { return time.Since(lease.HeldBackAt()) }).Should(BeNumerically(">", 100*time.Millisecond))
+		Eventually(ctx, lateFor).WithPolling(10 * time.Millisecond).Should(BeNumerically("<", 100*time.Millisecond))
+		Eventually(ctx, lateFor).Should(BeNumerically(">", time.Second))
 		Expect(r.transitions()).To(Equal([]State{Ready}))
 	})
 })

@@ -96,6 +96,18 @@ type informer struct {
 	guard     *transport.Guard // of that watch
 	// heard is when its watch last said something, Unix nanoseconds.
 	heard atomic.Int64
+	// current is since when the store follows a watch, Unix nanoseconds; 0 while none is open, or the open
+	// one has not sent its first events, which initial says that it begins with.
+	current atomic.Int64
+	initial bool
+}
+
+// lateAt returns when the store last did not follow a watch: now if it does not.
+func (i *informer) lateAt() time.Time {
+	if at := i.current.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Now()
 }
 
 func (i *informers) informer(k store.Kind, ask func() *rest.Request) *informer {
@@ -129,6 +141,7 @@ func (i *informer) list(ctx context.Context, o metav1.ListOptions) (runtime.Obje
 	o.LabelSelector = i.pair.options.Selector
 	if o.Continue == "" {
 		i.pending.Clear()
+		i.initial = false
 	}
 	i.pending.Add(pageCost)
 	if err := i.pair.budget.Check(); err != nil {
@@ -166,7 +179,7 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	ctx, cancel := context.WithCancel(ctx)
 	impatient := time.AfterFunc(min(i.pair.options.RequestTimeout, i.pair.options.WatchRenewal), cancel)
 	defer impatient.Stop()
-	g := &transport.Guard{Cancel: cancel, Renewal: i.pair.options.WatchRenewal, Heard: &i.heard, Open: i.pair.watches}
+	g := &transport.Guard{Cancel: cancel, Renewal: i.pair.options.WatchRenewal, Heard: &i.heard, Open: i.pair.watches, Closed: func() { i.current.Store(0) }}
 	o.LabelSelector, o.Watch = i.pair.options.Selector, true
 	i.pending.Clear()
 	opened, err := transport.ReadWatch(transport.Guarded(ctx, g), i.ask().VersionedParams(&o, metav1.ParameterCodec),
@@ -175,7 +188,10 @@ func (i *informer) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 		_ = g.Close() // else it is closed by the end of the watch
 		return nil, err
 	}
-	i.opened, i.guard = opened, g
+	i.opened, i.guard, i.initial = opened, g, o.SendInitialEvents != nil
+	if !i.initial {
+		i.current.Store(time.Now().UnixNano())
+	}
 	return opened, nil
 }
 
@@ -267,6 +283,9 @@ func (i *informer) Replace(list []any, _ string) error {
 	}
 	changed := i.pair.store.Replace(i.kind, records)
 	i.pending.Clear()
+	if i.initial {
+		i.current.Store(time.Now().UnixNano())
+	}
 	if err := i.checkSize(); err != nil {
 		return err
 	}

@@ -199,7 +199,7 @@ func (p *Pool) acquire(m *member, hash string, config Config) *hold {
 		e = &entry{
 			pool: p, identity: config.Identity, hash: hash, state: Connecting,
 			wake: make(chan struct{}, 1), holds: map[*hold]struct{}{}, ended: map[State]int64{},
-			longLists: semaphore.NewWeighted(maxLongLists), looks: newLooks(), pacing: transport.NewPacing(),
+			longLists: semaphore.NewWeighted(maxLongLists), looks: newLooks(), pacing: transport.NewPacing(p.options.Pace),
 		}
 		e.budget = budget.New(p.options.MaxMemory, p.budget, e.countRuns)
 		e.ctx, e.cancel = context.WithCancel(p.ctx)

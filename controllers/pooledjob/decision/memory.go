@@ -52,10 +52,10 @@ type Memory struct {
 	Refusal  *Refusal
 	RetryAt  time.Time
 	Refusals int
-	// EndedAt is when the end of the Job became known. PodsAwaited says that its Pods were asked for since,
-	// and that the view did not show them as they are.
-	EndedAt     time.Time
-	PodsAwaited bool
+	// EndedAt is when the end of the Job became known. PodsAsks counts how often its Pods were asked for
+	// since, while the view did not show them as they are.
+	EndedAt  time.Time
+	PodsAsks int
 	// Patch is the last change of the Job that the target took, and PatchedAt when.
 	Patch     string
 	PatchedAt time.Time
@@ -96,9 +96,10 @@ type Gone struct {
 	// Settled says that the view still remembered the Job when it showed everything that had happened
 	// when it left, so that Pods has all that ended before.
 	Settled bool
-	// Awaited says that the Job was proven absent since, and that only the view is waited for: the target is
-	// not asked meanwhile, for it has enough to send.
+	// Awaited says that the Job was proven absent since: while the Pods are late the target is not asked again,
+	// for it has enough to send. Asks counts how often it was asked for its Pods.
 	Awaited bool
+	Asks    int
 	// Forgotten says that the view does not remember the Job any more: Pods that have ended since
 	// it left are not known.
 	Forgotten bool

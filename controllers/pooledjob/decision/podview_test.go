@@ -37,7 +37,7 @@ func TestPodsAreAwaited(t *testing.T) {
 			s.Memory.Gone.At = s.Time.Add(-test.since)
 			s.Memory.EndedAt = s.Memory.Gone.At
 			if test.sinceHeldBack != never {
-				s.ViewHeldBackAt = s.Time.Add(-test.sinceHeldBack)
+				s.PodsLateAt = s.Time.Add(-test.sinceHeldBack)
 			}
 			got := answers{s.PodsTimeLeft(), s.ViewShows(s.Memory.Gone.At), s.MayAwaitPods(), s.MayAwaitGonePods()}
 			if got != test.want {

@@ -54,10 +54,10 @@ type Snapshot struct {
 	// EndedPods are Pods that have ended and are gone.
 	EndedPods []*corev1.Pod
 
-	// ViewHeldBackAt is when something that the target had sent was last kept waiting, because it sends more
-	// than the connection reads; zero if nothing ever was. Until then the Pods may have been of a moment that
-	// is many seconds before that of the Job.
-	ViewHeldBackAt time.Time
+	// PodsLateAt is when the view was last known to show the Pods late: no watch of them was open, or the
+	// target sent more than the connection reads. Before that time they may be of a moment that is many seconds
+	// before that of the Job.
+	PodsLateAt time.Time
 
 	// Memory is what this process remembers of its own requests.
 	Memory Memory

@@ -127,7 +127,7 @@ func (s *Streams) connect(identity transport.Identity, clusterUID string) (*conn
 	made := &connection{
 		ctx: ctx, cancel: cancel, budget: budget.NewForLogs(memoryOfOne, s.budget), watches: map[podWatchKey]*podWatch{}, lists: map[podWatchKey]*sharedLists{},
 	}
-	t, err := transport.New(ctx, identity, s.options.Transport, &made.sockets, transport.NewPacing())
+	t, err := transport.New(ctx, identity, s.options.Transport, &made.sockets, transport.NewPacing(transport.DefaultPace))
 	if err != nil {
 		cancel()
 		made.budget.Leave()

@@ -33,7 +33,7 @@ const (
 
 // answers is the one place through which every answer of a target comes. Each is bounded
 // here, but those that are read as they come: package prune bounds what is held of them, and
-// pace how fast they are read, so that a target that always sends something takes no
+// Pacing how fast they are read, so that a target that always sends something takes little
 // time from others.
 type answers struct {
 	http.RoundTripper
@@ -48,7 +48,7 @@ func UnpacedRead(ctx context.Context) context.Context {
 	return context.WithValue(ctx, purposeKey{}, forItself)
 }
 
-// ViewRead returns a context for lists that a view is made from. (Watches are always read for a view.)
+// ViewRead returns a context for lists and watches that a view is made from.
 func ViewRead(ctx context.Context) context.Context {
 	return context.WithValue(ctx, purposeKey{}, forView)
 }
@@ -65,7 +65,7 @@ func requestRead(ctx context.Context) context.Context {
 func (a answers) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	purpose, isRead := ctx.Value(purposeKey{}).(readPurpose)
-	if err := a.pacing.wait(ctx, purpose, requestCost); err != nil {
+	if err := a.pacing.begin(ctx, purpose); err != nil {
 		return nil, &notSentError{err}
 	}
 	response, err := a.RoundTripper.RoundTrip(request)
@@ -95,13 +95,15 @@ type paced struct {
 	ctx     context.Context // of the request
 	pacing  *Pacing
 	purpose readPurpose
+	length  int // of what was read of it
 }
 
 // Read implements io.Reader.
 func (p *paced) Read(into []byte) (int, error) {
 	n, err := p.ReadCloser.Read(into)
+	p.length += n
 	if err == nil {
-		err = p.pacing.wait(p.ctx, p.purpose, n)
+		err = p.pacing.took(p.ctx, p.purpose, n, p.length)
 	}
 	return n, err
 }
@@ -109,7 +111,7 @@ func (p *paced) Read(into []byte) (int, error) {
 // charge counts an event that takes so many bytes once it is decoded. What is read next says if the
 // time was up.
 func (p *paced) charge(size int) {
-	_ = p.pacing.wait(p.ctx, p.purpose, max(eventCost, size/decodedFraction))
+	_ = p.pacing.took(p.ctx, p.purpose, max(eventCost, size/decodedFraction), p.length)
 }
 
 // errorOf takes what is needed of an answer that is an error, which client-go would decode

@@ -24,6 +24,8 @@ type Guard struct {
 	// Heard is when it was last not silent, Unix nanoseconds; to Open one is added while
 	// the watch is.
 	Heard, Open *atomic.Int64
+	// Closed is called once, when the watch that was granted is over.
+	Closed func()
 
 	body    io.ReadCloser // nil until the watch is granted
 	silence *time.Timer
@@ -78,6 +80,7 @@ func (g *Guard) Close() (err error) {
 		g.silence.Stop()
 		err = g.body.Close()
 		g.Open.Add(-1)
+		g.Closed()
 	})
 	return err
 }

@@ -23,6 +23,7 @@ type guardedAnswer struct {
 	ctx         context.Context
 	heard, open atomic.Int64
 	closed      int // how often the answer below was
+	over        int // how often the guard said that the watch is
 }
 
 // Close is that of the answer below.
@@ -48,7 +49,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 	if status != http.StatusOK {
 		_ = far.Close() // what a refusal says is read at once
 	}
-	g := &Guard{Cancel: cancel, Renewal: time.Minute, Heard: &a.heard, Open: &a.open}
+	g := &Guard{Cancel: cancel, Renewal: time.Minute, Heard: &a.heard, Open: &a.open, Closed: func() { a.over++ }}
 	request, err := http.NewRequestWithContext(ViewRead(Guarded(ctx, g)), http.MethodGet, "https://host", http.NoBody)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	response, err := answers{roundTripper(func(*http.Request) *http.Response {
@@ -56,7 +57,7 @@ func newGuardedAnswer(t *testing.T, status int) *guardedAnswer {
 			io.Reader
 			io.Closer
 		}{body, a}}
-	}), NewPacing()}.RoundTrip(request) //nolint:bodyclose // each test does
+	}), NewPacing(DefaultPace)}.RoundTrip(request) //nolint:bodyclose // each test does
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	a.near, a.guard = response.Body, g
 	return a
@@ -88,6 +89,7 @@ func (a *guardedAnswer) expectEnded(g *WithT) {
 	g.Expect(a.open.Load()).To(BeZero())
 	g.Expect(a.ctx.Err()).To(HaveOccurred(), "the request goes on")
 	g.Expect(a.closed).To(Equal(1))
+	g.Expect(a.over).To(Equal(1))
 }
 
 func TestGuardHearsWhatAWatchTells(t *testing.T) {

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// pace is how much is read of the lists and watches of one connection in a second, in the
-	// long run, in bytes, and paceBurst at once: the first lists of some 5,000 Jobs and Pods. As
-	// much again is read of the answers to single requests.
-	pace      = 16 << 20
-	paceBurst = 64 << 20
+	// DefaultPace is how much is read of the lists and watches of one connection in a second, in the
+	// long run, in bytes. secondsAtOnce times as much may come at once: the first lists of some 5,000
+	// Jobs and Pods. Another DefaultPace is read of the answers to single requests.
+	DefaultPace   = 16 << 20
+	secondsAtOnce = 4
 	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
 	// is the work with them that takes time.
 	requestCost = 16 << 10
@@ -38,27 +38,29 @@ const (
 // Pacing limits how fast the answers of a target are read, so that one that always sends something
 // takes no time from others. Sessions that follow each other have it together.
 //
-// What the views are made from has a limit of its own: however many requests there are, they do not make
-// the views late.
+// What the views are made from has a limit of its own, so that requests do not use it up. All share the
+// receive window of one TCP connection, in which an answer that is not read is in the way of the watches.
+// So a request waits before it is sent, for what the ones before it have read, and not while it is answered,
+// unless its answer is a long one.
 type Pacing struct {
 	views, requests, reads, writes *rate.Limiter
 
 	mu        sync.Mutex
-	heldUntil time.Time // when the last wait of a view is over, or was
+	heldUntil time.Time // when the last wait that may delay a view is over, or was
 }
 
-// NewPacing returns the pacing of a connection that has read nothing yet.
-func NewPacing() *Pacing {
+// NewPacing returns the pacing of a connection that has read nothing yet. pace is as DefaultPace.
+func NewPacing(pace int) *Pacing {
 	return &Pacing{
-		views:    rate.NewLimiter(pace, paceBurst),
-		requests: rate.NewLimiter(pace, paceBurst),
+		views:    rate.NewLimiter(rate.Limit(pace), secondsAtOnce*pace),
+		requests: rate.NewLimiter(rate.Limit(pace), secondsAtOnce*pace),
 		reads:    rate.NewLimiter(readPace, readBurst),
 		writes:   rate.NewLimiter(writePace, writeBurst),
 	}
 }
 
-// HeldBackAt returns when something that the target had sent for a view was last kept waiting, because
-// the target sends more than is read. That is now if something waits now, and zero if nothing ever did.
+// HeldBackAt returns when something that the target sends was last kept waiting, because that is more than is
+// read. That is now if something waits now, and zero if nothing ever did.
 func (p *Pacing) HeldBackAt() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +70,8 @@ func (p *Pacing) HeldBackAt() time.Time {
 	return p.heldUntil
 }
 
-// reserve takes n of a limiter by which views are held back, and returns for how long to wait.
+// reserve takes n of a limiter by which views are held back, and returns for how long to wait. They stay
+// taken if nobody waits that long: they were read.
 func (p *Pacing) reserve(limiter *rate.Limiter, n int) time.Duration {
 	now := time.Now()
 	delay := limiter.ReserveN(now, min(n, limiter.Burst())).DelayFrom(now)
@@ -91,16 +94,38 @@ const (
 	forRequest                    // the answer to a single request
 )
 
-// wait waits until n bytes more may be read for a purpose.
-func (p *Pacing) wait(ctx context.Context, purpose readPurpose, n int) error {
+// longAnswer is how much of the answer to a request is read without a wait, in bytes.
+const longAnswer = 1 << 20
+
+// begin waits until a request may be sent.
+func (p *Pacing) begin(ctx context.Context, purpose readPurpose) error {
 	switch purpose {
 	case forView:
-		if delay := p.reserve(p.views, n); delay > 0 && !pause.For(ctx, delay) {
-			return ctx.Err()
-		}
+		return p.hold(ctx, p.views, requestCost)
 	case forRequest:
-		return p.requests.WaitN(ctx, n)
+		return p.requests.WaitN(ctx, requestCost)
 	case forItself:
+	}
+	return nil
+}
+
+// took counts n more bytes of an answer, which is of some length by then, and waits where it must.
+func (p *Pacing) took(ctx context.Context, purpose readPurpose, n, length int) error {
+	switch {
+	case purpose == forView:
+		return p.hold(ctx, p.views, n)
+	case purpose == forRequest && length > longAnswer:
+		return p.hold(ctx, p.requests, n)
+	case purpose == forRequest:
+		p.requests.ReserveN(time.Now(), min(n, p.requests.Burst()))
+	}
+	return nil
+}
+
+// hold takes n of a limiter, and waits for them.
+func (p *Pacing) hold(ctx context.Context, limiter *rate.Limiter, n int) error {
+	if delay := p.reserve(limiter, n); delay > 0 && !pause.For(ctx, delay) {
+		return ctx.Err()
 	}
 	return nil
 }

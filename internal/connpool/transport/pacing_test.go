@@ -7,24 +7,26 @@ import (
 	"time"
 )
 
-// read counts what is read of an answer.
-func read(t *testing.T, pacing *Pacing, purpose readPurpose, bytes int) {
+const atOnce = secondsAtOnce * DefaultPace
+
+// read counts what is read for a view.
+func read(t *testing.T, pacing *Pacing, bytes int) {
 	t.Helper()
-	if err := pacing.wait(t.Context(), purpose, bytes); err != nil {
+	if err := pacing.took(t.Context(), forView, bytes, bytes); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestViewsAreHeldBackOnlyWhileMoreIsSentThanRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pacing := NewPacing()
-		read(t, pacing, forView, paceBurst)
+		pacing := NewPacing(DefaultPace)
+		read(t, pacing, atOnce)
 		if at := pacing.HeldBackAt(); !at.IsZero() {
 			t.Fatalf("held back at %v, although nothing waited", at)
 		}
 		done := make(chan struct{})
 		go func() {
-			read(t, pacing, forView, 2*pace)
+			read(t, pacing, 2*DefaultPace)
 			close(done)
 		}()
 		<-time.After(time.Second)
@@ -40,26 +42,51 @@ func TestViewsAreHeldBackOnlyWhileMoreIsSentThanRead(t *testing.T) {
 	})
 }
 
-func TestRequestsDoNotHoldViewsBack(t *testing.T) {
+// An answer that waits while it is read is in the way of the watches.
+func TestRequestsWaitBeforeTheyAreSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pacing, begun := NewPacing(), time.Now()
-		for range 2*paceBurst/requestCost + 1 {
-			read(t, pacing, forRequest, requestCost)
+		pacing, begun := NewPacing(DefaultPace), time.Now()
+		for range 2 * atOnce / longAnswer {
+			if err := pacing.took(t.Context(), forRequest, longAnswer, longAnswer); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if time.Since(begun) < paceBurst/pace*time.Second {
-			t.Fatalf("%v for twice what may be read at once, want the pace", time.Since(begun))
+		if waited := time.Since(begun); waited > 0 {
+			t.Fatalf("answers waited %v while they were read", waited)
 		}
-		begun = time.Now()
-		read(t, pacing, forView, paceBurst)
+		read(t, pacing, atOnce)
 		if waited := time.Since(begun); waited > 0 || !pacing.HeldBackAt().IsZero() {
 			t.Fatalf("a view waited %v for what requests have used", waited)
+		}
+		if err := pacing.begin(t.Context(), forRequest); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(begun); waited < secondsAtOnce*time.Second {
+			t.Fatalf("the next request waited %v, want until the pace allows what was read", waited)
+		}
+	})
+}
+
+func TestLongAnswerIsReadAtThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pacing, begun := NewPacing(DefaultPace), time.Now()
+		for length := longAnswer; length <= 2*atOnce; length += longAnswer {
+			if err := pacing.took(t.Context(), forRequest, longAnswer, length); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if waited := time.Since(begun); waited < (secondsAtOnce-1)*time.Second {
+			t.Fatalf("%v for twice what may be read at once, want the pace", waited)
+		}
+		if at := pacing.HeldBackAt(); !at.Equal(time.Now()) {
+			t.Fatalf("views were held back at %v, want %v: the answer was in their way", at, time.Now())
 		}
 	})
 }
 
 func TestSlowSocketsHoldViewsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pacing := NewPacing()
+		pacing := NewPacing(DefaultPace)
 		if delay := pacing.reserve(pacing.reads, readBurst); delay > 0 {
 			t.Fatalf("the first bytes wait %v", delay)
 		}
@@ -70,18 +97,19 @@ func TestSlowSocketsHoldViewsBack(t *testing.T) {
 }
 
 // An answer may be larger than what may be read at once, and a wait ends with its request.
-func TestWaitForTheViewIsBounded(t *testing.T) {
+func TestWaitOfAViewEndsWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pacing := NewPacing()
-		read(t, pacing, forView, paceBurst)
+		pacing := NewPacing(DefaultPace)
+		read(t, pacing, atOnce)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := pacing.wait(ctx, forView, 100*paceBurst); err == nil {
+		if err := pacing.took(ctx, forView, 100*atOnce, 100*atOnce); err == nil {
 			t.Fatal("the wait ended without an error, although its request was over")
 		}
-		read(t, pacing, forView, pace)
-		if waited := pacing.HeldBackAt(); time.Now().Before(waited) {
-			t.Fatalf("views are held back until %v", waited)
+		begun := time.Now()
+		read(t, pacing, DefaultPace)
+		if waited := time.Since(begun); waited != secondsAtOnce*time.Second {
+			t.Fatalf("the next one waited %v, want for what was read before", waited)
 		}
 	})
 }

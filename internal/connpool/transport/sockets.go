@@ -39,7 +39,7 @@ func (s *socket) Read(into []byte) (int, error) {
 
 // Write implements net.Conn.
 func (s *socket) Write(data []byte) (int, error) {
-	s.owner.pause(s.owner.pacing.writes.Reserve().Delay())
+	s.owner.pause(s.owner.pacing.reserve(s.owner.pacing.writes, 1)) // readers write, too: they ask for more
 	return s.Conn.Write(data)
 }
 
