@@ -139,7 +139,10 @@ func (r *Reconciler) rememberGone(s *decision.Snapshot, lease *connpool.Lease) {
 				Settled: s.ViewShows(at),
 			}
 			if known := before.Job; known != nil && known.UID == gone.UID {
-				m.Gone.Settled, m.Gone.Awaited, m.Gone.Asks = m.Gone.Settled || before.Settled, before.Awaited, before.Asks
+				m.Gone.Awaited, m.Gone.Asks = before.Awaited, before.Asks
+				if before.Settled {
+					m.Gone.Settled, m.Gone.PodsMissing = true, before.PodsMissing // whatever is missed since
+				}
 			}
 		})
 	case s.Remote == nil && gone == nil && s.Memory.Gone.Job != nil && !s.Memory.Gone.Forgotten:

@@ -57,7 +57,8 @@ type Gone struct {
 	// between the state that it has here and its going; else it was missing from a list.
 	// (An object that lost the labels of the selector goes by the same event.)
 	Watched bool
-	// PodsMissing is true if more Pods of it had ended than GonePodsOf has.
+	// PodsMissing is true if more Pods of it had ended than GonePodsOf has, or may have: the Pods were listed
+	// anew after it went. (Of a Job that is there no Pod goes before the Job controller has counted it.)
 	PodsMissing bool
 }
 
@@ -66,6 +67,7 @@ func (s *Store) GoneJob(key, namespace, name string) *Gone {
 	s.mu.RLock()
 	gone := s.goneJobs[key]
 	_, missing := s.podsMissing[key]
+	missing = missing || s.podsListed.After(gone.at)
 	s.mu.RUnlock()
 	if gone.record == nil || gone.record.name != namespace+"/"+name || time.Since(gone.at) > maxGoneAge {
 		return nil

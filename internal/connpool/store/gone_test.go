@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
@@ -129,6 +130,21 @@ func TestNoPodsAreMissingOfRunsThatLostNone(t *testing.T) {
 	r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
 	r.Expect(r.store.GoneJob("a", "ns", "job").PodsMissing).To(BeFalse())
 	r.Expect(r.store.GonePodsOf("a", "ns", MadePods{})).To(HaveLen(1))
+}
+
+func TestPodsThatWereListedAnewAfterTheirJobWentMayBeMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreRig(t)
+		r.Expect(r.pods.Replace()).To(Succeed())
+		<-time.After(time.Second)
+		r.Expect(r.jobs.Delete(jobOf("a", "job"))).To(Succeed())
+		r.Expect(r.store.GoneJob("a", "ns", "job").PodsMissing).To(BeFalse())
+		<-time.After(time.Second)
+		r.Expect(r.jobs.Replace()).To(Succeed())
+		r.Expect(r.store.GoneJob("a", "ns", "job").PodsMissing).To(BeFalse())
+		r.Expect(r.pods.Replace()).To(Succeed())
+		r.Expect(r.store.GoneJob("a", "ns", "job").PodsMissing).To(BeTrue())
+	})
 }
 
 func TestAnOldJobThatWentTakesNoPodsOfAnotherOfItsRun(t *testing.T) {

@@ -70,6 +70,9 @@ type Store struct {
 	seed       maphash.Seed
 	// podsMissing are the keys of which not all Pods are in gone that had ended.
 	podsMissing map[string]struct{}
+	// podsListed is when all Pods were last replaced by a list: those that came and went while no watch
+	// was open are not in it.
+	podsListed time.Time
 	// goneJobs are Jobs, by key, as they were when they went, until they are forgotten:
 	// what deletes finished Jobs may be faster than those who ask how they ended.
 	goneJobs map[string]goneJob
@@ -368,6 +371,9 @@ func (s *Store) Replace(k Kind, records []*Record) (changed []string) {
 	}
 	for _, r := range records {
 		changed = append(changed, s.putLocked(k, r)...)
+	}
+	if k == KindPod {
+		s.podsListed = time.Now()
 	}
 	return changed
 }
