@@ -19,7 +19,7 @@ const (
 	// requestCost and eventCost are what a request and an event count at least, in bytes: below it
 	// is the work with them that takes time.
 	requestCost = 16 << 10
-	eventCost   = 1 << 10
+	eventCost   = 2 << 10
 	// decodedFraction is which part of what an event takes once it is decoded it counts, if that is
 	// more: a quarter.
 	decodedFraction = 4
