@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -488,7 +489,10 @@ var _ = Describe("Failover", Ordered, ContinueOnFailure, func() {
 				first.CompareAndSwap(0, time.Now().UnixNano())
 				last.Store(time.Now().UnixNano())
 			}
-			return faultproxy.Action{Cut: looks} // the watch tells of it, and nothing can be proven
+			if looks { // the watch tells of it, and nothing can be proven
+				return faultproxy.Action{Answer: http.StatusInternalServerError}
+			}
+			return faultproxy.Action{}
 		})
 		Expect(a.client.Delete(ctx, remote, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
 		a.here(func() { finishDeletion(ctx, remote) })

@@ -59,11 +59,17 @@ var _ = Describe("Runs whose Jobs go while the target sends more than is read", 
 		for i := range pending {
 			pending[i] = w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = l.name })
 		}
+		// A watch that has sent an event is resumed where it was, and not by a list.
+		other := w.submit(ctx, func(j *v1alpha1.PooledJob) { j.Spec.ClusterName = l.name })
+		start(ctx, remoteOf(ctx, other))
+		eventually(ctx, other).Should(havePhase(v1alpha1.PooledJobRunning))
 		var list corev1.PodList
 		Expect(target.List(ctx, &list, client.InNamespace(w.name))).To(Succeed())
-		late, requests := newFlood(list.ResourceVersion), atomic.Int32{}
+		late, requests, jobWatches := newFlood(list.ResourceVersion), atomic.Int32{}, atomic.Int32{}
 		l.line.SetHook(func(moment faultproxy.Moment, call *faultproxy.Call) faultproxy.Action {
 			switch {
+			case moment == faultproxy.After && call.String() == "WATCH jobs":
+				jobWatches.Add(1)
 			case moment == faultproxy.After && call.String() == "WATCH pods" && late.sent.Load() == 0:
 				return faultproxy.Action{First: late}
 			case moment == faultproxy.Before && (call.String() == "GET jobs" || call.String() == "LIST pods"):
@@ -72,6 +78,7 @@ var _ = Describe("Runs whose Jobs go while the target sends more than is read", 
 			return faultproxy.Action{}
 		})
 		l.line.EndWatches()
+		Eventually(jobWatches.Load).WithContext(ctx).ShouldNot(BeZero(), "else a list shows what goes")
 		Eventually(late.sent.Load).WithContext(ctx).WithTimeout(time.Minute).Should(BeNumerically(">", 80<<20), "what is read at once is read")
 
 		// One of them completes, and all that shows it is an event behind the flood.
